@@ -1,0 +1,104 @@
+# `make` or `make help` lists the targets. Needs: make, and for `setup` Python >= 3.11 (Debian 12 and 13: installed for you).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# Ansible refuses to start in a locale that is not UTF-8.
+export LC_ALL := C.UTF-8
+
+PYTHON ?= python3
+LAB ?= yes
+UPGRADE ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# A virtual environment holds absolute paths: moved or copied with its checkout, it is made again.
+WHERE := $(shell printf '%s' '$(CURDIR)' | cksum | cut -d' ' -f1)
+LOCKED := $(VENV)/.locked-$(WHERE)
+PROJECT := $(VENV)/.project-$(WHERE)
+UV := .cache/uv
+# No bytecode as root: `make clean` must work for the owner of the checkout.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env PYTHONDONTWRITEBYTECODE=1)
+
+##@ To use
+.PHONY: setup
+setup: $(PROJECT) ## Make .venv with every command, and install what the lab needs (LAB=no: only .venv)
+
+.PHONY: run
+run: setup ## Boot a lab node, deploy `personal_node` onto it, show its status and where to look
+	$(AS_ROOT) $(BIN)/kai lab up node1
+	$(AS_ROOT) $(BIN)/kai deploy -i inventories/lab
+	$(AS_ROOT) $(BIN)/kai status -i inventories/lab
+	$(AS_ROOT) $(BIN)/kai lab forward node1 8443:443
+
+##@ To check
+.PHONY: test
+test: setup ## Everything below, quick ones first
+	@tests/run.sh quick lab
+
+.PHONY: quick
+quick: setup ## lint, unit and sanity: all that needs no node
+	@tests/run.sh quick
+
+.PHONY: lint
+lint: setup ## ruff, mypy, yamllint, ansible-lint, changelog
+	@tests/run.sh lint
+
+.PHONY: unit
+unit: setup ## Unit tests of the pure core
+	@tests/run.sh unit
+
+.PHONY: sanity
+sanity: setup ## ansible-test sanity, in a copy of the tree (CONTRIBUTING.md: which tests, and why)
+	@tests/run.sh sanity
+
+.PHONY: lab-test test-lab
+lab-test test-lab: setup ## molecule scenarios and end-to-end tests on lab nodes (root)
+	@tests/run.sh lab
+
+##@ To release
+.PHONY: build
+build: setup ## dist/: the collection's tarball and the wheel
+	rm -rf dist
+	$(BIN)/ansible-galaxy collection build --output-path dist .
+	$(BIN)/pip wheel --quiet --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls -l dist
+
+.PHONY: schema
+schema: setup ## Write the JSON Schemas in docs/schema again from the models
+	$(BIN)/python -m ansible_collections.kind.kos.cli.main schema docs/schema
+
+.PHONY: lock
+lock: $(UV)/bin/uv ## Pin requirements/lock.txt again from pyproject.toml (UPGRADE=1: newest versions)
+	env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
+	  --group dev --output-file requirements/lock.txt pyproject.toml
+
+.PHONY: clean
+clean: ## Remove what these targets made (lab nodes: `kai lab down`)
+	rm -rf $(VENV) .cache .ansible dist
+	find . -path ./.git -prune -o -path ./collections -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z][a-z -]*:.*## / { split($$1, name, " "); printf "  make %-9s %s\n", name[1], $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: host
+host:
+	@PYTHON=$(PYTHON) LAB=$(LAB) requirements/host.sh
+
+$(LOCKED): requirements/lock.txt | host
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement requirements/lock.txt
+	@touch $@
+
+$(PROJECT): pyproject.toml galaxy.yml $(LOCKED) | host
+	$(BIN)/pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(UV)/bin/uv: requirements/lock-tool.txt
+	$(PYTHON) -m venv --clear $(UV)
+	$(UV)/bin/pip install --quiet --quiet --disable-pip-version-check --require-hashes --requirement requirements/lock-tool.txt

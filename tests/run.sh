@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Run checks by name, in the order given, every one even after another failed, and close with a summary.
+#   tests/run.sh lint|unit|sanity|quick|lab|CHECK...
+# The lab's checks are not started when a quick one failed: they take minutes and would show the same fault later.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+PATH=$PWD/.venv/bin:$PATH
+export ANSIBLE_CONFIG=$PWD/ansible.cfg
+
+lint=(ruff mypy yamllint ansible-lint changelog)
+quick=("${lint[@]}" unit sanity)
+lab=(molecule e2e)
+
+command_of() {
+  case $1 in
+    ruff) echo "ruff check ." ;;
+    mypy) echo "mypy" ;;
+    yamllint) echo "yamllint --strict ." ;;
+    ansible-lint) echo "ansible-lint --offline --strict" ;;
+    changelog) echo "antsibull-changelog lint" ;;
+    unit) echo "pytest tests/unit" ;;
+    sanity) echo "tests/run_sanity.sh" ;;
+    molecule) echo "molecule test --all" ;;
+    e2e) echo "pytest tests/e2e" ;;
+    *) return 1 ;;
+  esac
+}
+
+checks=()
+for name in "$@"; do
+  case $name in
+    lint) checks+=("${lint[@]}") ;;
+    quick) checks+=("${quick[@]}") ;;
+    lab) checks+=("${lab[@]}") ;;
+    *) command_of "$name" >/dev/null || { echo "unknown check: $name" >&2; exit 2; }
+       checks+=("$name") ;;
+  esac
+done
+
+summary=()
+passed=0 failed=0 skipped=0
+for check in "${checks[@]}"; do
+  if ((failed)) && [[ " ${lab[*]} " == *" $check "* ]]; then
+    summary+=("skipped  $check  (an earlier check failed)")
+    ((skipped += 1))
+    continue
+  fi
+  read -ra command <<<"$(command_of "$check")"
+  printf '\n== %s: %s\n' "$check" "${command[*]}"
+  started=$SECONDS
+  if "${command[@]}" </dev/null; then
+    summary+=("passed   $check  $((SECONDS - started)) s")
+    ((passed += 1))
+  else
+    summary+=("FAILED   $check  $((SECONDS - started)) s  (again: tests/run.sh $check)")
+    ((failed += 1))
+  fi
+done
+
+printf '\n== Summary, %d s\n' "$SECONDS"
+printf '  %s\n' "${summary[@]}"
+closing="checks: $passed passed, $failed failed"
+((skipped)) && closing+=", $skipped skipped"
+echo "$closing"
+((failed == 0))
