@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From files on the controller to a plan and its generation: the one place that reads them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import hardware, layers
+from .catalogue import Catalogue, load_catalogue
+from .faults import Place
+from .generation import Generation
+from .hardware import Facts, Shortfall
+from .models import parse
+from .renderer import render
+from .resolver import Plan, resolve
+
+COLLECTION = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which deployment: a profile or mode by name, and its layers."""
+
+    name: str
+    environment: str | None = None
+    site: Path | None = None
+    user: Path | None = None
+    accepted: frozenset[str] = frozenset()
+    configs: Path = field(default=COLLECTION / "configs")
+    services: Path = field(default=COLLECTION / "services")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, and how the machine measures up to it."""
+
+    plan: Plan
+    shortfalls: list[Shortfall]
+    unsupported: str | None
+    catalogue: Catalogue
+
+    @property
+    def blocked(self) -> bool:
+        """Whether preflight must stop: an unsupported machine, or a shortfall nobody accepted."""
+        return self.unsupported is not None or any(not row.accepted for row in self.shortfalls)
+
+    def as_dict(self) -> dict[str, object]:
+        """The plan and its preflight as plain data."""
+        preflight = {
+            "ok": not self.blocked,
+            "unsupported": self.unsupported,
+            "shortfalls": [row.as_dict() for row in self.shortfalls],
+        }
+        return {**self.plan.as_dict(), "preflight": preflight}
+
+
+def plan(request: Request, facts: Facts) -> Planned:
+    """The plan of `request` for a machine with `facts`. Raises ConfigurationError."""
+    deployment = layers.load_deployment(request.configs, request.name, request.environment, request.site, request.user)
+    catalogue = load_catalogue(request.services)
+    resolved = resolve(deployment, catalogue, facts)
+    short = hardware.shortfalls(facts, deployment.minimum, set(request.accepted))
+    return Planned(resolved, short, hardware.unsupported(facts), catalogue)
+
+
+def generation(planned: Planned) -> Generation:
+    """The generation of a plan. Raises ConfigurationError."""
+    return render(planned.plan, planned.catalogue, node_code())
+
+
+def facts_from(data: dict[str, object], source: str) -> Facts:
+    """Hardware facts from plain data; `source` names it in faults. Raises ConfigurationError."""
+    return parse(Facts, data, lambda _path: Place(source))
+
+
+def node_code() -> dict[str, bytes]:
+    """The node's core as every generation carries it."""
+    folder = COLLECTION / "plugins" / "module_utils" / "node"
+    code = {f"kos_node/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
+    starter = b"import sys\n\nfrom kos_node.main import main\n\nsys.exit(main())\n"
+    return {**code, "__main__.py": starter}

@@ -1,0 +1,267 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The catalogue: every service as typed data, read from ``services/<name>/service.yaml``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from .documents import read_document
+from .faults import ConfigurationError, Fault, nearest
+from .models import Strict, parse
+
+Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*[KMGT]$", examples=["64M"])]
+SizeOrShare = Annotated[str, Field(pattern=r"^([1-9][0-9]*[KMGT]|[1-9][0-9]*%)$", examples=["512M", "25%"])]
+Argv = list[str]
+ServiceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Exposure = Literal["node", "network"]
+
+
+class DebSubstrate(Strict):
+    """Packages of Debian 13; `masks` are their own systemd units, which kOS keeps from starting."""
+
+    packages: list[str]
+    masks: list[str] = []
+    architectures: list[Literal["amd64", "arm64"]] = ["amd64", "arm64"]
+
+
+class ContainerSubstrate(Strict):
+    image: str
+    tag: str | None = None
+
+
+class VenvSubstrate(Strict):
+    packages: list[str]
+
+
+class Substrates(Strict):
+    """In order of preference: `deb`, `container`, `venv`."""
+
+    deb: DebSubstrate | None = None
+    container: ContainerSubstrate | None = None
+    venv: VenvSubstrate | None = None
+
+
+class PortManifest(Strict):
+    name: str
+    port: Annotated[int | str, Field(description="a number, or an `@kos:…@` token that the node fills in")]
+    protocol: Literal["tcp", "udp"] = "tcp"
+    exposure: Exposure = "node"
+
+
+class Secret(Strict):
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    length: Annotated[int, Field(ge=16, le=128)] = 32
+
+
+class FileManifest(Strict):
+    """A template and where it lands; `sealed` ones are encrypted on the node for one systemd unit."""
+
+    template: str
+    path: Annotated[str, Field(pattern=r"^/")] | None = None
+    sealed: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] | None = None
+    unit: str | None = None
+    mode: Annotated[str, Field(pattern=r"^0[0-7]{3}$")] = "0644"
+    owner: str = "root"
+    group: str = "root"
+    units: list[str] | None = Field(default=None, description="systemd units it affects; default: all of the service")
+    phase: Literal["packages", "tier"] = "tier"
+
+    @model_validator(mode="after")
+    def _one_destination(self) -> FileManifest:
+        if (self.path is None) == (self.sealed is None):
+            raise ValueError("needs either `path` or `sealed`")
+        if self.sealed and not self.unit:
+            raise ValueError("a sealed file needs the `unit` that reads it")
+        return self
+
+
+class SandboxException(Strict):
+    """Where a unit leaves the base sandbox, and why; the directive ``*`` leaves all of it."""
+
+    directive: str
+    value: str | None = Field(description="null drops the directive")
+    reason: str
+
+
+class Bounds(Strict):
+    min: SizeOrShare | float | int | None = None
+    max: SizeOrShare | None = None
+
+
+class Resources(Strict):
+    """`min` is what the plan adds up; `max` becomes MemoryMax= or CPUQuota=."""
+
+    memory: Bounds = Bounds()
+    cpu: Bounds = Bounds()
+    disk: Bounds = Bounds()
+    tasks_max: int | None = None
+
+
+class UnitManifest(Strict):
+    """One systemd unit of the service."""
+
+    name: Annotated[str, Field(pattern=r"^kos-[a-z0-9-]+\.(service|timer|target)$")]
+    type: Literal["simple", "exec", "notify", "notify-reload", "oneshot"] = "exec"
+    exec: str
+    exec_start_pre: list[str] = []
+    exec_start_post: list[str] = []
+    exec_stop: str | None = None
+    exec_reload: str | None = None
+    environment: dict[str, str] = {}
+    user: str | None = Field(default=None, description="default: the service's user; `root` needs a reason in `notes`")
+    after: list[str] = []
+    resources: Resources | None = Field(default=None, description="default: the service's")
+    state_directory: str | None = None
+    runtime_directory: str | None = None
+    credentials: list[str] = []
+    sandbox: list[SandboxException] = []
+    extra: dict[str, dict[str, str | int | list[str]]] = {}
+    on_change: Literal["restart", "reload"] = "restart"
+
+
+class HttpProbe(Strict):
+    url: str
+    status: int = 200
+    contains: str | None = None
+
+
+class TcpProbe(Strict):
+    port: int
+    host: str = "127.0.0.1"
+    send: str | None = None
+    expect: str | None = None
+
+
+class Probe(Strict):
+    """How to tell that the service works; run unprivileged. `deadline` in seconds."""
+
+    http: HttpProbe | None = None
+    tcp: TcpProbe | None = None
+    exec: Argv | None = None
+    deadline: Annotated[int, Field(ge=1, le=600)] = 30
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Probe:
+        if sum(kind is not None for kind in (self.http, self.tcp, self.exec)) != 1:
+            raise ValueError("needs exactly one of `http`, `tcp`, `exec`")
+        return self
+
+
+class MetricsEndpoint(Strict):
+    port: int
+    path: str = "/metrics"
+
+
+class BackupCommands(Strict):
+    """Run as `user` with ``$KOS_BACKUP`` naming a directory."""
+
+    user: str | None = None
+    command: Argv
+    restore: Argv
+
+
+class Hooks(Strict):
+    pre_init: list[Argv] = []
+    post_init: list[Argv] = []
+    exit: list[Argv] = []
+
+
+class Fallback(Strict):
+    service: str
+    why: str
+
+
+class Service(Strict):
+    """A service manifest: the specification's container unit as data."""
+
+    name: ServiceName
+    summary: str
+    tier: Annotated[int, Field(ge=0, le=3)]
+    provides: list[str]
+    licence: str
+    source: str
+    requires: list[str] = []
+    substrates: Substrates
+    user: str | None = None
+    groups: list[str] = []
+    ports: list[PortManifest] = []
+    secrets: list[Secret] = []
+    files: list[FileManifest] = []
+    units: list[UnitManifest] = []
+    resources: Resources = Resources()
+    trust: Literal["core", "trusted", "community", "untrusted"] = "trusted"
+    affinity: list[str] = []
+    probe: Probe | None = None
+    metrics: MetricsEndpoint | None = None
+    metrics_reason: str | None = None
+    backup: BackupCommands | None = None
+    backup_reason: str | None = None
+    hooks: Hooks = Hooks()
+    fallbacks: list[Fallback] = []
+    notes: list[str] = []
+
+    @property
+    def users(self) -> list[str]:
+        """The system users that run something of it."""
+        found = {self.user, *(unit.user for unit in self.units)} - {None, "root"}
+        return sorted(user for user in found if user)
+
+
+class Catalogue:
+    """Every service by name, and the folder each came from."""
+
+    def __init__(self, folder: Path, services: dict[str, Service], sandbox: dict[str, str | list[str]]) -> None:
+        self.folder = folder
+        self.services = services
+        self.sandbox = sandbox
+
+    def text(self, service: str, relative: str) -> str:
+        """The content of a file in the service's folder; it never leaves that folder."""
+        base = (self.folder / service).resolve()
+        path = (base / relative).resolve()
+        if not path.is_relative_to(base):
+            raise ConfigurationError([Fault(f"'{relative}' points outside {base.name}/", None, service)])
+        return path.read_text(encoding="utf-8")
+
+    def has(self, service: str, relative: str) -> bool:
+        """Whether the service's folder holds `relative`."""
+        return (self.folder / service / relative).is_file()
+
+
+def load_catalogue(folder: Path) -> Catalogue:
+    """Every manifest below `folder`.
+
+    Raises ConfigurationError with all faults of all manifests: unknown keys, a name that differs from its
+    folder, a requirement or fallback that no manifest describes.
+    """
+    services: dict[str, Service] = {}
+    faults: list[Fault] = []
+    for path in sorted(folder.glob("*/service.yaml")):
+        try:
+            document = read_document(path)
+            manifest = parse(Service, document.data, document.place)
+        except ConfigurationError as error:
+            faults += error.faults
+            continue
+        if manifest.name != path.parent.name:
+            faults.append(Fault(f"must be '{path.parent.name}', like its folder", document.place(("name",)), "name"))
+        services[manifest.name] = manifest
+        for referred in [*manifest.requires, *(fallback.service for fallback in manifest.fallbacks)]:
+            if not (folder / referred / "service.yaml").is_file():
+                names = {found.parent.name for found in folder.glob("*/service.yaml")}
+                faults.append(
+                    Fault(f"no service is called '{referred}'", document.place(), "", nearest(referred, names))
+                )
+    if faults:
+        raise ConfigurationError(faults)
+    return Catalogue(folder, services, _sandbox(folder))
+
+
+def _sandbox(folder: Path) -> dict[str, Any]:
+    path = folder / "sandbox.yaml"
+    return read_document(path).data if path.is_file() else {}

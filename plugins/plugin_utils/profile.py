@@ -1,0 +1,270 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The keys a profile, a mode or a layer may hold.
+
+The seven profiles of the specification are valid as printed there; `Settings` is what any layer may
+set, `Profile` adds the two keys that only a base profile has.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from .models import Strict
+
+Names = str | list[str]
+Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhdwy]$", examples=["30d", "7y"])]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Orchestration(Strict):
+    enabled: bool | None = None
+    agent_mesh: Literal["local", "full", "federated"] | None = None
+    debugging: bool | None = None
+    kubernetes: Literal["optional", "required"] | None = None
+    load_balancing: bool | None = None
+    helm_charts: str | None = None
+    service_mesh: str | None = None
+
+
+class Services(Strict):
+    """Which service answers each capability; a list asks for several."""
+
+    llm_backend: Names | None = None
+    llm_backends: list[str] | None = None
+    vector_db: Names | None = None
+    graph_db: Names | None = None
+    message_bus: Names | None = None
+    cache: Names | None = None
+    database: Names | None = None
+    databases: list[str] | None = None
+    monitoring: list[str] | None = None
+    task_queue: Names | None = None
+    identity: Names | None = None
+    gateway: Names | None = None
+    firewall: Names | None = None
+    status: Names | None = None
+    storage: Literal["local_filesystem", "encrypted_local"] | None = None
+    local_only: bool | None = None
+    external_apis: Literal["user_configured"] | None = None
+
+
+class Federation(Strict):
+    klp_enabled: bool | None = None
+    discovery: Literal["local_only", "mesh", "public"] | None = None
+    test_network: bool | None = None
+    public_registry: bool | None = None
+    private_network: bool | None = None
+    trust_network: str | None = None
+    handshake_required: bool | None = None
+    enterprise_trust: Literal["optional", "required"] | None = None
+
+
+class Agents(Strict):
+    core_agents: list[str] | None = None
+    optional_agents: list[str] | None = None
+
+
+class Development(Strict):
+    hot_reload: bool | None = None
+    agent_inspector: bool | None = None
+    memory_debugging: bool | None = None
+    trace_logging: Literal["off", "normal", "verbose"] | None = None
+
+
+class Authentication(Strict):
+    methods: list[Literal["jwt", "oauth2", "biometric", "ldap", "saml"]] | None = None
+    session_timeout: PositiveInt | None = Field(default=None, description="seconds")
+    mfa_required: bool | None = None
+
+
+class Encryption(Strict):
+    at_rest: Literal["aes256"] | None = None
+    in_transit: Literal["tls13"] | None = None
+    key_rotation: Literal["enabled", "disabled"] | None = None
+
+
+class AccessControl(Strict):
+    type: Literal["rbac"] | None = None
+    default_deny: bool | None = None
+    audit_all: bool | None = None
+
+
+class Compliance(Strict):
+    frameworks: list[str] | None = None
+    data_retention: Duration | None = None
+    audit_retention: Duration | None = None
+
+
+class Security(Strict):
+    vault: Literal["local_encrypted", "encrypted_local"] | None = None
+    auth: Literal["development_mode", "biometric_optional", "local"] | None = None
+    tls: Literal["self_signed", "internal_ca", "acme"] | None = None
+    auto_lock: bool | None = None
+    identity_verification: Literal["optional", "required"] | None = None
+    audit_logging: Literal["basic", "comprehensive"] | None = None
+    access_control: Literal["rbac"] | AccessControl | None = None
+    authentication: list[str] | Authentication | None = None
+    encryption: Literal["end_to_end"] | Encryption | None = None
+    compliance: list[str] | Compliance | None = None
+    content_security_policy: Literal["strict", "relaxed"] | None = None
+    permissions: Literal["minimal_required"] | None = None
+
+
+class PrometheusSettings(Strict):
+    enabled: bool | None = None
+    retention: Duration | None = None
+
+
+class GrafanaSettings(Strict):
+    enabled: bool | None = None
+    dashboards: str | None = None
+
+
+class Metrics(Strict):
+    prometheus: PrometheusSettings | None = None
+    grafana: GrafanaSettings | None = None
+
+
+class LogStore(Strict):
+    enabled: bool | None = None
+    retention: Duration | None = None
+
+
+class LogStores(Strict):
+    loki: LogStore | None = None
+    elasticsearch: LogStore | None = None
+
+
+class Jaeger(Strict):
+    enabled: bool | None = None
+    sampling_rate: Annotated[float, Field(ge=0, le=1)] | None = None
+
+
+class Tracing(Strict):
+    jaeger: Jaeger | None = None
+
+
+class AlertmanagerSettings(Strict):
+    enabled: bool | None = None
+    routes: list[Literal["email", "slack", "pagerduty"]] | None = None
+
+
+class Alerting(Strict):
+    alertmanager: AlertmanagerSettings | None = None
+
+
+class Monitoring(Strict):
+    observability: Literal["basic", "full_stack"] | None = None
+    alerting: Literal["enterprise"] | Alerting | None = None
+    audit: Literal["basic", "comprehensive"] | None = None
+    metrics: Metrics | None = None
+    logging: LogStores | None = None
+    tracing: Tracing | None = None
+
+
+class Logging(Strict):
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    output: Literal["console", "journal"] | None = None
+
+
+class Ports(Strict):
+    """Where the node's own front doors listen; `frontend` is the gateway's HTTPS port."""
+
+    api: Port | None = None
+    frontend: Port | None = None
+    vault: Port | None = None
+
+
+class Networking(Strict):
+    host: str | None = Field(default=None, description="`localhost` keeps the gateway on loopback")
+    ports: Ports | None = None
+
+
+class Storage(Strict):
+    type: Literal["chrome_storage"] | None = None
+    encryption: Literal["web_crypto_api"] | None = None
+
+
+class Ui(Strict):
+    theme: str | None = None
+    window_state: Literal["persistent", "fresh"] | None = None
+    tray_integration: bool | None = None
+
+
+class Scaling(Strict):
+    horizontal: bool | None = None
+    auto_scale: bool | None = None
+    resource_limits: Literal["configured", "none"] | None = None
+
+
+class Backup(Strict):
+    strategy: Literal["local", "multi_region"] | None = None
+    encryption: Literal["required", "optional"] | None = None
+    retention: Literal["policy_based"] | Duration | None = None
+
+
+class ServerOptions(Strict):
+    """The specification's ``ServerConfig``, as far as this release acts on it."""
+
+    vector_store: Literal["qdrant", "chroma", "pinecone"] | None = None
+
+
+class Settings(Strict):
+    """What any layer may set."""
+
+    orchestration: Orchestration | None = None
+    services: Services | None = None
+    federation: Federation | None = None
+    agents: Agents | None = None
+    development: Development | None = None
+    security: Security | None = None
+    monitoring: Monitoring | None = None
+    logging: Logging | None = None
+    networking: Networking | None = None
+    storage: Storage | None = None
+    ui: Ui | None = None
+    scaling: Scaling | None = None
+    backup: Backup | None = None
+    server: ServerOptions | None = None
+
+
+class Profile(Settings):
+    """A base profile: the settings, its name, and the specification's environment label."""
+
+    profile: str
+    environment: str
+
+
+class Minimum(Strict):
+    """The least a machine must have; an omitted row is not checked."""
+
+    cpu: PositiveInt | None = Field(default=None, description="cores")
+    memory_mb: PositiveInt | None = None
+    disk_gb: PositiveInt | None = None
+    network_mbps: PositiveInt | None = None
+    gpu: bool = False
+
+
+class Mode(Strict):
+    """One of the specification's five deployment modes: a profile, minima and features."""
+
+    mode: str
+    description: str
+    profile: str
+    minimum: Minimum
+    features: list[str]
+    migrates_to: list[str] = []
+    settings: Settings = Settings()
+    option_keys: dict[str, str] = Field(
+        default_factory=dict, description="an option of the mode -> the settings key it stands for"
+    )
+
+
+class Requirements(Strict):
+    """The specification's table of resources by profile."""
+
+    profiles: dict[str, Minimum]

@@ -1,0 +1,215 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plan to generation: every file, systemd unit, user and package, as one content-addressed tree. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+from jinja2.sandbox import SandboxedEnvironment
+
+from .catalogue import Catalogue, FileManifest
+from .faults import ConfigurationError, Fault, Place
+from .generation import Generation
+from .resolver import Plan, PlannedService
+from .units import credential_path, unit_text
+
+FORMAT = 1
+RULES_DIRECTORY = "/etc/kos/prometheus/rules"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One file of the generation: its row in the manifest and its content (None for a link)."""
+
+    row: dict[str, Any]
+    content: bytes | None
+
+
+def render(plan: Plan, catalogue: Catalogue, node_code: Mapping[str, bytes]) -> Generation:
+    """The generation of `plan`; `node_code` (relative path -> content) is the node's core it carries.
+
+    Raises ConfigurationError when a template cannot be rendered or two services write one file.
+    """
+    entries = list(_entries(plan, catalogue))
+    _refuse_twice(entries)
+    files = {f"node/{name}": content for name, content in node_code.items()}
+    files |= {entry.row["source"]: entry.content for entry in entries if entry.content is not None}
+    manifest = _manifest(plan, [entry.row for entry in entries])
+    return Generation.of(manifest, files)
+
+
+def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "format": FORMAT,
+        "profile": plan.deployment.name,
+        "environment": plan.deployment.profile.environment,
+        "storage": plan.deployment.settings.get("services", {}).get("storage"),
+        "services": [_service_row(service) for service in plan.services],
+        "unavailable": [entry.as_dict() for entry in plan.unavailable],
+        "files": sorted(rows, key=lambda row: row["path"]),
+        "units": [_unit_row(service, unit) for service in plan.services for unit in service.manifest.units],
+        "packages": plan.packages,
+        "users": plan.users,
+        "secrets": [
+            {"service": service.name, "name": secret.name, "length": secret.length}
+            for service in plan.services
+            for secret in service.manifest.secrets
+        ],
+        "ports": [vars(port) for port in plan.ports],
+        "requires": plan.requires,
+    }
+
+
+def _service_row(service: PlannedService) -> dict[str, Any]:
+    manifest = service.manifest
+    return {
+        "name": service.name,
+        "summary": manifest.summary,
+        "tier": manifest.tier,
+        "capabilities": list(service.capabilities),
+        "substrate": service.substrate,
+        "reasons": list(service.reasons),
+        "user": manifest.user,
+        "requires": manifest.requires,
+        "units": [unit.name for unit in manifest.units],
+        "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
+        "hooks": manifest.hooks.model_dump(),
+        "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
+    }
+
+
+def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
+    return {
+        "name": unit.name,
+        "service": service.name,
+        "tier": service.tier,
+        "on_change": unit.on_change,
+        "oneshot": unit.type == "oneshot",
+        "runs_node_code": "/var/lib/kos/current/node" in unit.exec,
+    }
+
+
+def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
+    yield _users_entry(plan)
+    environment = _environment()
+    for service in plan.services:
+        yield from _mask_entries(service)
+        for unit in service.manifest.units:
+            text = unit_text(unit, service.manifest, catalogue)
+            path = f"/etc/systemd/system/{unit.name}"
+            yield _file(path, text, service, [unit.name])
+            yield _link(f"/etc/systemd/system/multi-user.target.wants/{unit.name}", path, service, [])
+        for file in service.manifest.files:
+            yield _template_entry(file, service, plan, catalogue, environment)
+    yield from _alert_entries(plan, catalogue)
+
+
+def _users_entry(plan: Plan) -> _Entry:
+    lines = []
+    for service in plan.services:
+        manifest = service.manifest
+        for user in manifest.users:
+            lines.append(f'u {user} - "kOS {manifest.name}" /var/lib/{user} /usr/sbin/nologin')
+        lines += [f"m {manifest.user} {group}" for group in manifest.groups]
+    row = _row("/etc/sysusers.d/kos.conf", None, 0, "packages", [])
+    return _Entry({**row, "source": "tree/etc/sysusers.d/kos.conf"}, ("\n".join(lines) + "\n").encode())
+
+
+def _mask_entries(service: PlannedService) -> Iterator[_Entry]:
+    deb = service.manifest.substrates.deb
+    for unit in deb.masks if deb else []:
+        # In place before the package is, so that dpkg never starts Debian's own unit.
+        yield _link(f"/etc/systemd/system/{unit}", "/dev/null", service, [], phase="packages")
+
+
+def _template_entry(
+    file: FileManifest,
+    service: PlannedService,
+    plan: Plan,
+    catalogue: Catalogue,
+    environment: SandboxedEnvironment,
+) -> _Entry:
+    text = _rendered(file.template, service, plan, catalogue, environment)
+    own_units = [unit.name for unit in service.manifest.units]
+    affected = file.units if file.units is not None else [file.unit] if file.unit else own_units
+    if file.sealed and file.unit:
+        row = _row(credential_path(file.unit, file.sealed), service, service.tier, "tier", affected)
+        row |= {"mode": "0600", "sealed": file.sealed, "source": f"sealed/{file.unit}.{file.sealed}"}
+        return _Entry(row, text.encode())
+    entry = _file(file.path or "", text, service, affected, phase=file.phase)
+    return _Entry({**entry.row, "mode": file.mode, "owner": file.owner, "group": file.group}, entry.content)
+
+
+def _alert_entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
+    """Each planned service's alerts.yaml, for the Prometheus of the same plan."""
+    prometheus = next((service for service in plan.services if service.name == "prometheus"), None)
+    if prometheus is None:
+        return
+    units = [unit.name for unit in prometheus.manifest.units][:1]
+    for service in plan.services:
+        if catalogue.has(service.name, "alerts.yaml"):
+            text = catalogue.text(service.name, "alerts.yaml")
+            yield _file(f"{RULES_DIRECTORY}/{service.name}.yaml", text, prometheus, units)
+
+
+def _rendered(
+    template: str,
+    service: PlannedService,
+    plan: Plan,
+    catalogue: Catalogue,
+    environment: SandboxedEnvironment,
+) -> str:
+    source = catalogue.text(service.name, f"templates/{template}")
+    try:
+        return environment.from_string(source).render(
+            plan=plan, service=service.manifest, settings=plan.deployment.settings
+        )
+    except jinja2.TemplateError as error:
+        place = Place(f"services/{service.name}/templates/{template}", getattr(error, "lineno", 0) or 0)
+        raise ConfigurationError([Fault(f"cannot be rendered: {error}", place)]) from error
+
+
+def _environment() -> SandboxedEnvironment:
+    return SandboxedEnvironment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+
+
+def _file(path: str, text: str, service: PlannedService, units: list[str], phase: str = "tier") -> _Entry:
+    row = _row(path, service, service.tier, phase, units)
+    return _Entry({**row, "source": f"tree{path}"}, text.encode())
+
+
+def _link(path: str, target: str, service: PlannedService, units: list[str], phase: str = "tier") -> _Entry:
+    row = _row(path, service, service.tier, phase, units)
+    return _Entry({**row, "link": target}, None)
+
+
+def _row(path: str, service: PlannedService | None, tier: int, phase: str, units: list[str]) -> dict[str, Any]:
+    return {
+        "path": path,
+        "mode": "0644",
+        "owner": "root",
+        "group": "root",
+        "service": service.name if service else "users",
+        "tier": tier,
+        "phase": phase,
+        "units": units,
+    }
+
+
+def _refuse_twice(entries: list[_Entry]) -> None:
+    writers: dict[str, str] = {}
+    faults = []
+    for entry in entries:
+        path, service = entry.row["path"], entry.row["service"]
+        if path in writers:
+            faults.append(Fault(f"{path} is written by {writers[path]} and {service}", fix="give each its own file"))
+        writers.setdefault(path, service)
+    if faults:
+        raise ConfigurationError(faults)

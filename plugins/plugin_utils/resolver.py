@@ -1,0 +1,367 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Profile and hardware to plan: which service answers each capability, in what order, and why.
+
+Pure: no file, clock or network is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from .catalogue import Catalogue, Service
+from .faults import ConfigurationError, Fault, Place, nearest
+from .hardware import Facts, KindOfHardware
+from .layers import Deployment
+
+# What every node has, whatever its profile says: the specification's core services.
+CORE_CAPABILITIES = {"status": "status", "firewall": "nftables", "gateway": "caddy"}
+
+# Capabilities that describe the machine rather than ask for a service.
+DESCRIPTIVE = {"storage", "local_only", "external_apis"}
+
+RUNNABLE_SUBSTRATES = ("deb",)
+NOT_YET = {
+    "container": "it comes as a container image, and this release runs Debian packages only",
+    "venv": "it comes from PyPI, and this release runs Debian packages only",
+}
+
+
+@dataclass(frozen=True)
+class PlannedPort:
+    """One port of one planned service."""
+
+    service: str
+    name: str
+    port: int | str
+    protocol: str
+    exposure: str
+
+
+@dataclass(frozen=True)
+class PlannedService:
+    """One service that will run: for which capabilities, on what, and why this one.
+
+    `asked` is the line that asked for it and stays out of the generation, `reasons` go into it.
+    """
+
+    name: str
+    capabilities: tuple[str, ...]
+    substrate: str
+    asked: str
+    reasons: tuple[str, ...]
+    manifest: Service
+
+    @property
+    def why(self) -> str:
+        """Why this service and no other, as one sentence."""
+        return "; ".join([self.asked, *self.reasons])
+
+    @property
+    def tier(self) -> int:
+        """The tier of its manifest, 0 to 3."""
+        return self.manifest.tier
+
+    @property
+    def metrics(self) -> Any:
+        """What Prometheus scrapes, or None."""
+        return self.manifest.metrics
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        return {
+            "name": self.name,
+            "capability": self.capabilities[0],
+            "capabilities": list(self.capabilities),
+            "substrate": self.substrate,
+            "tier": self.tier,
+            "why": self.why,
+            "requires": self.manifest.requires,
+        }
+
+
+@dataclass(frozen=True)
+class Unavailable:
+    """Something the profile asks for that will not run, and why."""
+
+    capability: str
+    requested: str
+    why: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The same as plain data."""
+        return {"capability": self.capability, "requested": self.requested, "why": self.why}
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Where the node's one front door listens."""
+
+    bind: str = "all"
+    https_port: int = 443
+    http_port: int | None = 80
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What should run on one kind of machine; services are in start order."""
+
+    deployment: Deployment
+    kind: KindOfHardware
+    services: tuple[PlannedService, ...]
+    unavailable: tuple[Unavailable, ...]
+    gateway: Gateway
+    ports: tuple[PlannedPort, ...]
+
+    @property
+    def units(self) -> list[str]:
+        """Every systemd unit, in start order."""
+        return [unit.name for service in self.services for unit in service.manifest.units]
+
+    @property
+    def packages(self) -> list[str]:
+        """Every Debian package, sorted."""
+        found = {name for service in self.services if (deb := service.manifest.substrates.deb) for name in deb.packages}
+        return sorted(found)
+
+    @property
+    def users(self) -> list[str]:
+        """Every system user, sorted."""
+        return sorted({user for service in self.services for user in service.manifest.users})
+
+    @property
+    def directories(self) -> list[str]:
+        """Every data directory, sorted."""
+        return sorted(path for service in self.services for path in _directories(service.manifest))
+
+    @property
+    def requires(self) -> dict[str, Any]:
+        """What the services add up to: cores, MB of memory, MB of disk."""
+        manifests = [service.manifest for service in self.services]
+        rows = [manifest.resources for manifest in manifests]
+        rows += [unit.resources for manifest in manifests for unit in manifest.units if unit.resources]
+        return {
+            "cpu": round(sum(float(row.cpu.min or 0) for row in rows), 2),
+            "memory_mb": sum(megabytes(row.memory.min) for row in rows),
+            "disk_mb": sum(megabytes(row.disk.min) for row in rows),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data."""
+        minimum = self.deployment.minimum
+        return {
+            "profile": self.deployment.name,
+            "services": [service.as_dict() for service in self.services],
+            "unavailable": [entry.as_dict() for entry in self.unavailable],
+            "units": self.units,
+            "ports": [vars(port) for port in self.ports],
+            "directories": self.directories,
+            "users": self.users,
+            "packages": self.packages,
+            "requires": {**self.requires, "minimum": minimum.model_dump(exclude_none=True)},
+        }
+
+
+@dataclass
+class _Choices:
+    """The services chosen so far; filled by `resolve`."""
+
+    capabilities: dict[str, list[str]] = field(default_factory=dict)
+    why: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
+    unavailable: list[Unavailable] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(self, service: str, capability: str, asked: str, reasons: list[str]) -> None:
+        known = self.capabilities.setdefault(service, [])
+        if capability not in known:
+            known.append(capability)
+        self.why.setdefault(service, (asked, tuple(reasons)))
+
+
+def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
+    """The plan for `deployment` on a machine with `facts`.
+
+    Raises ConfigurationError for a service that nobody describes, a port or directory wanted twice, and
+    requirements that go in a circle.
+    """
+    choices = _Choices()
+    for capability, requested, place in _requests(deployment):
+        _choose(capability, requested, place, catalogue, facts, choices)
+    _agents(deployment, choices)
+    gateway = _gateway(deployment, choices)
+    for service in list(choices.capabilities):
+        _require(service, catalogue, choices)
+    services = tuple(
+        PlannedService(name, tuple(choices.capabilities[name]), "deb", *choices.why[name], catalogue.services[name])
+        for name in _start_order(choices.capabilities, catalogue, choices.faults)
+    )
+    ports = tuple(_ports(services, gateway))
+    choices.faults += [*_port_conflicts(ports), *_directory_conflicts(services)]
+    if choices.faults:
+        raise ConfigurationError(choices.faults)
+    return Plan(deployment, KindOfHardware.of(facts), services, tuple(choices.unavailable), gateway, ports)
+
+
+def megabytes(size: object) -> int:
+    """``"64M"`` as 64; shares of the machine (``"25%"``) and absent sizes count as 0."""
+    if not isinstance(size, str) or size.endswith("%"):
+        return 0
+    number, unit = int(size[:-1]), size[-1]
+    return {"K": number // 1024, "M": number, "G": number * 1024, "T": number * 1024 * 1024}[unit]
+
+
+def _requests(deployment: Deployment) -> Iterator[tuple[str, str, Place | None]]:
+    """Every (capability, wanted service, place) of the deployment; core capabilities where it names none."""
+    asked = deployment.settings.get("services", {})
+    for capability, value in asked.items():
+        if capability in DESCRIPTIVE:
+            continue
+        listed = isinstance(value, list)
+        for index, name in enumerate(value if listed else [value]):
+            path = ("services", capability, index) if listed else ("services", capability)
+            yield capability, name, deployment.place(path)
+    for capability, name in CORE_CAPABILITIES.items():
+        if capability not in asked:
+            yield capability, name, None
+
+
+def _choose(
+    capability: str,
+    requested: str,
+    place: Place | None,
+    catalogue: Catalogue,
+    facts: Facts,
+    choices: _Choices,
+) -> None:
+    if requested not in catalogue.services:
+        fix = nearest(requested, catalogue.services)
+        choices.faults.append(Fault(f"no service is called '{requested}'", place, f"services.{capability}", fix))
+        return
+    asked = f"asked for in {place}" if place else "every node has one"
+    name, reasons = _first_runnable(requested, catalogue, facts, [])
+    if name is None:
+        choices.unavailable.append(Unavailable(capability, requested, "; ".join(reasons)))
+    else:
+        choices.add(name, capability, asked, reasons)
+
+
+def _first_runnable(name: str, catalogue: Catalogue, facts: Facts, tried: list[str]) -> tuple[str | None, list[str]]:
+    """The first of `name` and its fallbacks that this machine can run, and the reasons that led there."""
+    manifest = catalogue.services[name]
+    obstacle = _obstacle(manifest, facts)
+    if obstacle is None:
+        return name, []
+    reasons = [f"{name}: {obstacle}"]
+    for fallback in manifest.fallbacks:
+        if fallback.service in (name, *tried):
+            continue
+        found, more = _first_runnable(fallback.service, catalogue, facts, [*tried, name])
+        if found is not None:
+            return found, [*reasons, f"{fallback.service} instead: {fallback.why}", *more]
+        reasons += more
+    return None, reasons
+
+
+def _obstacle(manifest: Service, facts: Facts) -> str | None:
+    substrates = manifest.substrates
+    if substrates.deb is not None:
+        if facts.architecture in substrates.deb.architectures:
+            return None
+        return f"not packaged for {facts.architecture}"
+    for substrate, reason in NOT_YET.items():
+        if getattr(substrates, substrate) is not None:
+            return reason
+    return "nothing that kOS can run on this machine provides it yet"
+
+
+def _agents(deployment: Deployment, choices: _Choices) -> None:
+    for group, names in deployment.settings.get("agents", {}).items():
+        for name in names:
+            why = "agents run on the container substrate, which this release does not have yet"
+            choices.unavailable.append(Unavailable(group, name, why))
+
+
+def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
+    networking = deployment.settings.get("networking", {})
+    ports = networking.get("ports", {})
+    for name in ("api", "vault"):
+        if name in ports:
+            choices.unavailable.append(
+                Unavailable(name, f"port {ports[name]}", "no service of this release answers there")
+            )
+    bind = "loopback" if networking.get("host") in ("localhost", "127.0.0.1", "::1") else "all"
+    if "frontend" in ports:
+        return Gateway(bind, ports["frontend"], None)
+    return Gateway(bind)
+
+
+def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
+    for needed in catalogue.services[name].requires:
+        known = needed in choices.capabilities
+        provided = (catalogue.services[needed].provides or [needed])[0]
+        if not known:
+            choices.add(needed, provided, f"{name} runs inside it", [])
+            _require(needed, catalogue, choices)
+
+
+def _start_order(names: dict[str, list[str]], catalogue: Catalogue, faults: list[Fault]) -> list[str]:
+    """`names` by tier, then after what each requires, then by name."""
+    ordered: list[str] = []
+    visiting: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in ordered or name not in names:
+            return
+        if name in visiting:
+            faults.append(Fault(f"'{name}' requires itself through {sorted(visiting - {name})}"))
+            return
+        visiting.add(name)
+        for needed in sorted(catalogue.services[name].requires):
+            visit(needed)
+        visiting.discard(name)
+        if name not in ordered:
+            ordered.append(name)
+
+    for name in sorted(names, key=lambda name: (catalogue.services[name].tier, name)):
+        visit(name)
+    return sorted(ordered, key=lambda name: catalogue.services[name].tier)
+
+
+def _ports(services: tuple[PlannedService, ...], gateway: Gateway) -> Iterator[PlannedPort]:
+    moved = {"https": gateway.https_port, "http": gateway.http_port}
+    for service in services:
+        for port in service.manifest.ports:
+            number: int | str | None = port.port
+            exposure: str = port.exposure
+            if "gateway" in service.capabilities and port.name in moved:
+                number = moved[port.name]
+                exposure = "network" if gateway.bind == "all" else "node"
+            if number is not None:
+                yield PlannedPort(service.name, port.name, number, port.protocol, exposure)
+
+
+def _port_conflicts(ports: tuple[PlannedPort, ...]) -> Iterator[Fault]:
+    taken: dict[tuple[int | str, str], PlannedPort] = {}
+    for port in ports:
+        other = taken.setdefault((port.port, port.protocol), port)
+        if other is not port:
+            wanted = f"{other.service} ({other.name}) and {port.service} ({port.name})"
+            message = f"{port.protocol} port {port.port} is wanted by {wanted}"
+            yield Fault(message, fix="move one of them")
+
+
+def _directories(manifest: Service) -> list[str]:
+    """The data directories that systemd makes for the service's units."""
+    return sorted({f"/var/lib/{unit.state_directory}" for unit in manifest.units if unit.state_directory})
+
+
+def _directory_conflicts(services: tuple[PlannedService, ...]) -> Iterator[Fault]:
+    taken: dict[str, str] = {}
+    for service in services:
+        for directory in _directories(service.manifest):
+            other = taken.setdefault(directory, service.name)
+            if other != service.name:
+                yield Fault(f"{directory} is wanted by {other} and {service.name}", fix="give each its own")

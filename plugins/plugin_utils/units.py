@@ -1,0 +1,114 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A unit manifest as the text of a systemd unit: the base sandbox, its exceptions, and the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .catalogue import Catalogue, Service, UnitManifest
+
+Directive = tuple[str, str]
+
+
+def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str:
+    """The file of `unit`; pure."""
+    sections: dict[str, list[Directive]] = {
+        "Unit": list(_unit_section(unit, service, catalogue)),
+        "Service": [*_service_section(unit, service), *_limits(unit, service), *_sandbox(unit, catalogue)],
+        "Install": [("WantedBy", "multi-user.target")],
+    }
+    for section, directives in unit.extra.items():
+        for name, value in directives.items():
+            values = value if isinstance(value, list) else [str(value)]
+            # A directive that `extra` names replaces ours; repeated ones are written as a list.
+            sections.setdefault(section, [])
+            sections[section] = [pair for pair in sections[section] if pair[0] != name]
+            sections[section] += [(name, item) for item in values]
+    blocks = [
+        "\n".join([f"[{section}]", *(f"{name}={value}" for name, value in pairs)])
+        for section, pairs in sections.items()
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _unit_section(unit: UnitManifest, service: Service, catalogue: Catalogue) -> Iterator[Directive]:
+    yield "Description", f"kOS {service.summary}"
+    yield "Documentation", service.source
+    needed = [other.name for name in service.requires for other in catalogue.services[name].units] + unit.after
+    yield "After", " ".join(["network.target", *needed])
+    if needed:
+        yield "Wants", " ".join(needed)
+
+
+def _service_section(unit: UnitManifest, service: Service) -> Iterator[Directive]:
+    yield "Type", unit.type
+    user = unit.user or service.user
+    if user and user != "root":
+        yield "User", user
+        yield "Group", user
+    for line in unit.exec_start_pre:
+        yield "ExecStartPre", line
+    yield "ExecStart", unit.exec
+    for line in unit.exec_start_post:
+        yield "ExecStartPost", line
+    if unit.exec_reload:
+        yield "ExecReload", unit.exec_reload
+    if unit.exec_stop:
+        yield "ExecStop", unit.exec_stop
+    yield from _lifetime(unit)
+    for name, value in unit.environment.items():
+        yield "Environment", f'"{name}={value}"'
+    for credential in unit.credentials:
+        yield "LoadCredentialEncrypted", f"{credential}:{credential_path(unit.name, credential)}"
+
+
+def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
+    if unit.type == "oneshot":
+        yield "RemainAfterExit", "yes"
+    else:
+        yield "Restart", "on-failure"
+        yield "RestartSec", "1"
+    if unit.state_directory:
+        yield "StateDirectory", unit.state_directory
+        yield "StateDirectoryMode", "0700"
+    if unit.runtime_directory:
+        yield "RuntimeDirectory", unit.runtime_directory
+
+
+def credential_path(unit: str, name: str) -> str:
+    """Where the sealed file `name` of the systemd unit `unit` lies on the node."""
+    return f"/etc/credstore.encrypted/{unit.rpartition('.')[0]}.{name}"
+
+
+def _limits(unit: UnitManifest, service: Service) -> Iterator[Directive]:
+    if unit.type == "oneshot":
+        return
+    resources = unit.resources or service.resources
+    if resources.memory.max:
+        yield "MemoryMax", resources.memory.max
+    if resources.cpu.max:
+        yield "CPUQuota", resources.cpu.max
+    if resources.tasks_max:
+        yield "TasksMax", str(resources.tasks_max)
+
+
+def _sandbox(unit: UnitManifest, catalogue: Catalogue) -> Iterator[Directive]:
+    exceptions = {exception.directive: exception.value for exception in unit.sandbox}
+    if "*" in exceptions:
+        return
+    for name, value in catalogue.sandbox.items():
+        if name in exceptions:
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            yield name, _systemd_value(item)
+    for name, replaced in exceptions.items():
+        if replaced is not None:
+            yield name, replaced
+
+
+def _systemd_value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
