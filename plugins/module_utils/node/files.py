@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Paths below a root that may not be booted, and writes that survive a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+STATE = "/var/lib/kos"
+
+
+class Root:
+    """The file system tree that becomes a node: ``/``, or a directory an installer has mounted."""
+
+    def __init__(self, path: str = "/") -> None:
+        self.path = os.path.abspath(path)
+        self.booted = self.path == "/" and os.path.isdir("/run/systemd/system")
+
+    def join(self, absolute: str) -> str:
+        """Where `absolute` (a path as the node sees it) lies from here."""
+        return os.path.normpath(self.path + "/" + absolute)
+
+    def state(self, *parts: str) -> str:
+        """A path below kOS's own state directory."""
+        return self.join("/".join([STATE, *parts]))
+
+
+class Busy(Exception):
+    """Another run holds the node; its text says who and what to do."""
+
+
+@contextlib.contextmanager
+def lock(root: Root, wait: bool = False) -> Iterator[None]:
+    """Hold the node's lock. Raises Busy when another process has it, unless told to `wait`."""
+    os.makedirs(root.state(), mode=0o755, exist_ok=True)
+    with open(root.state("lock"), "w", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise Busy("another kOS run is changing this node right now: wait for it to end, then run again") from error
+        yield
+
+
+def write(path: str, content: bytes, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
+    """Put `content` at `path` atomically: complete or not at all, on disk when this returns."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.kos-new"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "wb") as stream:
+        stream.write(content)
+        if (uid, gid) != (-1, -1):
+            os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, mode)
+        stream.flush()
+        os.fsync(descriptor)
+    os.rename(temporary, path)
+    sync_directory(path)
+
+
+def link(path: str, target: str) -> None:
+    """Make `path` a symbolic link to `target`, atomically."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    temporary = f"{path}.kos-new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(temporary)
+    os.symlink(target, temporary)
+    os.rename(temporary, path)
+    sync_directory(path)
+
+
+def sync_directory(path: str) -> None:
+    """Make a rename in the directory of `path` durable."""
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Delete a file or link; nothing to do when it is not there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def read(path: str) -> bytes | None:
+    """The content of a regular file, or None when there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    with open(descriptor, "rb") as stream:
+        return stream.read()
+
+
+def read_json(path: str, default: Any) -> Any:
+    """The JSON document at `path`, or `default` when there is none."""
+    content = read(path)
+    return default if content is None else json.loads(content)
+
+
+def write_json(path: str, data: Any, mode: int = 0o644) -> None:
+    """Put `data` at `path` as JSON, atomically."""
+    write(path, (json.dumps(data, sort_keys=True, indent=1) + "\n").encode(), mode)

@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Is it healthy? Probes run side by side, unprivileged, with back-off and a deadline each."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import pwd
+import socket
+import ssl
+import subprocess
+import time
+import urllib.parse
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from . import system
+
+PROBE_USER = "kos-status"
+_TIMEOUT = 5.0
+_CRASHES = 3
+
+
+@dataclass
+class Health:
+    """The verdict on one service; `seconds` is how long it took to become healthy."""
+
+    service: str
+    healthy: bool
+    detail: str
+    seconds: float = 0.0
+    log: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict as plain data."""
+        return asdict(self)
+
+
+class ProbeFailed(Exception):
+    """The service did not answer as its manifest says it must."""
+
+
+def wait_healthy(services: list[dict[str, Any]], hooks: bool = False) -> list[Health]:
+    """Wait, side by side, until each service is healthy or its deadline has passed.
+
+    `hooks` runs each service's ``post_init`` once it answers.
+    """
+    if not services:
+        return []
+    with ThreadPoolExecutor(max_workers=len(services)) as pool:
+        return list(pool.map(lambda service: _wait(service, hooks), services))
+
+
+def check_once(services: list[dict[str, Any]]) -> list[Health]:
+    """The verdict on each service right now, side by side."""
+    if not services:
+        return []
+    states = system.unit_states(unit for service in services for unit in service["units"])
+    with ThreadPoolExecutor(max_workers=len(services)) as pool:
+        return list(pool.map(lambda service: _attempt(service, states), services))
+
+
+def _wait(service: dict[str, Any], hooks: bool) -> Health:
+    began = time.monotonic()
+    deadline = began + (service["probe"] or {}).get("deadline", 30)
+    pause = 0.1
+    hooked = not hooks
+    while True:
+        health = _attempt_with_hooks(service, hooked)
+        hooked = hooked or health.healthy
+        health.seconds = round(time.monotonic() - began, 2)
+        if health.healthy or time.monotonic() + pause > deadline or _keeps_crashing(service):
+            break
+        time.sleep(pause)
+        pause = min(pause * 1.6, 2.0)
+    if not health.healthy:
+        if _keeps_crashing(service):
+            health.detail = f"{' and '.join(service['units'])} keeps crashing"
+        health.log = [line for unit in service["units"] for line in system.journal_tail(unit)]
+    return health
+
+
+def _attempt_with_hooks(service: dict[str, Any], hooked: bool) -> Health:
+    """A service without a unit of its own (an extension) needs its hooks before its probe can answer."""
+    if hooked or not service["hooks"]["post_init"]:
+        return _attempt(service)
+    try:
+        if service["units"]:
+            health = _attempt(service)
+            if not health.healthy:
+                return health
+        for argv in service["hooks"]["post_init"]:
+            _run_as(argv, service["user"] or "root")
+    except ProbeFailed as error:
+        return Health(service["name"], False, f"post_init: {error}")
+    return _attempt(service)
+
+
+def _attempt(service: dict[str, Any], states: dict[str, dict[str, str]] | None = None) -> Health:
+    states = states if states is not None else system.unit_states(service["units"])
+    for unit in service["units"]:
+        state = states.get(unit, {}).get("ActiveState", "unknown")
+        if state not in ("active", "reloading"):
+            return Health(service["name"], False, f"{unit} is {state}")
+    try:
+        probe(service["probe"])
+    except ProbeFailed as error:
+        return Health(service["name"], False, str(error))
+    return Health(service["name"], True, "answers" if service["probe"] else "runs")
+
+
+def _keeps_crashing(service: dict[str, Any]) -> bool:
+    states = system.unit_states(service["units"]).values()
+    restarts = [int(state.get("NRestarts") or 0) for state in states]
+    return any(state.get("ActiveState") == "failed" for state in states) or max([0, *restarts]) >= _CRASHES
+
+
+def probe(spec: dict[str, Any] | None) -> None:
+    """Ask the service once. Raises ProbeFailed with what it said instead."""
+    if spec is None:
+        return
+    try:
+        if "http" in spec:
+            _probe_http(spec["http"])
+        elif "tcp" in spec:
+            _probe_tcp(spec["tcp"])
+        else:
+            _run_as(spec["exec"], PROBE_USER)
+    except (OSError, http.client.HTTPException) as error:
+        raise ProbeFailed(str(error) or type(error).__name__) from error
+
+
+def _probe_http(spec: dict[str, Any]) -> None:
+    url = urllib.parse.urlsplit(spec["url"])
+    host, port = url.hostname or "127.0.0.1", url.port
+    connection: http.client.HTTPConnection
+    if url.scheme == "https":
+        # The node asks itself over loopback, where its own certificate proves nothing.
+        context = ssl._create_unverified_context()  # noqa: S323
+        connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=_TIMEOUT)
+    try:
+        connection.request("GET", f"{url.path or '/'}{'?' + url.query if url.query else ''}")
+        response = connection.getresponse()
+        body = response.read(65536).decode(errors="replace")
+    finally:
+        connection.close()
+    if response.status != spec.get("status", 200):
+        raise ProbeFailed(f"{spec['url']} answered {response.status}")
+    if spec.get("contains", "") not in body:
+        raise ProbeFailed(f"{spec['url']} answered without '{spec['contains']}'")
+
+
+def _probe_tcp(spec: dict[str, Any]) -> None:
+    with socket.create_connection((spec["host"], spec["port"]), timeout=_TIMEOUT) as connection:
+        if "send" in spec:
+            connection.sendall(spec["send"].encode())
+        if "expect" in spec:
+            answer = connection.recv(4096).decode(errors="replace")
+            if spec["expect"] not in answer:
+                raise ProbeFailed(f"port {spec['port']} answered {answer[:60]!r}")
+
+
+def _run_as(argv: list[str], user: str) -> None:
+    identity: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        try:
+            entry = pwd.getpwnam(user)
+        except KeyError as error:
+            raise ProbeFailed(f"the user {user} does not exist") from error
+        identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+    try:
+        done = subprocess.run(
+            argv, capture_output=True, timeout=2 * _TIMEOUT, env=environment, cwd="/", check=False, **identity
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProbeFailed(f"{argv[0]} did not end within {2 * _TIMEOUT:.0f} s") from error
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        raise ProbeFailed(said[-1] if said else f"{argv[0]} ended with {done.returncode}")

@@ -1,0 +1,165 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node's own verbs, run as ``python3 -I -B /var/lib/kos/current/node VERB``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+from . import facts, files, gate, status, store, system, transaction
+from .files import Busy, Root
+from .journal import Journal, boot_id
+from .transaction import Request
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code (0 ok, 1 unexpected, 5 reverted, 6 not reverted)."""
+    options = _parser().parse_args(arguments)
+    root = Root(options.root)
+    try:
+        return int(options.run(root, options))
+    except transaction.SwitchFailed as error:
+        print(error, file=sys.stderr)
+        return 5 if error.reverted else 6
+    except (Busy, system.CommandFailed, store.Refused, transaction.Superseded, gate.ProbeFailed) as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="kos-node", description=__doc__)
+    parser.add_argument("--root", default="/", help="the root to act on")
+    verbs = parser.add_subparsers(required=True)
+    for name, run in (
+        ("facts", _facts),
+        ("status", _status),
+        ("doctor", _doctor),
+        ("generations", _generations),
+    ):
+        verbs.add_parser(name).set_defaults(run=run)
+    verbs.add_parser("serve-status").set_defaults(run=_serve)
+    verbs.add_parser("boot").set_defaults(run=_boot)
+    revert = verbs.add_parser("revert")
+    revert.add_argument("--token")
+    revert.add_argument("--overdue", action="store_true")
+    revert.set_defaults(run=_revert)
+    rollback = verbs.add_parser("rollback")
+    rollback.add_argument("number", type=int, nargs="?")
+    rollback.set_defaults(run=_rollback)
+    for name in ("backup", "restore"):
+        copy = verbs.add_parser(name)
+        copy.add_argument("service")
+        copy.add_argument("directory")
+        copy.set_defaults(run=_copy_data, verb=name)
+    return parser
+
+
+def _print(data: Any) -> int:
+    json.dump(data, sys.stdout, indent=1)
+    print()
+    return 0
+
+
+def _facts(root: Root, _options: argparse.Namespace) -> int:
+    return _print(facts.facts(root))
+
+
+def _status(root: Root, _options: argparse.Namespace) -> int:
+    return _print(status.status(root))
+
+
+def _doctor(root: Root, _options: argparse.Namespace) -> int:
+    return _print(status.doctor(root))
+
+
+def _generations(root: Root, _options: argparse.Namespace) -> int:
+    return _print(store.listing(root))
+
+
+def _serve(root: Root, _options: argparse.Namespace) -> int:
+    status.serve(root)
+    return 0
+
+
+def _revert(root: Root, options: argparse.Namespace) -> int:
+    health = transaction.revert(root, options.token, options.overdue)
+    if health is None:
+        print("nothing to take back")
+        return 0
+    return 0 if all(row.healthy for row in health) else 6
+
+
+def _rollback(root: Root, options: argparse.Namespace) -> int:
+    return _print(rollback(root, options.number))
+
+
+def rollback(root: Root, number: int | None) -> dict[str, Any]:
+    """Make an earlier generation current again; without a number, the one before the current.
+
+    Raises Refused when there is no such generation, SwitchFailed when it does not come up healthy.
+    """
+    active = store.current(root)
+    rows = [row["number"] for row in store.listing(root)]
+    if number is None:
+        number = previous_number(root)
+    target = store.load(root, number) if number is not None else None
+    if target is None:
+        raise store.Refused(f"there is no generation {number or 'before this one'}; this node has {rows or 'none'}")
+    node = files.read_json(root.state("node.json"), {})
+    staged, health = transaction.deploy(root, Request(target.id, node=node))
+    return {
+        "from": active.number if active else None,
+        "to": target.number,
+        "changes": len(staged.changes),
+        "health": [row.as_dict() for row in health],
+    }
+
+
+def previous_number(root: Root) -> int | None:
+    """The generation that was committed before the current one."""
+    active = store.current(root)
+    committed = [
+        row["generation"] for row in files.read_json(root.state("history.json"), []) if row["result"] == "committed"
+    ]
+    stored = {row["number"] for row in store.listing(root)}
+    earlier = [number for number in committed if number in stored and active and number != active.number]
+    return earlier[-1] if earlier else None
+
+
+def _boot(root: Root, _options: argparse.Namespace) -> int:
+    """After a start of the machine: take back what was interrupted, finish what an installer left pending."""
+    journal = Journal(root)
+    if journal.open and journal.begin["boot"] != boot_id():
+        transaction.revert(root)
+    pending = files.read_json(root.state("pending"), None)
+    if pending:
+        target = store.load(root, pending["generation"])
+        if target is None:
+            raise store.Refused("the pending generation is missing or was altered")
+        transaction.deploy(root, Request(target.id, node=files.read_json(root.state("node.json"), {})))
+        files.remove(root.state("pending"))
+    return 0
+
+
+def _copy_data(root: Root, options: argparse.Namespace) -> int:
+    """Run a service's own backup or restore command, as its manifest has it."""
+    generation = store.current(root)
+    services = generation.manifest["services"] if generation else []
+    service = next((row for row in services if row["name"] == options.service), None)
+    if service is None or not service["backup"]:
+        known = [row["name"] for row in services if row["backup"]]
+        raise store.Refused(f"'{options.service}' has nothing to {options.verb}; known: {', '.join(known)}")
+    argv = service["backup"]["command" if options.verb == "backup" else "restore"]
+    user = service["backup"].get("user") or service["user"]
+    environment = {
+        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+        "LC_ALL": "C.UTF-8",
+        "KOS_BACKUP": os.path.abspath(options.directory),
+    }
+    return subprocess.run(["runuser", "-u", user, "--", *argv], env=environment, cwd="/", check=False).returncode

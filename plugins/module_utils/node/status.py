@@ -1,0 +1,235 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs here and whether it is well: one document for people, machines and the live page."""
+
+from __future__ import annotations
+
+import html
+import os
+import shutil
+import time
+from typing import Any
+
+from . import changes, facts, files, gate, store, system
+from .files import Root
+from .gate import Health
+from .journal import Journal
+
+PAGE_DIRECTORY = "/run/kos-status"
+PAGE_SECONDS = 5
+
+
+def status(root: Root) -> dict[str, Any]:
+    """Generation, services with their health, what is not available, shortfalls, storage, resources."""
+    generation = store.current(root)
+    node = files.read_json(root.state("node.json"), {})
+    document: dict[str, Any] = {
+        "node": os.uname().nodename,
+        "time": int(time.time()),
+        "generation": None,
+        "services": [],
+        "unavailable": [],
+        "shortfalls": node.get("shortfalls", []),
+        "resources": _resources(),
+        "storage": _storage(None),
+    }
+    if generation is None:
+        return document
+    manifest = generation.manifest
+    document["generation"] = {
+        "number": generation.number,
+        "id": generation.id,
+        "profile": manifest["profile"],
+        "state": _state(root),
+        "committed": _committed(root, generation.number),
+    }
+    health = {row.service: row for row in gate.check_once(manifest["services"])}
+    states = system.unit_states(unit["name"] for unit in manifest["units"])
+    document["services"] = [_service(row, health[row["name"]], states) for row in manifest["services"]]
+    document["unavailable"] = manifest["unavailable"]
+    document["storage"] = _storage(manifest["storage"])
+    return document
+
+
+def doctor(root: Root) -> list[dict[str, str]]:
+    """Everything that is not as it should be: what, and the command that mends it."""
+    generation = store.current(root)
+    if generation is None:
+        return [_finding("node", "no generation has been deployed here", "kai deploy --profile personal_node")]
+    findings = []
+    journal_open = Journal(root).open and Journal(root).switched
+    if journal_open:
+        findings.append(
+            _finding(
+                "generation",
+                "a change was begun and not committed",
+                "kai deploy (or wait: it goes back by itself)",
+            )
+        )
+    comparison = changes.compare(root, generation, {})
+    for change in comparison.changes:
+        findings.append(
+            _finding(
+                change.service or change.kind,
+                f"{change.kind} {change.name}: needs {change.action}",
+                "kai deploy",
+            )
+        )
+    for row in gate.check_once(generation.manifest["services"]):
+        if not row.healthy:
+            units = next(s["units"] for s in generation.manifest["services"] if s["name"] == row.service)
+            fix = f"journalctl -u {units[0]} -n 50" if units else "kai deploy"
+            findings.append(_finding(row.service, row.detail, fix))
+    return findings
+
+
+def _finding(what: str, problem: str, fix: str) -> dict[str, str]:
+    return {"what": what, "problem": problem, "fix": fix}
+
+
+def _service(row: dict[str, Any], health: Health, states: dict[str, dict[str, str]]) -> dict[str, Any]:
+    return {
+        "name": row["name"],
+        "summary": row["summary"],
+        "capabilities": row["capabilities"],
+        "tier": row["tier"],
+        "substrate": row["substrate"],
+        "reasons": row["reasons"],
+        "healthy": health.healthy,
+        "detail": health.detail,
+        "memory_mb": _memory_mb(row["units"], states),
+        "units": row["units"],
+    }
+
+
+def _memory_mb(units: list[str], states: dict[str, dict[str, str]]) -> int | None:
+    """What the units use, where the kernel accounts for it."""
+    numbers = [states.get(unit, {}).get("MemoryCurrent", "") for unit in units]
+    counted = [int(number) for number in numbers if number.isdecimal() and int(number) < 2**62]
+    return round(sum(counted) / 2**20) if counted else None
+
+
+def _state(root: Root) -> str:
+    if os.path.exists(root.state("pending")):
+        return "pending"
+    try:
+        journal = Journal(root)
+    except PermissionError:
+        # The status page's own user may not read the journal; that one exists is visible.
+        return "switching"
+    return "switching" if journal.open and journal.switched else "committed"
+
+
+def _committed(root: Root, number: int) -> int | None:
+    times = [
+        row["time"]
+        for row in files.read_json(root.state("history.json"), [])
+        if row["generation"] == number and row["result"] == "committed"
+    ]
+    return times[-1] if times else None
+
+
+def _storage(requested: str | None) -> dict[str, Any]:
+    encrypted = facts.facts()["disk_encrypted"]
+    text = "this disk is encrypted" if encrypted else "this disk is not encrypted"
+    return {"requested": requested, "encrypted": encrypted, "text": text}
+
+
+def _resources() -> dict[str, Any]:
+    with open("/proc/meminfo", encoding="ascii") as stream:
+        memory = {key: int(rest.split()[0]) // 1024 for key, rest in (line.split(":") for line in stream)}
+    disk = shutil.disk_usage("/var/lib")
+    return {
+        "cpu": len(os.sched_getaffinity(0)),
+        "load": round(os.getloadavg()[0], 2),
+        "memory_mb": {"total": memory["MemTotal"], "used": memory["MemTotal"] - memory["MemAvailable"]},
+        "disk_gb": {"total": disk.total // 10**9, "used": disk.used // 10**9},
+    }
+
+
+def serve(root: Root) -> None:
+    """Write the live page and its JSON every few seconds, for ever."""
+    while True:
+        document = status(root)
+        files.write_json(os.path.join(PAGE_DIRECTORY, "status.json"), document)
+        files.write(os.path.join(PAGE_DIRECTORY, "index.html"), page(document).encode())
+        time.sleep(PAGE_SECONDS)
+
+
+_STYLE = """
+:root{color-scheme:light dark;--ok:#1a7f37;--bad:#c0341d;--dim:#66707c;--line:#8884}
+@media (prefers-color-scheme:dark){:root{--ok:#4ac26b;--bad:#ff8170;--dim:#9aa4b0}}
+*{box-sizing:border-box}body{font:16px/1.5 system-ui,sans-serif;margin:0 auto;max-width:46rem;padding:1.2rem}
+h1{font-size:1.5rem;margin:.2rem 0}h2{font-size:1.05rem;margin:1.6rem 0 .4rem}
+p{margin:.2rem 0}.dim{color:var(--dim);font-size:.88rem}
+ul{list-style:none;margin:0;padding:0}li{border-top:1px solid var(--line);padding:.55rem 0;display:flex;gap:.7rem}
+li>div{flex:1;min-width:0;overflow-wrap:anywhere}.ok{color:var(--ok)}.bad{color:var(--bad);font-weight:600}
+.state{flex:none;width:6.5rem}code{font-size:.9em}
+"""
+
+
+def page(document: dict[str, Any]) -> str:
+    """The status document as one plain page that needs no script and fits a phone."""
+    generation = document["generation"]
+    sick = [row["name"] for row in document["services"] if not row["healthy"]]
+    if generation is None:
+        headline = '<p class="bad">No generation has been deployed</p>'
+    elif sick:
+        headline = f'<p class="bad">Not healthy: {_escape(", ".join(sick))}</p>'
+    else:
+        headline = f'<p class="ok">All {len(document["services"])} services are healthy</p>'
+    body = [f"<h1>{_escape(document['node'])}</h1>", headline, _generation_line(generation, document["time"])]
+    body += ["<h2>Services</h2><ul>", *map(_service_line, document["services"]), "</ul>"]
+    body += ["<h2>This machine</h2>", *_machine_lines(document)]
+    if document["unavailable"]:
+        body += ["<h2>Not available yet</h2><ul>", *map(_unavailable_line, document["unavailable"]), "</ul>"]
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f'<meta http-equiv="refresh" content="{PAGE_SECONDS}"><title>{_escape(document["node"])} · kOS</title>'
+        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+    )
+
+
+def _generation_line(generation: dict[str, Any] | None, now: int) -> str:
+    if generation is None:
+        return ""
+    clock = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now))
+    text = (
+        f"generation {generation['number']} · <code>{generation['id'][:12]}</code> · {_escape(generation['profile'])}"
+    )
+    return f'<p class="dim">{text} · {_escape(generation["state"])}<br>as of {clock}, anew every {PAGE_SECONDS} s</p>'
+
+
+def _service_line(row: dict[str, Any]) -> str:
+    mark = '<span class="state ok">healthy</span>' if row["healthy"] else '<span class="state bad">unhealthy</span>'
+    memory = f" · {row['memory_mb']} MB" if row["memory_mb"] is not None else ""
+    trouble = "" if row["healthy"] else f"<br>{_escape(row['detail'])}"
+    what = f'<span class="dim">{_escape(", ".join(row["capabilities"]))}{memory}{trouble}</span>'
+    return f"<li>{mark}<div><b>{_escape(row['name'])}</b><br>{what}</div></li>"
+
+
+def _unavailable_line(row: dict[str, str]) -> str:
+    text = f"{_escape(row['capability'])}<br>{_escape(row['why'])}"
+    return f'<li><div><b>{_escape(row["requested"])}</b> <span class="dim">{text}</span></div></li>'
+
+
+def _machine_lines(document: dict[str, Any]) -> list[str]:
+    resources = document["resources"]
+    memory, disk = resources["memory_mb"], resources["disk_gb"]
+    lines = [
+        f"<p>Memory {memory['used']} of {memory['total']} MB · disk {disk['used']} of {disk['total']} GB"
+        f" · load {resources['load']} on {resources['cpu']} cores</p>"
+    ]
+    storage = document["storage"]
+    if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
+        lines.append('<p class="bad">Encrypted storage was asked for: this disk is not encrypted</p>')
+    for row in document["shortfalls"]:
+        text = f"{row['what']}: needs {row['need']}, has {row['have']} (accepted)"
+        lines.append(f'<p class="dim">{_escape(text)}</p>')
+    return lines
+
+
+def _escape(text: object) -> str:
+    return html.escape(str(text))

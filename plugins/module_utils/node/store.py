@@ -1,0 +1,174 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The generations a node keeps: import with proof of content, find, load, prune."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+from typing import Any
+
+from . import files, merkle
+from .files import Root
+
+KEEP = 5
+MANIFEST = "manifest.json"
+
+
+class Refused(Exception):
+    """An archive that is not what it claims to be."""
+
+
+class Generation:
+    """One generation on the node: its number, its id, its manifest, and its files on disk."""
+
+    def __init__(self, path: str, number: int, identity: str) -> None:
+        self.path = path
+        self.number = number
+        self.id = identity
+        self.manifest: dict[str, Any] = files.read_json(os.path.join(path, MANIFEST), {})
+
+    def content(self, source: str) -> bytes:
+        """The bytes of the file `source` of the tree."""
+        with open(os.path.join(self.path, source), "rb") as stream:
+            return stream.read()
+
+    def node_code_digest(self) -> str:
+        """The digest of the node's core that this generation carries."""
+        return merkle.root(_leaves(os.path.join(self.path, "node")))
+
+
+def verified_files(archive: bytes, identity: str) -> dict[str, bytes]:
+    """The files in `archive`, after proof that their Merkle root is `identity`.
+
+    Raises Refused for anything but plain relative files, and for a root that differs.
+    """
+    found: dict[str, bytes] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+            for member in tar:
+                parts = member.name.split("/")
+                if not member.isreg() or member.name.startswith("/") or ".." in parts:
+                    raise Refused(f"the archive holds '{member.name}', which is not a plain file inside it")
+                stream = tar.extractfile(member)
+                found[member.name] = stream.read() if stream else b""
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise Refused(f"the archive cannot be read: {error}") from error
+    actual = merkle.root((name, merkle.digest(content)) for name, content in found.items())
+    if actual != identity:
+        raise Refused(f"the archive's content is {actual[:12]}…, not the generation {identity[:12]}… it claims to be")
+    return found
+
+
+def add(root: Root, archive: bytes, identity: str) -> Generation:
+    """Store the generation in `archive`. Raises Refused when it is not `identity`."""
+    content = verified_files(archive, identity)
+    number = max([0, *_numbers(root)]) + 1
+    final = root.state("generations", str(number))
+    unfinished = root.state("generations", f".{number}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    for name, data in content.items():
+        path = os.path.join(unfinished, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as stream:
+            stream.write(data)
+            os.fchmod(stream.fileno(), 0o644)
+    os.sync()
+    os.rename(unfinished, final)
+    return Generation(final, number, identity)
+
+
+def unpack(archive: bytes, identity: str, folder: str) -> Generation:
+    """The generation in `archive` laid out in `folder`, outside the store: for check mode."""
+    for name, data in verified_files(archive, identity).items():
+        files.write(os.path.join(folder, name), data)
+    return Generation(folder, 0, identity)
+
+
+def find(root: Root, identity: str) -> Generation | None:
+    """The stored generation with this id, its content proved again; a damaged one is dropped."""
+    for number in _numbers(root):
+        path = root.state("generations", str(number))
+        if _remembered_id(path) == identity:
+            return Generation(path, number, identity)
+    return None
+
+
+def load(root: Root, number: int) -> Generation | None:
+    """The stored generation `number`."""
+    path = root.state("generations", str(number))
+    return Generation(path, number, _remembered_id(path)) if os.path.isdir(path) else None
+
+
+def current(root: Root) -> Generation | None:
+    """The generation that `current` points at."""
+    try:
+        number = int(os.path.basename(os.readlink(root.state("current"))))
+    except (OSError, ValueError):
+        return None
+    return load(root, number)
+
+
+def point_current(root: Root, number: int | None) -> None:
+    """Make `number` the current generation; None takes the link away."""
+    if number is None:
+        files.remove(root.state("current"))
+    else:
+        files.link(root.state("current"), f"generations/{number}")
+
+
+def listing(root: Root) -> list[dict[str, Any]]:
+    """Every stored generation, oldest first."""
+    active = current(root)
+    rows = []
+    for number in _numbers(root):
+        generation = load(root, number)
+        if generation is not None:
+            services = [service["name"] for service in generation.manifest["services"]]
+            rows.append(
+                {
+                    "number": number,
+                    "id": generation.id,
+                    "profile": generation.manifest["profile"],
+                    "services": services,
+                    "current": active is not None and active.number == number,
+                    "pinned": os.path.exists(root.state("generations", str(number), "pinned")),
+                }
+            )
+    return rows
+
+
+def prune(root: Root, keep: int = KEEP) -> list[int]:
+    """Drop all but the newest `keep`, the current and pinned ones; return the numbers dropped."""
+    rows = listing(root)
+    dropped = [row["number"] for row in rows[:-keep] if not row["current"] and not row["pinned"]]
+    for number in dropped:
+        shutil.rmtree(root.state("generations", str(number)))
+    return dropped
+
+
+def _numbers(root: Root) -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(root.state("generations")) if name.isdecimal())
+    except FileNotFoundError:
+        return []
+
+
+def _remembered_id(path: str) -> str:
+    """The id recomputed from what is on disk: a stored generation that was touched no longer has its id."""
+    return merkle.root(leaf for leaf in _leaves(path) if leaf[0] != "pinned")
+
+
+def _leaves(path: str) -> list[tuple[str, str]]:
+    found = []
+    for folder, _folders, names in os.walk(path):
+        if os.path.basename(folder) == "__pycache__":
+            continue
+        for name in names:
+            full = os.path.join(folder, name)
+            with open(full, "rb") as stream:
+                found.append((os.path.relpath(full, path), merkle.digest(stream.read())))
+    return found

@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node's own tools: dpkg, apt-get, systemctl, sysusers. Every call takes a list, never a shell line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+
+from .files import Root
+
+_ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "UCF_FORCE_CONFFOLD": "1"}
+_APT = ["apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
+_APT += ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
+_SHOWN = (
+    "Id,LoadState,ActiveState,SubState,NeedDaemonReload,NRestarts,Result,MemoryCurrent,ActiveEnterTimestampMonotonic"
+)
+
+
+class CommandFailed(Exception):
+    """A tool failed; the text holds the command and the end of what it said."""
+
+
+def run(argv: list[str], stdin: bytes | None = None, check: bool = True) -> subprocess.CompletedProcess[bytes]:
+    """Run `argv` with a plain environment. Raises CommandFailed when it fails and `check` is set."""
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **_ENVIRONMENT}
+    try:
+        done = subprocess.run(argv, input=stdin, capture_output=True, env=environment, check=False)
+    except OSError as error:
+        raise CommandFailed(f"{argv[0]}: {error.strerror}") from error
+    if check and done.returncode != 0:
+        said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
+        raise CommandFailed(f"{' '.join(argv[:3])} … failed ({done.returncode}): " + " / ".join(said[-6:]))
+    return done
+
+
+def in_root(root: Root, argv: list[str]) -> list[str]:
+    """`argv` as it must be run for `root`."""
+    return argv if root.path == "/" else ["chroot", root.path, *argv]
+
+
+def installed_packages(root: Root) -> set[str]:
+    """The names of all installed packages; one read of dpkg's database."""
+    if not os.path.exists(root.join("/var/lib/dpkg/status")):
+        return set()
+    argv = [
+        "dpkg-query",
+        f"--admindir={root.join('/var/lib/dpkg')}",
+        "-W",
+        "-f",
+        "${db:Status-Status} ${Package}\n",
+    ]
+    rows = (line.split(" ") for line in run(argv).stdout.decode().splitlines())
+    return {name for status, name in rows if status == "installed"}
+
+
+def packages_to_fetch(root: Root, packages: Iterable[str], lists: str | None = None) -> list[tuple[str, int]]:
+    """(package file, bytes) that installing `packages` would download; refreshes apt's lists only when it must.
+
+    `lists` is a directory to refresh them into instead of the node's own. Raises CommandFailed when no
+    source has one of the packages.
+    """
+    command = [*_APT, "--print-uris", "install", *sorted(packages)]
+    done = run(in_root(root, command), check=False)
+    if done.returncode != 0:
+        elsewhere = ["-o", f"Dir::State::lists={lists}"] if lists else []
+        refresh = run(in_root(root, [*_APT, *elsewhere, "update"]), check=False)
+        done = run(in_root(root, [*command, *elsewhere]), check=False)
+        if done.returncode != 0:
+            said = (done.stderr + refresh.stderr).decode(errors="replace").strip().splitlines()
+            raise CommandFailed("apt-get cannot find the packages (is the mirror reachable?): " + " / ".join(said[-4:]))
+    rows = (line.split(" ") for line in done.stdout.decode().splitlines() if line.startswith("'"))
+    return [(row[1], int(row[2])) for row in rows if len(row) >= 3]
+
+
+def download_packages(root: Root, packages: Iterable[str]) -> None:
+    """Fetch into apt's cache what `install_packages` will need."""
+    run(in_root(root, [*_APT, "--download-only", "install", *sorted(packages)]))
+
+
+def install_packages(root: Root, packages: Iterable[str]) -> None:
+    """Install `packages` from what has been downloaded."""
+    run(in_root(root, [*_APT, "--no-download", "install", *sorted(packages)]))
+
+
+def purge_packages(root: Root, packages: Iterable[str]) -> None:
+    """Take away exactly `packages`."""
+    names = sorted(packages)
+    if names:
+        run(in_root(root, [*_APT, "purge", *names]))
+
+
+def make_users(root: Root) -> None:
+    """Create the system users that the generation declares."""
+    argv = ["systemd-sysusers"] if root.path == "/" else ["systemd-sysusers", f"--root={root.path}"]
+    run([*argv, root.join("/etc/sysusers.d/kos.conf") if root.path == "/" else "/etc/sysusers.d/kos.conf"])
+
+
+def unit_states(names: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What systemd says of each unit, in one call."""
+    wanted = list(names)
+    if not wanted:
+        return {}
+    text = run(["systemctl", "show", f"--property={_SHOWN}", "--", *wanted], check=False).stdout.decode()
+    blocks = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n"))
+    found = {block["Id"]: block for block in blocks if "Id" in block}
+    return {name: found.get(name, {}) for name in wanted}
+
+
+def systemctl(verb: str, units: Iterable[str], *options: str) -> None:
+    """One systemctl call for all of `units`; the gate judges the outcome."""
+    names = list(units)
+    if names:
+        run(["systemctl", *options, verb, "--", *names], check=False)
+
+
+def journal_tail(unit: str, lines: int = 12) -> list[str]:
+    """The last lines that `unit` logged."""
+    argv = ["journalctl", "--unit", unit, "--lines", str(lines), "--no-pager", "--output", "cat"]
+    return run(argv, check=False).stdout.decode(errors="replace").splitlines()
+
+
+def owner_ids(root: Root, owner: str, group: str) -> tuple[int, int]:
+    """The numeric ids of `owner` and `group` in `root`; -1 where one does not exist yet."""
+    users = _ids(root.join("/etc/passwd"))
+    groups = _ids(root.join("/etc/group"))
+    return users.get(owner, -1), groups.get(group, -1)
+
+
+def _ids(path: str) -> Mapping[str, int]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            rows = [line.split(":") for line in stream]
+    except FileNotFoundError:
+        return {"root": 0}
+    return {row[0]: int(row[2]) for row in rows if len(row) > 2}

@@ -1,0 +1,452 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stage, switch part by part, commit once, or go back: one generation replaces another as one transaction.
+
+A deadline on the node takes everything back when the commit does not arrive, whatever became of the
+controller. Every step is found from observed state and the journal, so any of them may be interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets as randomness
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import changes, files, gate, merkle, store, system
+from .changes import Comparison
+from .files import Busy, Root
+from .gate import Health
+from .join import Joiner
+from .journal import Journal, uptime
+from .secrets import Vault, seal
+
+DEADLINE = 180
+# A controller that is alive calls again within this many seconds.
+_LEASE = 20
+_DEADLINE_UNIT = "kos-deadline"
+
+
+class NeedArchive(Exception):
+    """The node does not have this generation: send it."""
+
+
+class Superseded(Exception):
+    """The transaction that the caller began is no longer the node's open one."""
+
+
+class SwitchFailed(Exception):
+    """A part did not become healthy; `reverted` tells whether the node is back where it was."""
+
+    def __init__(self, message: str, health: list[Health], reverted: bool) -> None:
+        super().__init__(message)
+        self.health = health
+        self.reverted = reverted
+
+
+@dataclass
+class Staged:
+    """What `stage` found: no token means that there is nothing to do."""
+
+    changes: list[dict[str, str]]
+    parts: list[str] = field(default_factory=list)
+    token: str = ""
+    number: int = 0
+    download_bytes: int = 0
+    diffs: list[dict[str, str]] = field(default_factory=list)
+    recovered: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a controller asks of a node: which generation, and what belongs to this node alone."""
+
+    id: str
+    secrets: dict[str, str] = field(default_factory=dict)
+    node: dict[str, Any] = field(default_factory=dict)
+
+
+def stage(root: Root, request: Request, archive: bytes | None = None, patience: float = 30) -> Staged:
+    """Compare, fetch and verify; open a transaction when there is work.
+
+    Waits up to `patience` seconds for another run. Raises NeedArchive, Refused, Busy, UnknownToken,
+    CommandFailed; on each the node is as it was.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            return _stage(root, request, archive)
+        except Busy:
+            if time.monotonic() > until:
+                raise
+            time.sleep(1)
+
+
+def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
+    with files.lock(root):
+        recovered = _settle(root)
+        generation = store.find(root, request.id)
+        if generation is None:
+            if archive is None:
+                raise NeedArchive(request.id)
+            generation = store.add(root, archive, request.id)
+        comparison = changes.compare(root, generation, request.secrets)
+        if not comparison.changes:
+            _remember_node(root, request.node)
+            return Staged([], recovered=recovered)
+        size = _fetch(root, comparison)
+        token = randomness.token_hex(8)
+        previous = store.current(root)
+        Journal(root).start(
+            token=token, generation=generation.number, id=generation.id,
+            previous=previous.number if previous else None, node=request.node,
+        )  # fmt: skip
+        rows = [change.as_dict() for change in comparison.changes]
+        return Staged(rows, comparison.parts(), token, generation.number, size, recovered=recovered)
+
+
+def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> Staged:
+    """What `stage`, `switch` and `commit` would do; changes nothing. `scratch` is an empty directory."""
+    generation = store.find(root, request.id)
+    if generation is None:
+        if archive is None:
+            raise NeedArchive(request.id)
+        generation = store.unpack(archive, request.id, scratch)
+    comparison = changes.compare(root, generation, request.secrets)
+    size = 0
+    if comparison.missing_packages:
+        # apt's lists are refreshed beside the node's own, which stay as they are.
+        size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages, scratch))
+    rows = [change.as_dict() for change in comparison.changes]
+    return Staged(rows, comparison.parts(), "", generation.number, size, changes.diffs(root, comparison))
+
+
+def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], deadline: int = DEADLINE) -> list[Health]:
+    """Make one part of the staged generation real and wait for its services.
+
+    Raises Superseded, Busy, or SwitchFailed after everything has been taken back.
+    """
+    with files.lock(root):
+        journal = _mine(root, token)
+        generation = _staged_generation(root, journal)
+        _arm(root, journal, generation, deadline)
+        try:
+            comparison = changes.compare(root, generation, given_secrets)
+            if not journal.has("prepared"):
+                _prepare(root, journal, comparison, given_secrets)
+                comparison = changes.compare(root, generation, given_secrets)
+            _apply(root, journal, comparison, part)
+            health = _gate(root, generation, part)
+        except Exception as error:
+            raise SwitchFailed(f"{part}: {error}", [], _taken_back(root, journal)) from error
+        sick = [row for row in health if not row.healthy]
+        if sick:
+            names = ", ".join(f"{row.service} ({row.detail})" for row in sick)
+            raise SwitchFailed(f"{part}: not healthy: {names}", health, _taken_back(root, journal))
+        _arm(root, journal, generation, deadline)
+        return health
+
+
+def _taken_back(root: Root, journal: Journal) -> bool:
+    """Revert, and say whether what ran before runs again."""
+    try:
+        return all(row.healthy for row in revert_journal(root, journal))
+    except Exception:
+        # The deadline stays armed and tries again.
+        return False
+
+
+def commit(root: Root, token: str) -> int:
+    """Keep what was switched. Returns the generation's number. Raises Superseded or Busy."""
+    with files.lock(root):
+        journal = _mine(root, token)
+        generation = _staged_generation(root, journal)
+        _write_ledger(root, generation, journal)
+        _remember_node(root, journal.begin["node"])
+        if root.booted:
+            files.remove(root.state("pending"))
+        else:
+            files.write_json(root.state("pending"), {"generation": generation.number})
+        _history(root, generation.number, generation.id, "committed")
+        journal.close()
+        _disarm(root)
+        store.prune(root)
+        return generation.number
+
+
+def revert(root: Root, token: str | None = None, only_overdue: bool = False) -> list[Health] | None:
+    """Take back the open transaction (only the one with `token`, only past its deadline, where asked).
+
+    Returns the health of the services after it, or None when there was nothing to take back.
+    """
+    with files.lock(root, wait=True):
+        journal = Journal(root)
+        if not journal.open or (token is not None and journal.begin["token"] != token):
+            return None
+        if only_overdue and uptime() < files.read_json(root.state("deadline"), 0):
+            return None
+        return revert_journal(root, journal)
+
+
+def deploy(root: Root, request: Request, archive: bytes | None = None) -> tuple[Staged, list[Health]]:
+    """Stage, switch every part and commit in one go: for a node that acts alone."""
+    staged = stage(root, request, archive)
+    health: list[Health] = []
+    if staged.token:
+        for part in staged.parts:
+            health += switch(root, staged.token, part, request.secrets)
+        commit(root, staged.token)
+    return staged, health
+
+
+def _settle(root: Root) -> bool:
+    """Deal with a transaction that another run left open. Returns whether one was taken back.
+
+    Raises Busy while its controller may still be alive.
+    """
+    journal = Journal(root)
+    if not journal.open or not journal.switched:
+        # Only staged: nothing was touched, and the newer run wins.
+        return False
+    if journal.seconds_idle() < _LEASE and not journal.has("reverting"):
+        left = _LEASE - journal.seconds_idle()
+        raise Busy(
+            f"another run began to change this node and has not committed; if it has died, "
+            f"this node takes its changes back when you run again in {left:.0f} s"
+        )
+    revert_journal(root, journal)
+    return True
+
+
+def _mine(root: Root, token: str) -> Journal:
+    journal = Journal(root)
+    if not journal.open or journal.begin["token"] != token:
+        raise Superseded("this run was overtaken by another one, or the node took it back: run again")
+    return journal
+
+
+def _staged_generation(root: Root, journal: Journal) -> store.Generation:
+    generation = store.find(root, journal.begin["id"])
+    if generation is None:
+        raise store.Refused("the staged generation was altered on the node: run again")
+    return generation
+
+
+def _fetch(root: Root, comparison: Comparison) -> int:
+    """Download what is missing; returns its size in bytes."""
+    if not comparison.missing_packages:
+        return 0
+    size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages))
+    system.download_packages(root, comparison.missing_packages)
+    return size
+
+
+def _prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets: dict[str, str]) -> None:
+    """What comes before any part: the generation's link, removals, users, masks, packages, secrets."""
+    manifest = comparison.generation.manifest
+    journal.write("current")
+    _remove_orphans(root, journal, comparison)
+    store.point_current(root, comparison.generation.number)
+    early = [entry for entry in comparison.wanted if entry.row["phase"] == "packages"]
+    _write_files(root, journal, [entry for entry in early if entry.row["path"].startswith("/etc/sysusers.d/")])
+    system.make_users(root)
+    _write_files(root, journal, early)
+    if comparison.missing_packages:
+        journal.write("packages", before=sorted(system.installed_packages(root)))
+        system.install_packages(root, comparison.missing_packages)
+    if root.path == "/":
+        vault = Vault(root)
+        for name in vault.missing(manifest["secrets"], given_secrets):
+            journal.keep_original(root, vault.path(name))
+        vault.ensure(manifest["secrets"], given_secrets)
+    journal.write("prepared")
+
+
+def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> None:
+    units = [change.name for change in comparison.changes if (change.kind, change.action) == ("unit", "stop")]
+    _note_units(root, journal, units)
+    if root.booted:
+        system.systemctl("stop", units)
+    for change in comparison.changes:
+        if (change.kind, change.action) == ("file", "remove"):
+            journal.keep_original(root, change.name)
+            files.remove(root.join(change.name))
+
+
+def _apply(root: Root, journal: Journal, comparison: Comparison, part: str) -> None:
+    names = {(change.kind, change.name): change.action for change in comparison.changes if change.part == part}
+    units = {name: action for (kind, name), action in names.items() if kind == "unit"}
+    for unit in units:
+        # From here on nobody can say what the daemon was started with.
+        files.remove(changes.stamp_path(root, unit))
+    _note_units(root, journal, list(units))
+    _write_files(root, journal, [entry for entry in comparison.wanted if ("file", entry.row["path"]) in names])
+    _seal_files(root, journal, comparison, names)
+    if not root.booted:
+        return
+    if units or names:
+        system.run(["systemctl", "daemon-reload"])
+    system.systemctl("reset-failed", units)
+    for action in ("reload", "restart", "start"):
+        system.systemctl(action, [name for name, wanted in units.items() if wanted == action], "--no-block")
+    for unit in units:
+        files.write(changes.stamp_path(root, unit), comparison.inputs[unit].encode())
+
+
+def _note_units(root: Root, journal: Journal, units: list[str]) -> None:
+    """Record whether each unit runs now, before it is touched."""
+    if not root.booted:
+        return
+    for name, state in system.unit_states(units).items():
+        if not journal.has("unit", name=name):
+            journal.write("unit", name=name, active=state.get("ActiveState") in ("active", "reloading", "activating"))
+
+
+def _write_files(root: Root, journal: Journal, entries: list[changes.Wanted]) -> None:
+    for entry in entries:
+        row = entry.row
+        if not entry.differs or "sealed" in row:
+            continue
+        journal.keep_original(root, row["path"])
+        path = root.join(row["path"])
+        if "link" in row:
+            files.link(path, row["link"])
+        else:
+            uid, gid = system.owner_ids(root, row["owner"], row["group"])
+            if -1 in (uid, gid):
+                raise system.CommandFailed(f"{row['path']}: no user {row['owner']} or group {row['group']}")
+            files.write(path, entry.content or b"", int(row["mode"], 8), uid, gid)
+
+
+def _seal_files(root: Root, journal: Journal, comparison: Comparison, names: dict[tuple[str, str], str]) -> None:
+    """Encrypt for this machine what only its daemons may read; a root that is not booted waits for its own key."""
+    entries = [entry for entry in comparison.wanted if "sealed" in entry.row and ("file", entry.row["path"]) in names]
+    if not entries or root.path != "/":
+        return
+    vault = Vault(root)
+    joiner = Joiner(root, vault.reveal)
+    journal.keep_original(root, f"{files.STATE}/sealed.json")
+    record = files.read_json(root.state("sealed.json"), {})
+    for entry in entries:
+        row = entry.row
+        source = comparison.generation.content(row["source"])
+        content = seal(joiner.join(source, sealed=True), row["sealed"])
+        journal.keep_original(root, row["path"])
+        files.write(root.join(row["path"]), content, int(row["mode"], 8), 0, 0)
+        inputs = changes.sealed_inputs(source, comparison.generation.manifest, row, vault)
+        record[row["path"]] = {"inputs": inputs, "digest": merkle.digest(content)}
+    files.write_json(root.state("sealed.json"), record)
+
+
+def _gate(root: Root, generation: store.Generation, part: str) -> list[Health]:
+    if not root.booted:
+        return []
+    services = [
+        service for service in generation.manifest["services"] if changes.part_of(service["tier"], service) == part
+    ]
+    return gate.wait_healthy(services, hooks=True)
+
+
+def revert_journal(root: Root, journal: Journal) -> list[Health]:
+    """Undo the open transaction; safe to repeat after a crash. Returns the old generation's health."""
+    journal.write("reverting")
+    begin = journal.begin
+    noted = [record for record in journal.records if record["op"] == "unit"]
+    if root.booted:
+        system.systemctl("stop", [record["name"] for record in noted if not record["active"]])
+    for record in reversed(journal.records):
+        if record["op"] == "file":
+            journal.restore(root, record)
+    store.point_current(root, begin["previous"])
+    for record in journal.records:
+        if record["op"] == "packages":
+            system.purge_packages(root, system.installed_packages(root) - set(record["before"]))
+    health: list[Health] = []
+    if root.booted:
+        health = _restart_previous(root, noted)
+    if journal.switched:
+        _history(root, begin["generation"], begin["id"], "reverted")
+    journal.close()
+    _disarm(root)
+    return health
+
+
+def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
+    """Bring back the units that ran before, with the files they had."""
+    running = [record["name"] for record in noted if record["active"]]
+    for name in running:
+        files.remove(changes.stamp_path(root, name))
+    system.run(["systemctl", "daemon-reload"], check=False)
+    system.systemctl("reset-failed", running)
+    system.systemctl("restart", running, "--no-block")
+    previous = store.current(root)
+    if previous is None:
+        return []
+    comparison = changes.compare(root, previous, {})
+    for name in running:
+        if name in comparison.inputs:
+            files.write(changes.stamp_path(root, name), comparison.inputs[name].encode())
+    return gate.wait_healthy(previous.manifest["services"])
+
+
+def _arm(root: Root, journal: Journal, generation: store.Generation, seconds: int) -> None:
+    """Make systemd take the transaction back `seconds` from now unless it is armed anew or committed."""
+    if not root.booted:
+        return
+    files.write_json(root.state("deadline"), uptime() + seconds - 1)
+    system.systemctl("stop", [f"{_DEADLINE_UNIT}.timer"])
+    program = os.path.join(generation.path, "node")
+    argv = ["systemd-run", "--quiet", "--collect", f"--unit={_DEADLINE_UNIT}", f"--on-active={seconds}"]
+    argv += ["--timer-property=AccuracySec=1s", "--description=kOS takes an uncommitted generation back"]
+    system.run(
+        [
+            *argv,
+            "/usr/bin/python3",
+            "-I",
+            "-B",
+            program,
+            "revert",
+            "--overdue",
+            "--token",
+            journal.begin["token"],
+        ]
+    )
+
+
+def _disarm(root: Root) -> None:
+    if root.booted:
+        system.systemctl("stop", [f"{_DEADLINE_UNIT}.timer"])
+        files.remove(root.state("deadline"))
+
+
+def _write_ledger(root: Root, generation: store.Generation, journal: Journal) -> None:
+    """Record everything kOS owns on this node."""
+    manifest = generation.manifest
+    ledger = files.read_json(root.state("ledger.json"), {})
+    packages = set(ledger.get("packages", []))
+    for record in journal.records:
+        if record["op"] == "packages":
+            packages |= system.installed_packages(root) - set(record["before"])
+    files.write_json(
+        root.state("ledger.json"),
+        {
+            "files": [row["path"] for row in manifest["files"]],
+            "units": [unit["name"] for unit in manifest["units"]],
+            "users": sorted({*ledger.get("users", []), *manifest["users"]}),
+            "packages": sorted(packages),
+        },
+    )
+
+
+def _remember_node(root: Root, node: dict[str, Any]) -> None:
+    """Keep what the controller said of this node (accepted shortfalls and the like)."""
+    if node and files.read_json(root.state("node.json"), None) != node:
+        files.write_json(root.state("node.json"), node)
+
+
+def _history(root: Root, number: int, identity: str, result: str) -> None:
+    row = {"time": int(time.time()), "generation": number, "id": identity, "result": result}
+    history = files.read_json(root.state("history.json"), [])
+    files.write_json(root.state("history.json"), [*history, row][-200:])

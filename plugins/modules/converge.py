@@ -1,0 +1,208 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: converge
+short_description: Replace one kOS generation by another, as one transaction
+version_added: "0.1.0"
+description:
+  - Compares a node with a generation and makes the difference real, part by part, with a health gate after each.
+  - Everything is decided from observed state. When a part does not come up healthy, all of them are taken back;
+    when the commit does not arrive before the deadline, the node takes them back by itself.
+  - In check mode O(step=stage) returns the changes that would be made and makes none.
+author:
+  - The kOS authors (@kind-os)
+attributes:
+  action:
+    description: Sends the generation's archive from the controller when the node does not have it.
+    support: full
+  check_mode:
+    description: Can run in check mode.
+    support: full
+  diff_mode:
+    description: Returns the text of every file that differs.
+    support: full
+options:
+  step:
+    description: What to do.
+    type: str
+    required: true
+    choices: [stage, switch, commit, revert]
+  id:
+    description: The generation's id, as M(kind.kos.plan) returns it. Needed by O(step=stage).
+    type: str
+  archive:
+    description: The generation's archive, as M(kind.kos.plan) returns it. Needed by O(step=stage).
+    type: path
+  token:
+    description: What O(step=stage) returned. Needed by the other steps.
+    type: str
+  part:
+    description: The part of the generation to switch. Needed by O(step=switch).
+    type: str
+    choices: [kernel_extensions, firewall, base_services, agent_modules, environment_adapters]
+  secrets:
+    description: The operator's own secrets by C(service.name); those not given are made on the node.
+    type: dict
+    default: {}
+  node:
+    description: What the node must remember of itself, such as accepted shortfalls.
+    type: dict
+    default: {}
+  deadline:
+    description: Seconds after which a node takes back what was not committed.
+    type: int
+    default: 180
+  root:
+    description: The root to act on; one that is not booted is staged and switched, and its first boot passes the gate.
+    type: path
+    default: /
+"""
+
+EXAMPLES = r"""
+- name: Compare the node with a generation
+  kind.kos.converge:
+    step: stage
+    id: "{{ preflight_plan.id }}"
+    archive: "{{ preflight_plan.archive }}"
+  register: staged
+
+- name: Switch one part and wait until it is healthy
+  kind.kos.converge:
+    step: switch
+    part: base_services
+    token: "{{ staged.token }}"
+  when: "'base_services' in staged.parts"
+"""
+
+RETURN = r"""
+changes:
+  description: Every change that was found, with its part.
+  returned: when step is stage
+  type: list
+  elements: dict
+parts:
+  description: The parts that have work, in order.
+  returned: when step is stage
+  type: list
+  elements: str
+token:
+  description: Names the transaction; empty when nothing is to be done.
+  returned: when step is stage
+  type: str
+download_bytes:
+  description: Bytes of packages that are fetched.
+  returned: when step is stage
+  type: int
+health:
+  description: The verdict on each service of the part.
+  returned: when step is switch
+  type: list
+  elements: dict
+number:
+  description: The generation's number on this node.
+  returned: when step is stage or commit
+  type: int
+reverted:
+  description: Whether the node is back where it was.
+  returned: when a switch failed
+  type: bool
+"""
+
+import os
+import tempfile
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kind.kos.plugins.module_utils.node import transaction
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Busy, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.join import UnknownToken
+from ansible_collections.kind.kos.plugins.module_utils.node.store import Refused
+from ansible_collections.kind.kos.plugins.module_utils.node.system import CommandFailed
+
+ARGUMENTS = {
+    "step": {"type": "str", "required": True, "choices": ["stage", "switch", "commit", "revert"]},
+    "id": {"type": "str"},
+    "archive": {"type": "path"},
+    "token": {"type": "str", "no_log": False},
+    "part": {
+        "type": "str",
+        "choices": [
+            "kernel_extensions",
+            "firewall",
+            "base_services",
+            "agent_modules",
+            "environment_adapters",
+        ],
+    },
+    "secrets": {"type": "dict", "default": {}, "no_log": True},
+    "node": {"type": "dict", "default": {}},
+    "deadline": {"type": "int", "default": 180},
+    "root": {"type": "path", "default": "/"},
+}
+REQUIRED = [
+    ("step", "stage", ("id",)),
+    ("step", "switch", ("token", "part")),
+    ("step", "commit", ("token",)),
+    ("step", "revert", ("token",)),
+]
+
+
+def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
+    options = module.params
+    request = transaction.Request(options["id"], options["secrets"], options["node"])
+    archive = None
+    if options["archive"]:
+        with open(options["archive"], "rb") as stream:
+            archive = stream.read()
+    try:
+        if module.check_mode:
+            with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
+                staged = transaction.check(root, request, archive, scratch)
+        else:
+            staged = transaction.stage(root, request, archive)
+    except transaction.NeedArchive:
+        return {"changed": False, "need_archive": True}
+    result = {key: value for key, value in vars(staged).items() if key != "diffs"}
+    return {"changed": bool(staged.changes), "need_archive": False, "diff": staged.diffs, **result}
+
+
+def _switch(module: AnsibleModule, root: Root) -> dict[str, Any]:
+    options = module.params
+    health = transaction.switch(root, options["token"], options["part"], options["secrets"], options["deadline"])
+    return {"changed": True, "health": [row.as_dict() for row in health]}
+
+
+def _commit(module: AnsibleModule, root: Root) -> dict[str, Any]:
+    return {"changed": False, "number": transaction.commit(root, module.params["token"])}
+
+
+def _revert(module: AnsibleModule, root: Root) -> dict[str, Any]:
+    health = transaction.revert(root, module.params["token"])
+    return {"changed": health is not None, "health": [row.as_dict() for row in health or []]}
+
+
+STEPS = {"stage": _stage, "switch": _switch, "commit": _commit, "revert": _revert}
+
+
+def main() -> None:
+    """Entry point of the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, required_if=REQUIRED, supports_check_mode=True)
+    if os.geteuid() != 0:
+        module.fail_json(msg="kOS changes users, packages and systemd units: connect as root or set ansible_become")
+    try:
+        module.exit_json(**STEPS[module.params["step"]](module, Root(module.params["root"])))
+    except transaction.SwitchFailed as error:
+        module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
+    except (Busy, Refused, UnknownToken, CommandFailed, transaction.Superseded) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

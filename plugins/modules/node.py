@@ -1,0 +1,88 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: node
+short_description: Ask a kOS node about itself, or roll it back
+version_added: "0.1.0"
+description:
+  - Returns the node's status, the findings of its doctor, or its stored generations; or makes an earlier generation
+    current again through the same gate as a deploy.
+author:
+  - The kOS authors (@kind-os)
+attributes:
+  check_mode:
+    description: O(query=rollback) does nothing in check mode.
+    support: partial
+  diff_mode:
+    description: Has no diff.
+    support: none
+options:
+  query:
+    description: What to ask or do.
+    type: str
+    required: true
+    choices: [status, doctor, generations, rollback]
+  number:
+    description: The generation to go back to; without it, the one committed before the current.
+    type: int
+"""
+
+EXAMPLES = r"""
+- name: Read the status
+  kind.kos.node:
+    query: status
+"""
+
+RETURN = r"""
+answer:
+  description: What was asked for, as a mapping or a list.
+  returned: always
+  type: raw
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kind.kos.plugins.module_utils.node import main as verbs
+from ansible_collections.kind.kos.plugins.module_utils.node import status, store, transaction
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Busy, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.system import CommandFailed
+
+QUERIES = {"status": status.status, "doctor": status.doctor, "generations": store.listing}
+
+
+def main() -> None:
+    """Entry point of the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "query": {
+                "type": "str",
+                "required": True,
+                "choices": ["status", "doctor", "generations", "rollback"],
+            },
+            "number": {"type": "int"},
+        },
+        supports_check_mode=True,
+    )
+    root = Root()
+    query = module.params["query"]
+    try:
+        if query != "rollback":
+            module.exit_json(changed=False, answer=QUERIES[query](root))
+        if module.check_mode:
+            module.exit_json(changed=True, answer={})
+        answer = verbs.rollback(root, module.params["number"])
+        module.exit_json(changed=bool(answer["changes"]), answer=answer)
+    except transaction.SwitchFailed as error:
+        module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
+    except (Busy, store.Refused, CommandFailed, transaction.Superseded) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
