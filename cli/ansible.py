@@ -1,0 +1,164 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run Ansible for `kai`: the playbooks for what changes, one ad-hoc module for what is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..plugins.plugin_utils.assemble import COLLECTION
+from ..plugins.plugin_utils.events import VARIABLE
+
+LOCAL = "localhost,"
+
+
+@dataclass(frozen=True)
+class Target:
+    """Which hosts: an inventory (none means the machine `kai` runs on) and a limit."""
+
+    inventory: str | None = None
+    limit: str | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether the machine `kai` runs on is the target."""
+        return self.inventory is None
+
+    def arguments(self) -> list[str]:
+        """The options that ansible and ansible-playbook share."""
+        where = ["-i", self.inventory] if self.inventory else ["-i", LOCAL, "-c", "local"]
+        return [*where, *(["--limit", self.limit] if self.limit else [])]
+
+
+class AnsibleFailed(Exception):
+    """Ansible could not ask the hosts; the text is what it said."""
+
+
+def _program(name: str) -> str:
+    beside = Path(sys.executable).parent / name
+    return str(beside) if beside.exists() else name
+
+
+def _environment(**more: str) -> dict[str, str]:
+    config = COLLECTION / "ansible.cfg"
+    known = {"ANSIBLE_CONFIG": str(config)} if config.exists() and "ANSIBLE_CONFIG" not in os.environ else {}
+    return {**os.environ, **known, **more}
+
+
+class Playbook:
+    """A running playbook and the stream of its events."""
+
+    def __init__(self, name: str, target: Target, variables: dict[str, Any], options: list[str], log: Path) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="kai-")
+        self._events = Path(self._folder.name) / "events"
+        self._events.touch()
+        self.log = log
+        argv = [
+            _program("ansible-playbook"),
+            str(COLLECTION / "playbooks" / f"{name}.yml"),
+            *target.arguments(),
+        ]
+        hosts = {"kos_hosts": "all"} if target.local else {}
+        # In a file: variables may hold what nobody should read in a process list.
+        extra = Path(self._folder.name) / "variables.json"
+        extra.write_text(json.dumps({**hosts, **variables}))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as stream:
+            self._process = subprocess.Popen(
+                [*argv, "-e", f"@{extra}", *options],
+                stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
+                env=_environment(**{VARIABLE: str(self._events)}), cwd=Path.cwd(),
+            )  # fmt: skip
+
+    def events(self) -> Iterator[dict[str, Any] | None]:
+        """Every event as it comes, None between them (a few a second), until the playbook has ended."""
+        with self._events.open(encoding="utf-8") as stream:
+            unfinished = ""
+            while True:
+                ended = self._process.poll() is not None
+                unfinished += stream.read()
+                *lines, unfinished = unfinished.split("\n")
+                yield from (json.loads(line) for line in lines)
+                if ended and not lines:
+                    return
+                if not lines:
+                    yield None
+                    try:
+                        self._process.wait(0.15)
+                    except subprocess.TimeoutExpired:
+                        continue
+
+    def wait(self) -> int:
+        """Ansible's exit code."""
+        code = self._process.wait()
+        self._folder.cleanup()
+        return code
+
+    def interrupt(self) -> None:
+        """Stop the playbook; what it switched goes back by itself."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def ask(target: Target, query: str) -> dict[str, Any]:
+    """The answer of ``kind.kos.node`` by host.
+
+    Raises AnsibleFailed when the hosts cannot be asked.
+    """
+    return {host: result["answer"] for host, result in _module(target, "kind.kos.node", {"query": query}).items()}
+
+
+def read_facts(target: Target) -> dict[str, Any]:
+    """The result of ``kind.kos.facts`` by host. Raises AnsibleFailed."""
+    return _module(target, "kind.kos.facts", {})
+
+
+def _module(target: Target, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="kai-") as folder:
+        hosts = "all" if target.local else "kos"
+        argv = [
+            _program("ansible"),
+            hosts,
+            *target.arguments(),
+            "--tree",
+            folder,
+            "-m",
+            module,
+            "-a",
+            json.dumps(arguments),
+        ]
+        done = subprocess.run(
+            argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=_environment(), check=False
+        )
+        results = {path.name: json.loads(path.read_text()) for path in sorted(Path(folder).iterdir())}
+    failed = [f"{host}: {_message(result)}" for host, result in results.items() if _message(result)]
+    if failed or not results:
+        said = "\n".join(failed) or (done.stderr or done.stdout).strip() or "the inventory has no host in the group kos"
+        raise AnsibleFailed(said)
+    return results
+
+
+def _message(result: dict[str, Any]) -> str | None:
+    if result.get("failed") or result.get("unreachable"):
+        return str(result.get("msg", "failed"))
+    return None
+
+
+def hosts(target: Target) -> dict[str, dict[str, Any]]:
+    """The connection variables of every host of the group kos. Raises AnsibleFailed."""
+    argv = [_program("ansible-inventory"), *target.arguments()[:2], "--list"]
+    done = subprocess.run(argv, capture_output=True, text=True, env=_environment(), check=False)
+    if done.returncode != 0:
+        raise AnsibleFailed(done.stderr.strip())
+    listing = json.loads(done.stdout)
+    names = listing.get("kos", {}).get("hosts", [])
+    return {name: listing["_meta"]["hostvars"].get(name, {}) for name in names}

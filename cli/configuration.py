@@ -1,0 +1,138 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`kai plan` and `kai validate`: what should run, and whether the configuration is right. Nothing is touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..plugins.module_utils.node import facts as node_facts
+from ..plugins.plugin_utils import assemble, layers
+from ..plugins.plugin_utils.assemble import COLLECTION, Request
+from ..plugins.plugin_utils.documents import read_document
+from ..plugins.plugin_utils.faults import ConfigurationError
+from ..plugins.plugin_utils.hardware import Facts
+from . import options
+from .ansible import Target, hosts, read_facts
+from .exits import Exit
+from .view import console, plan_view
+
+# A machine that can run anything: validation is about the configuration, not about hardware.
+_ANY_MACHINE = {
+    "os": {"id": "debian", "version": "13"}, "architecture": "amd64", "cpu": 1024, "memory_mb": 1 << 30,
+    "disk_gb": 1 << 20, "gpus": ["nvidia"],
+}  # fmt: skip
+
+
+def plan(
+    profile: options.Profile = None,
+    facts: Annotated[Path | None, typer.Option("--facts", help="Hardware facts as JSON, of another machine.")] = None,
+    inventory: options.Inventory = None,
+    limit: options.Limit = None,
+    environment: options.Environment = None,
+    site: options.Site = None,
+    accept_shortfall: options.AcceptShortfall = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what would run, on what, and why.
+
+    Without --facts or -i the plan is for the machine kai runs on. Below the profile's minimum the plan is
+    printed all the same, with every shortfall, and the exit code is 4.
+
+    Examples:
+
+      kai plan --profile personal_node
+
+      kai plan --profile server --facts big.json --json
+
+      kai plan -i inventories/lab
+    """
+    accepted = options.accepted_shortfalls(accept_shortfall)
+    planned = {}
+    for host, (machine, variables) in _machines(facts, inventory, limit).items():
+        name = profile or variables.get("kos_profile")
+        if not name:
+            raise typer.BadParameter("name one: --profile personal_node (or kos_profile in the inventory)")
+        layer = options.site_path(site or variables.get("kos_site_layer"))
+        request = Request(
+            name, environment or variables.get("kos_environment"), layer,
+            accepted=accepted | frozenset(variables.get("kos_accept_shortfall", [])),
+        )  # fmt: skip
+        planned[host] = assemble.plan(request, machine)
+    documents = {host: entry.as_dict() for host, entry in planned.items()}
+    if as_json:
+        print(json.dumps(documents if inventory else next(iter(documents.values())), indent=1))
+    else:
+        _print_plans(documents)
+    if any(entry.blocked for entry in planned.values()):
+        raise typer.Exit(Exit.PREFLIGHT_FAILED)
+
+
+def _machines(facts: Path | None, inventory: str | None, limit: str | None) -> dict[str, tuple[Facts, dict[str, Any]]]:
+    if facts:
+        return {facts.stem: (assemble.facts_from(read_document(facts).data, str(facts)), {})}
+    if inventory:
+        target = Target(inventory, limit)
+        variables = hosts(target)
+        return {
+            host: (assemble.facts_from(result["hardware"], f"facts of {host}"), variables.get(host, {}))
+            for host, result in read_facts(target).items()
+        }
+    return {"this machine": (assemble.facts_from(node_facts.facts(), "facts of this machine"), {})}
+
+
+def _print_plans(documents: dict[str, Any]) -> None:
+    """Hosts with the same plan share one table."""
+    shown: dict[str, list[str]] = {}
+    for host, document in documents.items():
+        shown.setdefault(json.dumps(document, sort_keys=True), []).append(host)
+    for text, names in shown.items():
+        if len(documents) > 1:
+            console.print(", ".join(names), style="bold")
+        console.print(plan_view(json.loads(text)))
+
+
+def validate(
+    files: Annotated[list[Path] | None, typer.Argument(help="Profiles, modes or layers.")] = None,
+    profile: options.Profile = None,
+    environment: options.Environment = None,
+    site: options.Site = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Check configuration and name every fault at once: file, line, key, fix.
+
+    Examples:
+
+      kai validate configs/profiles/personal_node.yaml
+
+      kai validate --profile personal_node --environment production
+    """
+    if not files and not profile:
+        raise typer.BadParameter("name files, or --profile NAME")
+    checked = []
+    faults = []
+    for path in files or []:
+        try:
+            checked.append({"file": str(path), "kind": layers.validate_file(path)})
+        except ConfigurationError as error:
+            faults += error.faults
+    if profile:
+        try:
+            request = Request(profile, environment, options.site_path(site))
+            planned = assemble.plan(request, assemble.facts_from(_ANY_MACHINE, "validation"))
+            assemble.generation(planned)
+            checked.append({"file": f"{COLLECTION.name}: {profile}", "kind": "deployment"})
+        except ConfigurationError as error:
+            faults += error.faults
+    if faults:
+        raise ConfigurationError(faults)
+    if as_json:
+        print(json.dumps({"valid": checked}, indent=1))
+    else:
+        for row in checked:
+            console.print(f"[green]✓[/green] {row['file']}: valid {row['kind']}")

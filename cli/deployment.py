@@ -1,0 +1,217 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`kai deploy` and `kai rollback`: change nodes, show the progress, and say plainly how it ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..plugins.module_utils.node import facts as node_facts
+from ..plugins.plugin_utils import assemble, layers
+from ..plugins.plugin_utils.assemble import COLLECTION
+from . import options
+from .ansible import Playbook, Target
+from .exits import Exit
+from .view import changes_view, console, errors, faults_view, plan_view
+
+# From the most to the least demanding; `--auto-detect` takes the first whose minimum the machine meets.
+CANDIDATES = ("personal_node", "development")
+_PARTS = {
+    "kernel_extensions": "kernel extensions",
+    "firewall": "firewall",
+    "base_services": "base services",
+    "agent_modules": "agents",
+    "environment_adapters": "adapters",
+}
+
+
+def deploy(
+    profile: options.Profile = None,
+    auto_detect: Annotated[
+        bool, typer.Option("--auto-detect", help="Choose the profile by this machine's size.")
+    ] = False,
+    environment: options.Environment = None,
+    site: options.Site = None,
+    inventory: options.Inventory = None,
+    limit: options.Limit = None,
+    check: Annotated[bool, typer.Option("--check", help="Say what would change; change nothing.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Log the text of every file that differs.")] = False,
+    accept_shortfall: options.AcceptShortfall = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make nodes what their profile says, as one transaction that goes back by itself when it fails.
+
+    Examples:
+
+      kai deploy --profile personal_node -i inventories/lab
+
+      kai deploy -i inventories/lab --check
+
+      kai deploy --auto-detect
+    """
+    if auto_detect:
+        profile = _detected(profile)
+    variables = {
+        "kos_profile": profile,
+        "kos_environment": environment,
+        "kos_site_layer": str(options.site_path(site)) if site else None,
+        "kos_accept_shortfall": sorted(options.accepted_shortfalls(accept_shortfall)) or None,
+    }
+    if not profile and not inventory:
+        raise typer.BadParameter("name one: --profile personal_node, or --auto-detect")
+    given = {key: value for key, value in variables.items() if value}
+    switches = [*(["--check"] if check else []), *(["--diff"] if diff else [])]
+    run = _Run(as_json, check)
+    run.follow(Playbook("site", Target(inventory, limit), given, switches, _log_path("deploy")))
+
+
+def rollback(
+    number: Annotated[int | None, typer.Argument(help="The generation; default: the one before the current.")] = None,
+    inventory: options.Inventory = None,
+    limit: options.Limit = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make an earlier generation current again, through the same gate as a deploy.
+
+    Examples:
+
+      kai rollback -i inventories/lab
+
+      kai rollback 3 -i inventories/lab --limit node1
+    """
+    variables = {"kos_generation": number} if number is not None else {}
+    run = _Run(as_json, check=False)
+    run.follow(Playbook("rollback", Target(inventory, limit), variables, [], _log_path("rollback")))
+
+
+def _detected(profile: str | None) -> str:
+    if profile:
+        raise typer.BadParameter("--auto-detect and --profile exclude each other")
+    facts = assemble.facts_from(node_facts.facts(), "facts of this machine")
+    for name in CANDIDATES:
+        deployment = layers.load_deployment(COLLECTION / "configs", name)
+        if not assemble.hardware.shortfalls(facts, deployment.minimum, set()):
+            errors.print(f"This machine suits [bold]{name}[/bold]: it meets the profile's minimum.")
+            return name
+    errors.print(
+        f"[red]This machine is below the minimum of {' and '.join(CANDIDATES)}:[/red] name a --profile yourself."
+    )
+    raise typer.Exit(Exit.PREFLIGHT_FAILED)
+
+
+def _log_path(verb: str) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%S")
+    return Path.home() / ".cache" / "kos" / "logs" / f"{stamp}-{verb}.log"
+
+
+class _Run:
+    """Follows a playbook's events, prints progress, and remembers what decides the exit code."""
+
+    def __init__(self, as_json: bool, check: bool) -> None:
+        self._as_json = as_json
+        self._check = check
+        self._began = time.monotonic()
+        self._events: list[dict[str, Any]] = []
+        self._plans_shown: set[str] = set()
+        self._exit = Exit.OK
+
+    def follow(self, playbook: Playbook) -> None:
+        """Print what happens until the playbook ends, then leave with its exit code."""
+        try:
+            with errors.status("reading hardware facts …") as spinner:
+                for event in playbook.events():
+                    if event is not None:
+                        self._events.append(event)
+                        self._show(event, spinner)
+        except KeyboardInterrupt:
+            playbook.interrupt()
+            errors.print(
+                "[yellow]Stopped.[/yellow] What was switched and not committed goes back by itself within minutes."
+            )
+            raise typer.Exit(Exit.UNEXPECTED) from None
+        code = playbook.wait()
+        if code != 0 and self._exit is Exit.OK:
+            self._exit = Exit.UNEXPECTED
+            tail = playbook.log.read_text(errors="replace").strip().splitlines()[-15:]
+            errors.print("\n".join(tail), markup=False)
+        if self._as_json:
+            print(json.dumps({"exit": int(self._exit), "events": self._events}, indent=1))
+        elif self._exit is not Exit.OK:
+            errors.print(f"[dim]Ansible's log: {playbook.log}[/dim]")
+        raise typer.Exit(self._exit)
+
+    def _show(self, event: dict[str, Any], spinner: Any) -> None:
+        handler = getattr(self, "_on_" + event["event"].replace(".", "_"), None)
+        if handler is not None:
+            handler(event, spinner)
+
+    def _say(self, text: str, host: str) -> None:
+        if not self._as_json:
+            elapsed = time.monotonic() - self._began
+            errors.print(f"[dim]{elapsed:6.1f} s[/dim]  [bold]{host}[/bold]  {text}")
+
+    def _on_configuration_invalid(self, event: dict[str, Any], _spinner: Any) -> None:
+        self._exit = Exit.INVALID_CONFIGURATION
+        if not self._as_json:
+            errors.print(faults_view(event["faults"]))
+
+    def _on_preflight_failed(self, event: dict[str, Any], _spinner: Any) -> None:
+        self._exit = Exit.PREFLIGHT_FAILED
+        if not self._as_json:
+            errors.print(plan_view(event["plan"]))
+
+    def _on_plan_ready(self, event: dict[str, Any], spinner: Any) -> None:
+        services = ", ".join(row["name"] for row in event["plan"]["services"])
+        self._say(f"plan of {event['plan']['profile']}: {services}", event["host"])
+        spinner.update("comparing, fetching what is missing …")
+
+    def _on_stage_end(self, event: dict[str, Any], spinner: Any) -> None:
+        if self._check:
+            if not self._as_json:
+                console.print(changes_view(event["host"], event["changes"], event["download_bytes"]))
+            return
+        if event.get("recovered"):
+            self._say("[yellow]took back what an interrupted run had left[/yellow]", event["host"])
+        if not event["changes"]:
+            self._say("[green]nothing to do[/green]", event["host"])
+        else:
+            fetched = f", {event['download_bytes'] / 1e6:.0f} MB fetched" if event["download_bytes"] else ""
+            self._say(f"{len(event['changes'])} changes staged{fetched}", event["host"])
+            spinner.update("installing packages, switching kernel extensions …")
+
+    def _on_switch_begin(self, event: dict[str, Any], spinner: Any) -> None:
+        spinner.update(f"switching {_PARTS[event['part']]} …")
+
+    def _on_switch_end(self, event: dict[str, Any], _spinner: Any) -> None:
+        names = ", ".join(f"{row['service']} {row['seconds']:.1f} s" for row in event["health"])
+        self._say(f"{_PARTS[event['part']]}: [green]healthy[/green] [dim]{names}[/dim]", event["host"])
+
+    def _on_commit_end(self, event: dict[str, Any], _spinner: Any) -> None:
+        self._say(f"[green]generation {event['number']} committed[/green]", event["host"])
+
+    def _on_stage_failed(self, event: dict[str, Any], _spinner: Any) -> None:
+        self._exit = Exit.REVERTED
+        self._say(f"[red]{event['msg']}[/red] Nothing was changed.", event["host"])
+
+    _on_commit_failed = _on_stage_failed
+
+    def _on_switch_failed(self, event: dict[str, Any], _spinner: Any) -> None:
+        back = event.get("reverted", False)
+        self._exit = Exit.REVERTED if back else Exit.NOT_REVERTED
+        self._say(f"[red]{event['msg']}[/red]", event["host"])
+        for row in event.get("health", []):
+            if not row["healthy"] and not self._as_json:
+                errors.print("\n".join(f"            {line}" for line in row["log"][-8:]), style="dim", markup=False)
+        if back:
+            self._say("[green]everything was taken back[/green]: the node runs what it ran before", event["host"])
+        else:
+            self._say("[red]NOT taken back[/red]: kai doctor says what is wrong", event["host"])
+
+    def _on_rollback_end(self, event: dict[str, Any], _spinner: Any) -> None:
+        self._say(f"[green]generation {event['to']} is current again[/green]", event["host"])

@@ -1,0 +1,60 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`kai`: one front for people on plans, nodes and the lab."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import typer
+
+from ..plugins.plugin_utils.faults import ConfigurationError
+from . import configuration, deployment, lab, nodes
+from .ansible import AnsibleFailed
+from .exits import Exit
+from .view import errors, faults_view
+
+app = typer.Typer(
+    name="kai",
+    help="Turn Debian 13 machines into kOS nodes, and look after them.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("plan")(configuration.plan)
+app.command("validate")(configuration.validate)
+app.command("deploy")(deployment.deploy)
+app.command("rollback")(deployment.rollback)
+app.command("status")(nodes.status)
+app.command("doctor")(nodes.doctor)
+app.command("generations")(nodes.generations)
+app.add_typer(nodes.logs_app, name="logs")
+app.add_typer(lab.app, name="lab")
+
+
+def main() -> None:
+    """Run `kai`; every expected failure is a sentence and an exit code, never a traceback."""
+    try:
+        app()
+    except ConfigurationError as error:
+        faults = [fault.as_dict() for fault in error.faults]
+        _report({"faults": faults}, faults_view(faults))
+        sys.exit(Exit.INVALID_CONFIGURATION)
+    except AnsibleFailed as error:
+        _report({"error": str(error)}, str(error))
+        sys.exit(Exit.UNEXPECTED)
+
+
+def _report(data: dict[str, Any], view: Any) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps(data, indent=1))
+    else:
+        errors.print(view)
+
+
+if __name__ == "__main__":
+    main()

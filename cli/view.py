@@ -1,0 +1,176 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tables for people. Everything shown here is also there as JSON."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+_TIERS = ("kernel extension", "base service", "agent", "adapter")
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
+    """A plan: services in start order, what is not available, ports, totals, preflight."""
+    columns = ["service", "for", "runs on", *(["why"] if why else [])]
+    table = _table(*columns, title=f"Plan of {plan['profile']}, in start order")
+    for row in plan["services"]:
+        cells = [Text(row["name"], style="bold"), ", ".join(row["capabilities"]), row["substrate"]]
+        table.add_row(*cells, *([Text(row["why"], style="dim")] if why else []))
+    parts: list[RenderableType] = [table, Text()]
+    if plan["unavailable"]:
+        parts += [_unavailable(plan["unavailable"]), Text()]
+    parts.append(_ports(plan["ports"]))
+    needs = plan["requires"]
+    parts.append(
+        Text(
+            f"Needs {needs['cpu']} cores, {needs['memory_mb']} MB of memory, {needs['disk_mb']} MB of disk;"
+            f" {len(plan['packages'])} Debian packages, {len(plan['units'])} systemd units",
+            style="dim",
+        )
+    )
+    parts.append(preflight_view(plan["preflight"]))
+    return Group(*parts)
+
+
+def _unavailable(rows: list[dict[str, str]]) -> Table:
+    table = _table("not available yet", "for", "why")
+    for row in rows:
+        table.add_row(Text(row["requested"], style="yellow"), row["capability"], Text(row["why"], style="dim"))
+    return table
+
+
+def _ports(ports: list[dict[str, Any]]) -> Text:
+    opened = [f"{row['port']}/{row['protocol']} ({row['name']})" for row in ports if row["exposure"] == "network"]
+    return Text(f"Open to the network: {', '.join(_plain_port(text) for text in opened) or 'nothing'}", style="dim")
+
+
+def _plain_port(text: str) -> str:
+    return text.replace("@kos:ssh_port@", "sshd's own port")
+
+
+def preflight_view(preflight: dict[str, Any]) -> RenderableType:
+    """Whether this machine suffices, each shortfall named."""
+    if preflight["unsupported"]:
+        return Text(f"✗ {preflight['unsupported']}", style="red")
+    if not preflight["shortfalls"]:
+        return Text("✓ this machine meets the minimum", style="green")
+    lines = []
+    for row in preflight["shortfalls"]:
+        style, note = (
+            ("yellow", "accepted") if row["accepted"] else ("red", f"not accepted: --accept-shortfall {row['what']}")
+        )
+        lines.append(Text(f"! {row['what']}: needs {row['need']}, has {row['have']} ({note})", style=style))
+    return Group(*lines)
+
+
+def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) -> RenderableType:
+    """What a deploy would do on one host."""
+    if not changes:
+        return Text(f"{host}: nothing to do", style="green")
+    table = _table("does", "what", "for", title=f"Changes on {host}")
+    order = {"package": 0, "secret": 1, "file": 2, "unit": 3, "generation": 4}
+    for row in sorted(changes, key=lambda row: (order[row["kind"]], row["name"])):
+        style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
+        table.add_row(
+            Text(row["action"], style=style),
+            f"{row['kind']} {row['name']}",
+            Text(row["service"], style="dim"),
+        )
+    restarts = sum(row["action"] == "restart" for row in changes)
+    summary = f"{len(changes)} changes, {restarts} restarts, {download_bytes / 1e6:.1f} MB to fetch"
+    return Group(table, Text(summary, style="dim"))
+
+
+def status_view(status: dict[str, Any]) -> RenderableType:
+    """One node: headline, services, machine."""
+    generation = status["generation"]
+    if generation is None:
+        return Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
+    sick = [row for row in status["services"] if not row["healthy"]]
+    verdict = Text("healthy", style="bold green") if not sick else Text(f"{len(sick)} not healthy", style="bold red")
+    headline = Text.assemble((status["node"], "bold"), " is ", verdict, (_generation_text(generation), "dim"))
+    table = _table("service", "for", "state", "memory", "runs on")
+    for row in status["services"]:
+        state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
+        memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
+        table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, row["substrate"])
+    parts: list[RenderableType] = [headline, Text(), table, Text()]
+    if status["unavailable"]:
+        names = ", ".join(row["requested"] for row in status["unavailable"])
+        parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
+    parts.append(_machine(status))
+    for row in status["shortfalls"]:
+        parts.append(Text(f"! {row['what']}: needs {row['need']}, has {row['have']} (accepted)", style="yellow"))
+    storage = status["storage"]
+    if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
+        parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
+    return Group(*parts)
+
+
+def _generation_text(generation: dict[str, Any]) -> str:
+    ago = f", {_ago(generation['committed'])}" if generation["committed"] else ""
+    number = f"generation {generation['number']} ({generation['id'][:12]})"
+    return f"   {generation['profile']} · {number} · {generation['state']}{ago}"
+
+
+def _ago(moment: int) -> str:
+    seconds = max(0, int(time.time()) - moment)
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= size:
+            number = seconds // size
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+def _machine(status: dict[str, Any]) -> Text:
+    resources = status["resources"]
+    memory, disk = resources["memory_mb"], resources["disk_gb"]
+    text = (
+        f"Memory {memory['used']} of {memory['total']} MB · disk {disk['used']} of {disk['total']} GB"
+        f" · load {resources['load']} on {resources['cpu']} cores"
+    )
+    return Text(text, style="dim")
+
+
+def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:
+    """Each finding with the command that mends it."""
+    if not findings:
+        return Text(f"{host}: nothing to mend", style="green")
+    table = _table("what", "is wrong", "mend it with", title=f"{host}: {len(findings)} to mend")
+    for row in findings:
+        table.add_row(Text(row["what"], style="bold"), row["problem"], Text(row["fix"], style="cyan"))
+    return table
+
+
+def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The generations a node keeps."""
+    table = _table("", "number", "id", "profile", "services", title=f"Generations on {host}")
+    for row in rows:
+        mark = Text("●", style="green") if row["current"] else Text("")
+        table.add_row(mark, str(row["number"]), row["id"][:12], row["profile"], ", ".join(row["services"]))
+    return table if rows else Text(f"{host}: no generation yet", style="yellow")
+
+
+def faults_view(faults: list[dict[str, Any]]) -> RenderableType:
+    """Every fault with its place and its fix."""
+    table = _table("where", "key", "is wrong", "mend")
+    for row in faults:
+        where = f"{row['file'] or ''}{':' + str(row['line']) if row['line'] else ''}"
+        table.add_row(where, Text(row["key"] or "", style="bold"), Text(row["message"], style="red"), row["fix"] or "")
+    return table
