@@ -14,13 +14,17 @@ import typer
 from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, layers
 from ..plugins.plugin_utils.assemble import COLLECTION, Request
+from ..plugins.plugin_utils.catalogue import Service
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
 from ..plugins.plugin_utils.hardware import Facts
+from ..plugins.plugin_utils.profile import Mode, Profile, Settings
 from . import options
 from .ansible import Target, hosts, read_facts
 from .exits import Exit
 from .view import console, plan_view
+
+_SCHEMAS = {"profile": Profile, "layer": Settings, "mode": Mode, "service": Service, "facts": Facts}
 
 # A machine that can run anything: validation is about the configuration, not about hardware.
 _ANY_MACHINE = {
@@ -136,3 +140,17 @@ def validate(
     else:
         for row in checked:
             console.print(f"[green]✓[/green] {row['file']}: valid {row['kind']}")
+
+
+def schema(folder: Annotated[Path, typer.Argument(help="Where to write the JSON Schemas.")]) -> None:
+    """Write the JSON Schemas of profiles, layers, modes, services and facts, for editors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in schemas().items():
+        (folder / f"{name}.json").write_text(text)
+
+
+def schemas() -> dict[str, str]:
+    """The JSON Schema of every kind of file, by name."""
+    return {
+        name: json.dumps(model.model_json_schema(), indent=1, sort_keys=True) + "\n" for name, model in _SCHEMAS.items()
+    }

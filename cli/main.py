@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("plan")(configuration.plan)
 app.command("validate")(configuration.validate)
+app.command("schema", hidden=True)(configuration.schema)
 app.command("deploy")(deployment.deploy)
 app.command("rollback")(deployment.rollback)
 app.command("status")(nodes.status)

@@ -15,7 +15,7 @@ from ..plugin_utils import events
 MODULE = "kind.kos.converge"
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """The wire: one module call a step, two where the archive has to travel."""
 
     TRANSFERS_FILES = True

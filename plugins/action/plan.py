@@ -27,7 +27,7 @@ _OPTIONS = {
 }
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+class ActionModule(ActionBase):
     """The controller's half of a deploy: no connection is opened."""
 
     _requires_connection = False

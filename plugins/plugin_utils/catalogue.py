@@ -14,8 +14,8 @@ from .documents import read_document
 from .faults import ConfigurationError, Fault, nearest
 from .models import Strict, parse
 
-Size = Annotated[str, Field(pattern=r"^[1-9][0-9]*[KMGT]$", examples=["64M"])]
-SizeOrShare = Annotated[str, Field(pattern=r"^([1-9][0-9]*[KMGT]|[1-9][0-9]*%)$", examples=["512M", "25%"])]
+Size = Annotated[str, Field(pattern=r"^[0-9]+[KMGT]$", examples=["64M"])]
+SizeOrShare = Annotated[str, Field(pattern=r"^([0-9]+[KMGT]|[1-9][0-9]*%)$", examples=["512M", "25%"])]
 Argv = list[str]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Exposure = Literal["node", "network"]
@@ -163,9 +163,11 @@ class BackupCommands(Strict):
     user: str | None = None
     command: Argv
     restore: Argv
+    stopped: list[Literal["backup", "restore"]] = Field(default=[], description="verbs for which its units are stopped")
 
 
 class Hooks(Strict):
+    user: str | None = Field(default=None, description="default: the service's user")
     pre_init: list[Argv] = []
     post_init: list[Argv] = []
     exit: list[Argv] = []

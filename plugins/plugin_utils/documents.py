@@ -76,10 +76,12 @@ def _read_text(path: Path, name: str) -> str:
     try:
         # O_NONBLOCK: opening a FIFO must not hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-        with open(descriptor, "rb") as stream:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigurationError([Fault("not a regular file", Place(name))])
-            raw = stream.read(MAX_BYTES + 1)
+            raw = os.read(descriptor, MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise ConfigurationError([Fault(f"cannot be read: {error.strerror}", Place(name))]) from error
     if len(raw) > MAX_BYTES:
@@ -110,7 +112,8 @@ def _refuse_unsafe(text: str, name: str) -> None:
 
 def _syntax_fault(error: yaml.YAMLError, name: str) -> Fault:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    parts = [getattr(error, name, None) for name in ("context", "problem")]
+    problem = ", ".join(part for part in parts if part) or str(error).splitlines()[0]
     return Fault(f"not valid YAML: {problem}", Place(name, mark.line + 1 if mark else 0))
 
 

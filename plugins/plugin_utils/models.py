@@ -40,9 +40,14 @@ def _faults(
     error: ValidationError, model: type[BaseModel], data: dict[str, Any], place: Callable[[KeyPath], Place]
 ) -> list[Fault]:
     faults = []
+    blamed = set()
     for detail in error.errors():
         path = _existing(detail["loc"], data)
         kind = detail["type"]
+        # A value that fits no member of a union is one fault, not one for each member.
+        if path in blamed and kind not in ("missing", "extra_forbidden"):
+            continue
+        blamed.add(path)
         if kind == "extra_forbidden":
             fix = nearest(str(path[-1]), _known_keys(model, path[:-1]))
             faults.append(Fault("unknown key", place(path), dotted(path), fix))

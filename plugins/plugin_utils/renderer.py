@@ -16,7 +16,7 @@ from .catalogue import Catalogue, FileManifest
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
 from .resolver import Plan, PlannedService
-from .units import credential_path, unit_text
+from .units import credential_path, unit_text, wanted_by
 
 FORMAT = 1
 RULES_DIRECTORY = "/etc/kos/prometheus/rules"
@@ -103,7 +103,7 @@ def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
             text = unit_text(unit, service.manifest, catalogue)
             path = f"/etc/systemd/system/{unit.name}"
             yield _file(path, text, service, [unit.name])
-            yield _link(f"/etc/systemd/system/multi-user.target.wants/{unit.name}", path, service, [])
+            yield _link(f"/etc/systemd/system/{wanted_by(unit)}.wants/{unit.name}", path, service, [])
         for file in service.manifest.files:
             yield _template_entry(file, service, plan, catalogue, environment)
     yield from _alert_entries(plan, catalogue)

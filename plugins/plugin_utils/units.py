@@ -17,7 +17,7 @@ def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str
     sections: dict[str, list[Directive]] = {
         "Unit": list(_unit_section(unit, service, catalogue)),
         "Service": [*_service_section(unit, service), *_limits(unit, service), *_sandbox(unit, catalogue)],
-        "Install": [("WantedBy", "multi-user.target")],
+        "Install": [("WantedBy", wanted_by(unit))],
     }
     for section, directives in unit.extra.items():
         for name, value in directives.items():
@@ -75,6 +75,11 @@ def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
         yield "StateDirectoryMode", "0700"
     if unit.runtime_directory:
         yield "RuntimeDirectory", unit.runtime_directory
+
+
+def wanted_by(unit: UnitManifest) -> str:
+    """The target that starts `unit` at boot."""
+    return str(unit.extra.get("Install", {}).get("WantedBy", "multi-user.target"))
 
 
 def credential_path(unit: str, name: str) -> str:

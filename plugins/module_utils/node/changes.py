@@ -21,6 +21,7 @@ from .secrets import Vault
 
 # The order in which parts of a generation are switched; each is a role of the collection.
 PARTS = ("kernel_extensions", "firewall", "base_services", "agent_modules", "environment_adapters")
+_UNITS = "/etc/systemd/system"
 _TIER_PARTS = ("kernel_extensions", "base_services", "agent_modules", "environment_adapters")
 
 
@@ -183,8 +184,11 @@ def _removals(root: Root, manifest: dict[str, Any]) -> list[Change]:
     ledger = files.read_json(root.state("ledger.json"), {})
     kept_files = {row["path"] for row in manifest["files"]}
     kept_units = {unit["name"] for unit in manifest["units"]}
-    units = [name for name in ledger.get("units", []) if name not in kept_units]
-    paths = [path for path in ledger.get("files", []) if path not in kept_files]
+    paths = [
+        path for path in ledger.get("files", []) if path not in kept_files and os.path.lexists(root.join(path))
+    ]
+    # A unit is stopped before its file goes: without the file it has been.
+    units = [name for name in ledger.get("units", []) if name not in kept_units and f"{_UNITS}/{name}" in paths]
     return [
         *(Change("unit", name, "stop", PARTS[0]) for name in units),
         *(Change("file", path, "remove", PARTS[0]) for path in paths),
@@ -195,13 +199,17 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
     rows = comparison.generation.manifest["units"]
     states = system.unit_states(row["name"] for row in rows)
     touched = {unit for entry in comparison.wanted if entry.differs for unit in entry.row["units"]}
+    touched_paths = {entry.row["path"] for entry in comparison.wanted if entry.differs}
     found = []
     for row in rows:
         name, state = row["name"], states[row["name"]]
         stamp = files.read(stamp_path(root, name))
         stale = name in touched or stamp is None or stamp.decode() != comparison.inputs[name]
         running = state.get("ActiveState") in ("active", "reloading")
-        action = "start" if not running else row["on_change"] if stale else None
+        # Reading its files again is enough for a running daemon only where its unit is the one it was started by.
+        same_unit = row["oneshot"] or (stamp is not None and f"{_UNITS}/{name}" not in touched_paths)
+        reloads = row["on_change"] == "reload" and same_unit
+        action = "start" if not running else ("reload" if reloads else "restart") if stale else None
         if action:
             found.append(Change("unit", name, action, part_of(row["tier"], services[row["service"]]), row["service"]))
     return found

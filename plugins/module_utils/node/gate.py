@@ -93,7 +93,7 @@ def _attempt_with_hooks(service: dict[str, Any], hooked: bool) -> Health:
             if not health.healthy:
                 return health
         for argv in service["hooks"]["post_init"]:
-            _run_as(argv, service["user"] or "root")
+            _run_as(argv, service["hooks"]["user"] or service["user"])
     except ProbeFailed as error:
         return Health(service["name"], False, f"post_init: {error}")
     return _attempt(service)

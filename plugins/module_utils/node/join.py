@@ -52,6 +52,8 @@ class Joiner:
             return _hostname(self._root)
         if name == "addresses":
             return " ".join(addresses())
+        if name == "addresses:json":
+            return json.dumps(addresses())
         if name == "ssh_port":
             return _ssh_ports(self._root)
         if name == "cpus":

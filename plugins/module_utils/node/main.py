@@ -162,4 +162,11 @@ def _copy_data(root: Root, options: argparse.Namespace) -> int:
         "LC_ALL": "C.UTF-8",
         "KOS_BACKUP": os.path.abspath(options.directory),
     }
-    return subprocess.run(["runuser", "-u", user, "--", *argv], env=environment, cwd="/", check=False).returncode
+    stops = options.verb in service["backup"]["stopped"]
+    if stops:
+        system.systemctl("stop", service["units"])
+    try:
+        return subprocess.run(["runuser", "-u", user, "--", *argv], env=environment, cwd="/", check=False).returncode
+    finally:
+        if stops:
+            system.systemctl("start", service["units"])

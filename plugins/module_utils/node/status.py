@@ -14,7 +14,7 @@ from typing import Any
 from . import changes, facts, files, gate, store, system
 from .files import Root
 from .gate import Health
-from .journal import Journal
+from .journal import DIRECTORY, Journal
 
 PAGE_DIRECTORY = "/run/kos-status"
 PAGE_SECONDS = 5
@@ -104,20 +104,17 @@ def _service(row: dict[str, Any], health: Health, states: dict[str, dict[str, st
 
 
 def _memory_mb(units: list[str], states: dict[str, dict[str, str]]) -> int | None:
-    """What the units use, where the kernel accounts for it."""
-    numbers = [states.get(unit, {}).get("MemoryCurrent", "") for unit in units]
-    counted = [int(number) for number in numbers if number.isdecimal() and int(number) < 2**62]
-    return round(sum(counted) / 2**20) if counted else None
+    used = [amount for unit in units if (amount := system.memory_of(states.get(unit, {}))) is not None]
+    return round(sum(used) / 2**20) if used else None
 
 
 def _state(root: Root) -> str:
     if os.path.exists(root.state("pending")):
         return "pending"
-    try:
-        journal = Journal(root)
-    except PermissionError:
-        # The status page's own user may not read the journal; that one exists is visible.
-        return "switching"
+    if os.geteuid() != 0:
+        # The status page's own user may see that a transaction is open, not what is in it.
+        return "switching" if os.path.exists(root.state(DIRECTORY)) else "committed"
+    journal = Journal(root)
     return "switching" if journal.open and journal.switched else "committed"
 
 

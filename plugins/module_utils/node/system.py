@@ -14,9 +14,7 @@ from .files import Root
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "UCF_FORCE_CONFFOLD": "1"}
 _APT = ["apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
 _APT += ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
-_SHOWN = (
-    "Id,LoadState,ActiveState,SubState,NeedDaemonReload,NRestarts,Result,MemoryCurrent,ActiveEnterTimestampMonotonic"
-)
+_SHOWN = "Id,LoadState,ActiveState,NRestarts,MemoryCurrent,ControlGroup"
 
 
 class CommandFailed(Exception):
@@ -107,6 +105,36 @@ def unit_states(names: Iterable[str]) -> dict[str, dict[str, str]]:
     blocks = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n"))
     found = {block["Id"]: block for block in blocks if "Id" in block}
     return {name: found.get(name, {}) for name in wanted}
+
+
+def memory_of(state: Mapping[str, str]) -> int | None:
+    """Bytes that a unit uses, from its `unit_states`: the kernel's account, else its processes' resident memory."""
+    counted = state.get("MemoryCurrent", "")
+    if counted.isdecimal() and int(counted) < 2**62:
+        return int(counted)
+    resident = [_resident_bytes(pid) for pid in _processes(state.get("ControlGroup", ""))]
+    return sum(resident) if resident else None
+
+
+def _processes(control_group: str) -> list[str]:
+    try:
+        with open(f"/sys/fs/cgroup{control_group}/cgroup.procs", encoding="ascii") as stream:
+            return stream.read().split() if control_group else []
+    except OSError:
+        return []
+
+
+def _resident_bytes(pid: str) -> int:
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as stream:
+            return int(stream.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+def reload_unit(unit: str) -> None:
+    """Make a daemon read its configuration again. Raises CommandFailed when it refuses it."""
+    run(["systemctl", "reload", "--", unit])
 
 
 def systemctl(verb: str, units: Iterable[str], *options: str) -> None:

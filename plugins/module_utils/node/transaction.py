@@ -289,7 +289,9 @@ def _apply(root: Root, journal: Journal, comparison: Comparison, part: str) -> N
     if units or names:
         system.run(["systemctl", "daemon-reload"])
     system.systemctl("reset-failed", units)
-    for action in ("reload", "restart", "start"):
+    for unit in [name for name, action in units.items() if action == "reload"]:
+        system.reload_unit(unit)
+    for action in ("restart", "start"):
         system.systemctl(action, [name for name, wanted in units.items() if wanted == action], "--no-block")
     for unit in units:
         files.write(changes.stamp_path(root, unit), comparison.inputs[unit].encode())
