@@ -43,7 +43,7 @@ quick: setup ## lint, unit and sanity: all that needs no node
 	@tests/run.sh quick
 
 .PHONY: lint
-lint: setup ## ruff, mypy, yamllint, ansible-lint, changelog
+lint: setup ## ruff (rules and format), mypy, yamllint, ansible-lint, changelog
 	@tests/run.sh lint
 
 .PHONY: unit
@@ -68,13 +68,16 @@ build: setup ## dist/: the collection's tarball and the wheel
 
 .PHONY: schema
 schema: setup ## Write the JSON Schemas in docs/schema again from the models
-	$(BIN)/python -m ansible_collections.kind.kos.cli.main schema docs/schema
+	$(BIN)/kai schema docs/schema
+
+# Without the UV_… variables of the caller: they could name another index, whose files have other hashes.
+COMPILE = env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --universal \
+  --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
 .PHONY: lock
-lock: $(UV)/bin/uv ## Pin requirements/lock.txt again from pyproject.toml (UPGRADE=1: newest versions)
-	env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 \
-	  --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) \
-	  --group dev --output-file requirements/lock.txt pyproject.toml
+lock: $(UV)/bin/uv ## Pin requirements/lock*.txt again from pyproject.toml (UPGRADE=1: newest versions)
+	$(COMPILE) --group dev --output-file requirements/lock.txt pyproject.toml
+	$(COMPILE) --constraints requirements/lock.txt --output-file requirements/lock-sanity.txt - <<<pydantic
 
 .PHONY: clean
 clean: ## Remove what these targets made (lab nodes: `kai lab down`)

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,11 @@ def _environment(**more: str) -> dict[str, str]:
     config = COLLECTION / "ansible.cfg"
     known = {"ANSIBLE_CONFIG": str(config)} if config.exists() and "ANSIBLE_CONFIG" not in os.environ else {}
     return {**os.environ, **known, **more}
+
+
+def log_path(verb: str) -> Path:
+    """Where Ansible's own output of this run goes."""
+    return Path.home() / ".cache" / "kos" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{verb}.log"
 
 
 class Playbook:
@@ -103,6 +109,10 @@ class Playbook:
         self._folder.cleanup()
         return code
 
+    def said(self) -> str:
+        """The end of what Ansible printed."""
+        return "\n".join(self.log.read_text(errors="replace").strip().splitlines()[-15:])
+
     def interrupt(self) -> None:
         """Stop the playbook; what it switched goes back by itself."""
         self._process.terminate()
@@ -117,25 +127,12 @@ def ask(target: Target, query: str) -> dict[str, Any]:
     return {host: result["answer"] for host, result in _module(target, "kind.kos.node", {"query": query}).items()}
 
 
-def read_facts(target: Target) -> dict[str, Any]:
-    """The result of ``kind.kos.facts`` by host. Raises AnsibleFailed."""
-    return _module(target, "kind.kos.facts", {})
-
-
 def _module(target: Target, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="kai-") as folder:
         hosts = "all" if target.local else "kos"
-        argv = [
-            _program("ansible"),
-            hosts,
-            *target.arguments(),
-            "--tree",
-            folder,
-            "-m",
-            module,
-            "-a",
-            json.dumps(arguments),
-        ]
+        # One JSON file a host: the only output of ansible-core 2.19 that needs no parsing of text for people.
+        argv = [_program("ansible"), hosts, *target.arguments(), "--tree", folder, "-m", module]
+        argv += ["-a", json.dumps(arguments)] if arguments else []
         done = subprocess.run(
             argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=_environment(), check=False
         )

@@ -10,21 +10,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, layers
 from ..plugins.plugin_utils.assemble import COLLECTION, Request
 from ..plugins.plugin_utils.catalogue import Service
 from ..plugins.plugin_utils.documents import read_document
-from ..plugins.plugin_utils.faults import ConfigurationError
+from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
 from ..plugins.plugin_utils.hardware import Facts
 from ..plugins.plugin_utils.profile import Mode, Profile, Settings
 from . import options
-from .ansible import Target, hosts, read_facts
+from .ansible import AnsibleFailed, Playbook, Target, log_path
 from .exits import Exit
 from .view import console, plan_view
 
-_SCHEMAS = {"profile": Profile, "layer": Settings, "mode": Mode, "service": Service, "facts": Facts}
+_SCHEMAS: dict[str, type[BaseModel]] = {
+    "profile": Profile,
+    "layer": Settings,
+    "mode": Mode,
+    "service": Service,
+    "facts": Facts,
+}
 
 # A machine that can run anything: validation is about the configuration, not about hardware.
 _ANY_MACHINE = {
@@ -57,37 +64,40 @@ def plan(
       kai plan -i inventories/lab
     """
     accepted = options.accepted_shortfalls(accept_shortfall)
-    planned = {}
-    for host, (machine, variables) in _machines(facts, inventory, limit).items():
-        name = profile or variables.get("kos_profile")
-        if not name:
-            raise typer.BadParameter("name one: --profile personal_node (or kos_profile in the inventory)")
-        layer = options.site_path(site or variables.get("kos_site_layer"))
-        request = Request(
-            name, environment or variables.get("kos_environment"), layer,
-            accepted=accepted | frozenset(variables.get("kos_accept_shortfall", [])),
-        )  # fmt: skip
-        planned[host] = assemble.plan(request, machine)
-    documents = {host: entry.as_dict() for host, entry in planned.items()}
+    if inventory:
+        variables = options.playbook_variables(profile, environment, site, accepted)
+        documents = _plans_of(Target(inventory, limit), variables)
+    else:
+        if not profile:
+            raise typer.BadParameter("name one: --profile personal_node")
+        request = Request(profile, environment, options.site_path(site), accepted=accepted)
+        documents = {"": assemble.plan(request, _facts(facts)).as_dict()}
     if as_json:
-        print(json.dumps(documents if inventory else next(iter(documents.values())), indent=1))
+        print(json.dumps(documents if inventory else documents[""], indent=1))
     else:
         _print_plans(documents)
-    if any(entry.blocked for entry in planned.values()):
+    if not all(document["preflight"]["ok"] for document in documents.values()):
         raise typer.Exit(Exit.PREFLIGHT_FAILED)
 
 
-def _machines(facts: Path | None, inventory: str | None, limit: str | None) -> dict[str, tuple[Facts, dict[str, Any]]]:
-    if facts:
-        return {facts.stem: (assemble.facts_from(read_document(facts).data, str(facts)), {})}
-    if inventory:
-        target = Target(inventory, limit)
-        variables = hosts(target)
-        return {
-            host: (assemble.facts_from(result["hardware"], f"facts of {host}"), variables.get(host, {}))
-            for host, result in read_facts(target).items()
-        }
-    return {"this machine": (assemble.facts_from(node_facts.facts(), "facts of this machine"), {})}
+def _facts(path: Path | None) -> Facts:
+    if path:
+        return assemble.facts_from(read_document(path).data, str(path))
+    return assemble.facts_from(node_facts.facts(), "facts of this machine")
+
+
+def _plans_of(target: Target, variables: dict[str, Any]) -> dict[str, Any]:
+    """The plan of every host of an inventory, as its own variables make it."""
+    playbook = Playbook("plan", target, variables, [], log_path("plan"))
+    documents = {}
+    for event in playbook.events():
+        if event and event["event"] == "configuration.invalid":
+            raise ConfigurationError([fault_from(fault) for fault in event["faults"]])
+        if event and "plan" in event:
+            documents[event["host"]] = event["plan"]
+    if playbook.wait() != 0 and not documents:
+        raise AnsibleFailed(playbook.said())
+    return documents
 
 
 def _print_plans(documents: dict[str, Any]) -> None:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..plugins.module_utils.node import facts as node_facts
-from ..plugins.plugin_utils import assemble, layers
+from ..plugins.plugin_utils import assemble, hardware, layers
 from ..plugins.plugin_utils.assemble import COLLECTION
 from . import options
-from .ansible import Playbook, Target
+from .ansible import Playbook, Target, log_path
 from .exits import Exit
 from .view import changes_view, console, errors, faults_view, plan_view
 
@@ -57,18 +56,13 @@ def deploy(
     """
     if auto_detect:
         profile = _detected(profile)
-    variables = {
-        "kos_profile": profile,
-        "kos_environment": environment,
-        "kos_site_layer": str(options.site_path(site)) if site else None,
-        "kos_accept_shortfall": sorted(options.accepted_shortfalls(accept_shortfall)) or None,
-    }
+    accepted = options.accepted_shortfalls(accept_shortfall)
     if not profile and not inventory:
         raise typer.BadParameter("name one: --profile personal_node, or --auto-detect")
-    given = {key: value for key, value in variables.items() if value}
+    given = options.playbook_variables(profile, environment, site, accepted)
     switches = [*(["--check"] if check else []), *(["--diff"] if diff else [])]
     run = _Run(as_json, check)
-    run.follow(Playbook("site", Target(inventory, limit), given, switches, _log_path("deploy")))
+    run.follow(Playbook("site", Target(inventory, limit), given, switches, log_path("deploy")))
 
 
 def rollback(
@@ -87,7 +81,7 @@ def rollback(
     """
     variables = {"kos_generation": number} if number is not None else {}
     run = _Run(as_json, check=False)
-    run.follow(Playbook("rollback", Target(inventory, limit), variables, [], _log_path("rollback")))
+    run.follow(Playbook("rollback", Target(inventory, limit), variables, [], log_path("rollback")))
 
 
 def _detected(profile: str | None) -> str:
@@ -96,18 +90,13 @@ def _detected(profile: str | None) -> str:
     facts = assemble.facts_from(node_facts.facts(), "facts of this machine")
     for name in CANDIDATES:
         deployment = layers.load_deployment(COLLECTION / "configs", name)
-        if not assemble.hardware.shortfalls(facts, deployment.minimum, set()):
+        if not hardware.shortfalls(facts, deployment.minimum, set()):
             errors.print(f"This machine suits [bold]{name}[/bold]: it meets the profile's minimum.")
             return name
     errors.print(
         f"[red]This machine is below the minimum of {' and '.join(CANDIDATES)}:[/red] name a --profile yourself."
     )
     raise typer.Exit(Exit.PREFLIGHT_FAILED)
-
-
-def _log_path(verb: str) -> Path:
-    stamp = time.strftime("%Y%m%dT%H%M%S")
-    return Path.home() / ".cache" / "kos" / "logs" / f"{stamp}-{verb}.log"
 
 
 class _Run:
@@ -138,8 +127,7 @@ class _Run:
         code = playbook.wait()
         if code != 0 and self._exit is Exit.OK:
             self._exit = Exit.UNEXPECTED
-            tail = playbook.log.read_text(errors="replace").strip().splitlines()[-15:]
-            errors.print("\n".join(tail), markup=False)
+            errors.print(playbook.said(), markup=False)
         if self._as_json:
             print(json.dumps({"exit": int(self._exit), "events": self._events}, indent=1))
         elif self._exit is not Exit.OK:

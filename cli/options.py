@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -57,3 +57,16 @@ def accepted_shortfalls(given: str | None) -> frozenset[str]:
     if unknown:
         raise typer.BadParameter(f"{', '.join(sorted(unknown))}: known are {', '.join(RESOURCES)}")
     return names
+
+
+def playbook_variables(
+    profile: str | None, environment: str | None, site: str | None, accepted: frozenset[str]
+) -> dict[str, Any]:
+    """What was given on the command line, as the playbooks' variables; it wins over the inventory's."""
+    given = {
+        "kos_profile": profile,
+        "kos_environment": environment,
+        "kos_site_layer": str(site_path(site)) if site else None,
+        "kos_accept_shortfall": sorted(accepted),
+    }
+    return {key: value for key, value in given.items() if value}

@@ -36,13 +36,16 @@ install() {
   done
   ((${#missing[@]})) || return 0
   say "installing ${missing[*]}"
-  as_root apt-get --quiet=2 update
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes --no-install-recommends \
-    -o Dpkg::Use-Pty=0 install "${missing[@]}" >&2
+  local output
+  output=$({
+    as_root apt-get --quiet=2 update &&
+      as_root env DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes --no-install-recommends \
+        -o Dpkg::Use-Pty=0 install "${missing[@]}"
+  } 2>&1) || fail "$output"
 }
 
 if is_debian; then
-  install ca-certificates git openssh-client python3 python3-venv
+  install ca-certificates git openssh-client python3 python3-venv shellcheck
 fi
 
 command -v "$python" >/dev/null || fail "$python was not found. kOS needs Python 3.11 or newer (make setup PYTHON=…)."

@@ -7,17 +7,18 @@
 #   tests/run.sh lint|unit|sanity|quick|lab|CHECK...
 # The lab's checks are not started when a quick one failed: they take minutes and would show the same fault later.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 PATH=$PWD/.venv/bin:$PATH
 export ANSIBLE_CONFIG=$PWD/ansible.cfg
 
-lint=(ruff mypy yamllint ansible-lint changelog)
+lint=(ruff format mypy yamllint ansible-lint changelog)
 quick=("${lint[@]}" unit sanity)
 lab=(molecule e2e)
 
 command_of() {
   case $1 in
     ruff) echo "ruff check ." ;;
+    format) echo "ruff format --check ." ;;
     mypy) echo "mypy" ;;
     yamllint) echo "yamllint --strict ." ;;
     ansible-lint) echo "ansible-lint --offline --strict" ;;
@@ -25,10 +26,12 @@ command_of() {
     unit) echo "pytest tests/unit" ;;
     sanity) echo "tests/run_sanity.sh" ;;
     molecule) echo "molecule test --all" ;;
-    e2e) echo "pytest tests/e2e" ;;
+    e2e) echo "pytest -p no:cacheprovider tests/e2e" ;;
     *) return 1 ;;
   esac
 }
+
+needs_lab() { [[ " ${lab[*]} " == *" $1 "* ]]; }
 
 checks=()
 for name in "$@"; do
@@ -44,12 +47,17 @@ done
 summary=()
 passed=0 failed=0 skipped=0
 for check in "${checks[@]}"; do
-  if ((failed)) && [[ " ${lab[*]} " == *" $check "* ]]; then
+  if ((failed)) && needs_lab "$check"; then
     summary+=("skipped  $check  (an earlier check failed)")
     ((skipped += 1))
     continue
   fi
   read -ra command <<<"$(command_of "$check")"
+  if needs_lab "$check" && ((EUID)); then
+    # No bytecode and no caches as root: the checkout stays its owner's.
+    command=(sudo env PATH="$PATH" LC_ALL="${LC_ALL:-C.UTF-8}" ANSIBLE_CONFIG="$ANSIBLE_CONFIG" CI="${CI:-}"
+      PYTHONDONTWRITEBYTECODE=1 "${command[@]}")
+  fi
   printf '\n== %s: %s\n' "$check" "${command[*]}"
   started=$SECONDS
   if "${command[@]}" </dev/null; then

@@ -11,17 +11,18 @@ source_root=$PWD
 export PATH=$source_root/.venv/bin:$PATH
 
 # ansible-test keeps its virtual environments below the home directory; here they stay with the checkout.
-export HOME=$source_root/.cache/sanity
-mkdir -p "$HOME/.ansible/test/cache"
+# The owner's settings of pip come along.
+private=$source_root/.cache/sanity
+mkdir -p "$private/.ansible/test/cache" "$private/.config"
+ln --symbolic --force --no-dereference "$HOME/.config/pip" "$private/.config/pip"
+export HOME=$private
 
 # It would fetch a pip installer from a server of its own. Python carries one, so PyPI is all that is needed.
-bootstrap="import ensurepip; ensurepip.bootstrap()"
-for version in $(python -c '
+pip_version=$(python -c '
 from types import SimpleNamespace
-from ansible_test._internal import python_requirements as r
-print(r.get_venv_packages(SimpleNamespace(version=""))["pip"].replace(".", "_"))'); do
-  echo "$bootstrap" >"$HOME/.ansible/test/cache/get_pip_$version.py"
-done
+from ansible_test._internal import python_requirements
+print(python_requirements.get_venv_packages(SimpleNamespace(version=""))["pip"].replace(".", "_"))')
+echo 'import ensurepip; ensurepip.bootstrap()' >"$HOME/.ansible/test/cache/get_pip_$pip_version.py"
 
 work=$(mktemp --directory)
 trap 'rm -rf "$work"' EXIT
@@ -37,4 +38,30 @@ cd "$copy"
 git init --quiet
 git add --all
 
-ansible-test sanity --python "$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')" --color no "$@"
+sanity=(ansible-test sanity --color no --python "$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')")
+
+# The test `import` loads plugins beside ansible-core's own requirements alone. Ours need pydantic as well: without it
+# each of them would need a line in the ignore file, and other faults in them would go unseen.
+make_environments() {
+  local lock=$source_root/requirements/lock-sanity.txt log=$private/environments.log environment marker
+  marker=.kos-$(sha256sum <"$lock" | cut --characters=1-16)
+  "${sanity[@]}" --prime-venvs &>"$log" || { cat "$log" >&2; return 1; }
+  for environment in "$private"/.ansible/test/venv/sanity.import.plugin/*/*; do
+    [[ -e $environment/$marker ]] && continue
+    pip --python "$environment/bin/python" install -qq --require-hashes --requirement "$lock"
+    touch "$environment/$marker"
+  done
+}
+
+if (($#)); then
+  [[ " $* " == *" --list-tests "* ]] || make_environments
+  "${sanity[@]}" "$@"
+  exit
+fi
+
+make_environments
+status=0
+"${sanity[@]}" --skip-test pylint || status=1
+# Its rules are for what Ansible loads; ruff and mypy judge the rest.
+"${sanity[@]}" --test pylint plugins/ || status=1
+exit "$status"

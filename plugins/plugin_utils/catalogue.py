@@ -84,7 +84,7 @@ class SandboxException(Strict):
     """Where a unit leaves the base sandbox, and why; the directive ``*`` leaves all of it."""
 
     directive: str
-    value: str | None = Field(description="null drops the directive")
+    value: str | list[str] | None = Field(description="null drops the directive, a list writes one line an item")
     reason: str
 
 

@@ -49,6 +49,12 @@ class Fault:
         }
 
 
+def fault_from(data: dict[str, Any]) -> Fault:
+    """The fault that `Fault.as_dict` wrote."""
+    place = Place(data["file"], data["line"] or 0) if data["file"] else None
+    return Fault(data["message"], place, data["key"] or "", data["fix"] or "")
+
+
 class ConfigurationError(Exception):
     """Every fault found in one pass; its text lists one per line."""
 

@@ -106,14 +106,12 @@ def _sandbox(unit: UnitManifest, catalogue: Catalogue) -> Iterator[Directive]:
     for name, value in catalogue.sandbox.items():
         if name in exceptions:
             continue
-        for item in value if isinstance(value, list) else [value]:
-            yield name, _systemd_value(item)
+        yield from _lines(name, value)
     for name, replaced in exceptions.items():
         if replaced is not None:
-            yield name, replaced
+            yield from _lines(name, replaced)
 
 
-def _systemd_value(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
+def _lines(name: str, value: str | list[str]) -> Iterator[Directive]:
+    for item in value if isinstance(value, list) else [value]:
+        yield name, item

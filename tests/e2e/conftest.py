@@ -50,7 +50,7 @@ class Lab:
         return json.loads(self.kai("status", "-i", INVENTORY, "--limit", node, "--json", check=False).stdout)[node]
 
     def ssh(self, node, command, check=True):
-        return self.kai("lab", "ssh", node, "--", command, check=check).stdout.strip()
+        return self.kai("lab", "ssh", node, command, check=check).stdout.strip()
 
     def playbook(self, node, *argv, check=True, **options):
         return self.run("ansible-playbook", "site.yml", "-i", INVENTORY, "--limit", node, *argv, check=check, **options)

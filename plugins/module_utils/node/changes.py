@@ -184,9 +184,7 @@ def _removals(root: Root, manifest: dict[str, Any]) -> list[Change]:
     ledger = files.read_json(root.state("ledger.json"), {})
     kept_files = {row["path"] for row in manifest["files"]}
     kept_units = {unit["name"] for unit in manifest["units"]}
-    paths = [
-        path for path in ledger.get("files", []) if path not in kept_files and os.path.lexists(root.join(path))
-    ]
+    paths = [path for path in ledger.get("files", []) if path not in kept_files and os.path.lexists(root.join(path))]
     # A unit is stopped before its file goes: without the file it has been.
     units = [name for name in ledger.get("units", []) if name not in kept_units and f"{_UNITS}/{name}" in paths]
     return [

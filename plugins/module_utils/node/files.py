@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 STATE = "/var/lib/kos"
+CONFIGURATION = "/etc/kos"
 
 
 class Root:
@@ -87,6 +88,18 @@ def remove(path: str) -> None:
     """Delete a file or link; nothing to do when it is not there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def remove_from(root: Root, path: str) -> None:
+    """Delete what kOS put at `path`, and the directories of /etc/kos that this leaves empty."""
+    remove(root.join(path))
+    folder = os.path.dirname(path)
+    while folder.startswith(CONFIGURATION):
+        try:
+            os.rmdir(root.join(folder))
+        except OSError:
+            return
+        folder = os.path.dirname(folder)
 
 
 def read(path: str) -> bytes | None:

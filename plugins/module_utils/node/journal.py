@@ -109,7 +109,7 @@ class Journal:
         """Bring back the file of a ``file`` record."""
         real = root.join(record["path"])
         if record["kind"] == "absent":
-            files.remove(real)
+            files.remove_from(root, record["path"])
         elif record["kind"] == "link":
             files.link(real, record["target"])
         else:

@@ -272,7 +272,7 @@ def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> Non
     for change in comparison.changes:
         if (change.kind, change.action) == ("file", "remove"):
             journal.keep_original(root, change.name)
-            files.remove(root.join(change.name))
+            files.remove_from(root, change.name)
 
 
 def _apply(root: Root, journal: Journal, comparison: Comparison, part: str) -> None:

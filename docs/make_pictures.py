@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Export the tables of `kai plan` and `kai status` as the SVG pictures that README shows: `make pictures`.
+
+Needs a running lab node (`make run`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+
+from ansible_collections.kind.kos.cli.view import plan_view, status_view
+
+ROOT = Path(__file__).resolve().parents[1]
+KAI = Path(sys.executable).parent / "kai"
+
+
+def _ask(*arguments: str) -> dict:
+    done = subprocess.run([KAI, *arguments, "-i", "inventories/lab", "--json"], cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    return next(iter(json.loads(done.stdout).values()))
+
+
+def _export(name: str, title: str, view: RenderableType) -> None:
+    console = Console(record=True, width=118, file=io.StringIO(), highlight=False)
+    console.print(view)
+    console.save_svg(str(ROOT / "docs" / "pictures" / f"{name}.svg"), title=title)
+
+
+def main() -> None:
+    """Write every picture."""
+    _export("plan", "kai plan -i inventories/lab", plan_view(_ask("plan")))
+    _export("status", "kai status -i inventories/lab", status_view(_ask("status")))
+
+
+if __name__ == "__main__":
+    main()
