@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, layers
-from ..plugins.plugin_utils.assemble import COLLECTION, Request
+from ..plugins.plugin_utils.assemble import Request
 from ..plugins.plugin_utils.catalogue import Service
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
@@ -140,7 +140,7 @@ def validate(
             request = Request(profile, environment, options.site_path(site))
             planned = assemble.plan(request, assemble.facts_from(_ANY_MACHINE, "validation"))
             assemble.generation(planned)
-            checked.append({"file": f"{COLLECTION.name}: {profile}", "kind": "deployment"})
+            checked.append({"file": profile, "kind": "deployment"})
         except ConfigurationError as error:
             faults += error.faults
     if faults:

@@ -169,8 +169,10 @@ def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
 
 def faults_view(faults: list[dict[str, Any]]) -> RenderableType:
     """Every fault with its place and its fix."""
-    table = _table("where", "key", "is wrong", "mend")
+    blocks = []
     for row in faults:
         where = f"{row['file'] or ''}{':' + str(row['line']) if row['line'] else ''}"
-        table.add_row(where, Text(row["key"] or "", style="bold"), Text(row["message"], style="red"), row["fix"] or "")
-    return table
+        fix = f"\n    {row['fix']}" if row["fix"] else ""
+        parts = [(where, "dim"), "  " if where else "", (row["key"] or "", "bold")]
+        blocks.append(Text.assemble(*parts, ("\n    " + row["message"], "red"), (fix, "cyan")))
+    return Group(*blocks)

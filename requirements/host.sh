@@ -17,29 +17,21 @@ fail() { say "$@"; exit 1; }
 
 is_debian() { [[ -r /etc/os-release ]] && grep -qx 'ID=debian' /etc/os-release && command -v apt-get >/dev/null; }
 
-as_root() {
-  if ((EUID == 0)); then
-    "$@"
-  elif command -v sudo >/dev/null; then
-    sudo "$@"
-  else
-    fail "these packages are missing and only root can install them: ${missing[*]}. Run as root, or install sudo."
-  fi
-}
-
 # install PACKAGE...: those that dpkg does not hold as installed.
 install() {
-  local package
-  missing=()
+  local package output missing=() as_root=()
   for package in "$@"; do
     [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || missing+=("$package")
   done
   ((${#missing[@]})) || return 0
   say "installing ${missing[*]}"
-  local output
+  if ((EUID)); then
+    command -v sudo >/dev/null || fail "only root can install them: run this as root, or install sudo."
+    as_root=(sudo)
+  fi
   output=$({
-    as_root apt-get --quiet=2 update &&
-      as_root env DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes --no-install-recommends \
+    "${as_root[@]}" apt-get --quiet=2 update &&
+      "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get --quiet=2 --yes --no-install-recommends \
         -o Dpkg::Use-Pty=0 install "${missing[@]}"
   } 2>&1) || fail "$output"
 }

@@ -11,10 +11,16 @@ source_root=$PWD
 export PATH=$source_root/.venv/bin:$PATH
 
 # ansible-test keeps its virtual environments below the home directory; here they stay with the checkout.
-# The owner's settings of pip come along.
+# The owner's settings of pip come along: the file's in the older of the two places pip looks in, and those of the
+# environment, which ansible-test does not pass on, in the newer one.
 private=$source_root/.cache/sanity
-mkdir -p "$private/.ansible/test/cache" "$private/.config"
-ln --symbolic --force --no-dereference "$HOME/.config/pip" "$private/.config/pip"
+rm -rf "$private/.config" "$private/.pip"
+mkdir -p "$private/.ansible/test/cache" "$private/.config/pip" "$private/.pip"
+for settings in "$HOME/.pip/pip.conf" "$HOME/.config/pip/pip.conf"; do
+  [[ -e $settings ]] && ln --symbolic --force "$settings" "$private/.pip/pip.conf"
+done
+env | sed -n '1i [global]
+s/^PIP_\([A-Z_]*=.*\)/\1/p' >"$private/.config/pip/pip.conf"
 export HOME=$private
 
 # It would fetch a pip installer from a server of its own. Python carries one, so PyPI is all that is needed.

@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Up and down: what the commands do, in order, from what is there and not from what was."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from . import base_root, cgroup, host, lock, network, node, slirp, ssh, state, traffic
+from .base_root import Say
+from .errors import UsageError
+from .identity import Lab, check_node_name
+from .state import Node, State
+
+
+def up(lab: Lab, names: Sequence[str], memory_backed: str | None = None, say: Say = print) -> State:
+    """Switch on the named nodes, making what is missing; those that are on stay as they are.
+
+    `memory_backed` is the size (as tmpfs takes it: 512M) of a disk in memory for the nodes made now.
+    Raises HostError where this machine cannot, LabError where something fails.
+    """
+    for name in names:
+        check_node_name(name)
+    packages = host.require(host.survey())
+    with lock.held(lab):
+        current = _living(lab, say)
+        root = base_root.ensure(lab, packages, say)
+        if current is None:
+            current = _new(lab)
+        begun = [_begin(lab, current, name, root, memory_backed) for name in names]
+        _finish(lab, current, [fresh for fresh in begun if fresh], say)
+    return current
+
+
+def _living(lab: Lab, say: Say) -> State | None:
+    """The state of a lab that is really there; what is left of one that is not, is swept."""
+    current = state.load(lab)
+    if current and network.exists(lab) and slirp.running(lab):
+        return current
+    if _sweep(lab):
+        say("removed what an earlier run left")
+    return None
+
+
+def _new(lab: Lab) -> State:
+    current = network.new_state(lab)
+    ssh.make_key(ssh.key(lab), f"kos-lab-{lab.id}")
+    network.make(lab, current)
+    state.save(lab, current)
+    return current
+
+
+def _begin(lab: Lab, current: State, name: str, root: Path, memory_backed: str | None) -> Node | None:
+    known = current.nodes.get(name)
+    if known and known.ready and memory_backed not in (None, known.memory_backed):
+        raise UsageError(f"node {name} exists with another disk; `kai lab down {name}` removes it")
+    if known and known.ready and node.running(lab, name):
+        return None
+    if known and known.ready:
+        node.stop(lab, name)
+    else:
+        current.nodes.pop(name, None)
+        known = node.prepare(lab, current, name, root, memory_backed)
+        state.save(lab, current)
+    node.start(lab, known)
+    return known
+
+
+def _finish(lab: Lab, current: State, begun: list[Node], say: Say) -> None:
+    if not begun:
+        return
+    ssh.write_known_hosts(lab, current)
+    say(f"booting {', '.join(fresh.name for fresh in begun)}")
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        words = list(pool.map(lambda fresh: node.wait(lab, fresh), begun))
+    for fresh, word in zip(begun, words, strict=True):
+        fresh.ready = True
+        if word != "running":
+            say(f"{fresh.name} says it is {word}: `kai lab ssh {fresh.name} systemctl --failed`")
+    state.save(lab, current)
+    _introduce(lab, current, say)
+
+
+def _introduce(lab: Lab, current: State, say: Say) -> None:
+    for name in current.nodes:
+        if node.running(lab, name) and not node.write_hosts(lab, current, name):
+            say(f"{name} could not write its /etc/hosts: it does not know all its peers by name")
+
+
+def down(lab: Lab, names: Sequence[str] = (), say: Say = print) -> bool:
+    """Remove the named nodes, or all of the lab. Gives whether there was anything. Raises LabError."""
+    with lock.held(lab):
+        current = state.load(lab)
+        if names and current and network.exists(lab):
+            known = [current.node(name).name for name in names]
+            if set(known) != set(current.nodes):
+                return _remove_nodes(lab, current, known, say)
+        return _sweep(lab)
+
+
+def _remove_nodes(lab: Lab, current: State, names: Sequence[str], say: Say) -> bool:
+    for name in names:
+        traffic.forget(lab, current, current.nodes[name])
+        node.remove(lab, name)
+        del current.nodes[name]
+        state.save(lab, current)
+    ssh.write_known_hosts(lab, current)
+    _introduce(lab, current, say)
+    return True
+
+
+def _sweep(lab: Lab) -> bool:
+    """Remove everything that bears this lab's name, known or not: processes first, then what they used."""
+    found = network.exists(lab) or lab.var.exists() or cgroup.path(lab.cgroup).exists()
+    cgroup.remove(lab.cgroup)
+    network.remove(lab)
+    base_root.sweep()
+    for folder in (lab.var, *[path for path in lab.run.glob("*") if path.name != "lock"]):
+        shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
+    return found
