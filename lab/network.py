@@ -14,6 +14,7 @@ from .identity import RUN, Lab, subnet4, subnet6
 from .state import Forward, Node, State
 
 BRIDGE = "br0"
+DEAD_END = "nowhere"
 _NETNS = "/run/netns"
 
 # `forwards`: port of this machine -> node. `cut`: nodes that reach nobody but the controller.
@@ -25,6 +26,7 @@ table ip kos {{
   chain post {{ type nat hook postrouting priority 100; oifname "{slirp.TAP}" masquerade; }}
   chain forward {{
     type filter hook forward priority 0
+    oifname "{DEAD_END}" reject with icmp type admin-prohibited
     ip saddr @cut reject with icmp type admin-prohibited
     ip daddr @cut drop
   }}
@@ -64,8 +66,10 @@ def make(lab: Lab, state: State) -> None:
         f"addr add {state.gateway}/24 dev {BRIDGE}",
         f"addr add {state.gateway6}/64 dev {BRIDGE} nodad",
         f"link set {BRIDGE} up",
-        # What answers while the way out is down: "no route to host" at once, where silence would cost minutes.
-        "route add prohibit default metric 4096",
+        # Where packets turn while the way out is down, to be refused at once: silence would cost minutes.
+        f"link add {DEAD_END} type bridge",
+        f"link set {DEAD_END} up",
+        f"route add default dev {DEAD_END} metric 4096",
     ]
     run(["ip", "-n", lab.netns, "-batch", "-"], stdin="\n".join(bridge) + "\n")
     run(within(lab, ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.icmp_ratelimit=0"]))

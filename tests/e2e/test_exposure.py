@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import INVENTORY, ROOT
+from labnodes import INVENTORY, ROOT
 
 SCAN = """
 import asyncio, sys

@@ -12,7 +12,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import BIN, INVENTORY, ROOT
+from labnodes import BIN, INVENTORY, ROOT
 
 # The gateway cannot bind sshd's port: valid configuration that never becomes healthy.
 BAD_LAYER = "networking: {ports: {frontend: 22}}\n"

@@ -21,11 +21,18 @@ class CommandFailed(Exception):
     """A tool failed; the text holds the command and the end of what it said."""
 
 
-def run(argv: list[str], stdin: bytes | None = None, check: bool = True) -> subprocess.CompletedProcess[bytes]:
-    """Run `argv` with a plain environment. Raises CommandFailed when it fails and `check` is set."""
+def run(
+    argv: list[str], stdin: bytes | None = None, check: bool = True, timeout: float | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run `argv` with a plain environment, for at most `timeout` seconds.
+
+    Raises CommandFailed when it cannot be run, runs too long, or fails and `check` is set.
+    """
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **_ENVIRONMENT}
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, env=environment, check=False)
+        done = subprocess.run(argv, input=stdin, capture_output=True, env=environment, check=False, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        raise CommandFailed(f"{' '.join(argv[:3])} … did not end within {timeout:.0f} s") from error
     except OSError as error:
         raise CommandFailed(f"{argv[0]}: {error.strerror}") from error
     if check and done.returncode != 0:
@@ -134,7 +141,7 @@ def _resident_bytes(pid: str) -> int:
 
 def reload_unit(unit: str) -> None:
     """Make a daemon read its configuration again. Raises CommandFailed when it refuses it."""
-    run(["systemctl", "reload", "--", unit])
+    run(["systemctl", "reload", "--", unit], timeout=60)
 
 
 def systemctl(verb: str, units: Iterable[str], *options: str) -> None:
