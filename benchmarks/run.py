@@ -24,7 +24,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from ansible_collections.kind.kos.plugins.module_utils.node import merkle
 from ansible_collections.kind.kos.plugins.plugin_utils.generation import Generation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,6 +31,26 @@ BIN = Path(sys.executable).parent
 INVENTORY = "inventories/lab"
 NODE = "bench"
 FILES = 300
+
+CONVERGE = """
+- hosts: kos
+  gather_facts: false
+  tasks:
+    - kind.kos.converge: {{step: stage, id: {id}, archive: {archive}}}
+      register: staged
+    - kind.kos.converge: {{step: switch, part: kernel_extensions, token: '{{{{ staged.token }}}}'}}
+      when: first is defined
+    - kind.kos.converge: {{step: commit, token: '{{{{ staged.token }}}}'}}
+      when: first is defined
+"""
+TEMPLATE = """
+- hosts: kos
+  gather_facts: false
+  tasks:
+    - ansible.builtin.file: {{path: /etc/bench, state: directory}}
+    - ansible.builtin.template: {{src: {source}, dest: '/etc/bench/{{{{ item }}}}'}}
+      loop: '{{{{ range({count}) | list }}}}'
+"""
 
 
 @dataclass
@@ -61,9 +80,14 @@ def run(*argv: str) -> Run:
     """Run a command of .venv/bin from the repository's root. Raises CalledProcessError."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
-        [BIN / argv[0], *argv[1:]], cwd=ROOT, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        [BIN / argv[0], *argv[1:]],
+        cwd=ROOT,
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
         check=False,
-    )  # fmt: skip
+    )
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, argv))} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -101,7 +125,8 @@ def fresh_converge(times: int) -> Result:
     def apt() -> Run:
         packages = json.loads(ssh("cat /var/lib/kos/current/manifest.json"))["packages"]
         fresh_node()
-        install = f"apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install {' '.join(packages)}"
+        install = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install"
+        install = f"apt-get -qq update && {install} {' '.join(packages)}"
         return run("kai", "lab", "ssh", NODE, install)
 
     return pairs("fresh converge / apt-get install of the same packages", "≤ 1.3 wall", times, converge, apt)
@@ -156,28 +181,19 @@ def _write_plays(place: Path) -> tuple[Path, Path]:
             {"name": "bench", "summary": "", "tier": 0, "capabilities": [], "units": [], "probe": None, "user": None,
              "hooks": {"user": None, "pre_init": [], "post_init": [], "exit": []}, "backup": None, "reasons": [],
              "requires": [], "substrate": "deb"}],
-        "unavailable": [], "files": rows, "units": [], "packages": [], "users": [], "secrets": [], "ports": [], "requires": {},
+        "unavailable": [], "files": rows, "units": [], "packages": [], "users": [], "secrets": [], "ports": [],
+        "requires": {},
     }  # fmt: skip
-    users = {"path": "/etc/sysusers.d/kos.conf", "source": "tree/etc/sysusers.d/kos.conf", "mode": "0644", "owner": "root",
-             "group": "root", "service": "users", "tier": 0, "phase": "packages", "units": []}  # fmt: skip
-    manifest["files"].append(users)
-    generation = Generation.of(manifest, {**files, "tree/etc/sysusers.d/kos.conf": b""})
-    assert merkle.root((name, merkle.digest(data)) for name, data in generation.files.items()) == generation.id
-    (place / "archive").write_bytes(generation.archive())
-    stage = f"kind.kos.converge: {{step: stage, id: {generation.id}, archive: {place}/archive}}"
-    converge = place / "converge.yml"
-    converge.write_text(
-        f"- hosts: kos\n  gather_facts: false\n  tasks:\n    - {stage}\n      register: staged\n"
-        "    - kind.kos.converge: {step: switch, part: kernel_extensions, token: '{{ staged.token }}'}\n      when: first is defined\n"
-        "    - kind.kos.converge: {step: commit, token: '{{ staged.token }}'}\n      when: first is defined\n"
+    rows.append(
+        {**rows[0], "path": "/etc/sysusers.d/kos.conf", "source": "tree/etc/sysusers.d/kos.conf", "phase": "packages"}
     )
+    generation = Generation.of(manifest, {**files, "tree/etc/sysusers.d/kos.conf": b""})
+    (place / "archive").write_bytes(generation.archive())
+    converge = place / "converge.yml"
+    converge.write_text(CONVERGE.format(id=generation.id, archive=place / "archive"))
     (place / "file.j2").write_text("{{ item }} host {{ inventory_hostname }}\n")
     template = place / "template.yml"
-    template.write_text(
-        f"- hosts: kos\n  gather_facts: false\n  tasks:\n    - ansible.builtin.file: {{path: /etc/bench, state: directory}}\n"
-        f"    - ansible.builtin.template: {{src: {place}/file.j2, dest: '/etc/bench/{{{{ item }}}}'}}\n"
-        f"      loop: '{{{{ range({FILES}) | list }}}}'\n"
-    )
+    template.write_text(TEMPLATE.format(source=place / "file.j2", count=FILES))
     return converge, template
 
 

@@ -23,7 +23,8 @@ KAI = Path(sys.executable).parent / "kai"
 
 
 def _ask(*arguments: str) -> dict:
-    done = subprocess.run([KAI, *arguments, "-i", "inventories/lab", "--json"], cwd=ROOT, stdout=subprocess.PIPE, check=False)
+    argv = [KAI, *arguments, "-i", "inventories/lab", "--json"]
+    done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, check=False)
     return next(iter(json.loads(done.stdout).values()))
 
 

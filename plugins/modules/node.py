@@ -17,7 +17,9 @@ author:
   - The kOS authors (@kind-os)
 attributes:
   check_mode:
-    description: O(query=rollback) does nothing in check mode.
+    description: Can run in check mode.
+    details:
+      - O(query=rollback) does nothing in check mode.
     support: partial
   diff_mode:
     description: Has no diff.

@@ -75,7 +75,7 @@ id:
 archive:
   description: The generation's archive on the controller.
   returned: success
-  type: path
+  type: str
 node:
   description: What the node must remember, for M(kind.kos.converge).
   returned: success

@@ -5,9 +5,33 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 PSQL = "runuser -u kos-postgresql -- psql -XAtq -v ON_ERROR_STOP=1 -h /run/kos-postgresql -U postgres -d kos -c"
+
+
+ASK_GATEWAY = r"""
+import http.client, socket, ssl, sys
+context = ssl._create_unverified_context()
+context.maximum_version = ssl.TLSVersion[sys.argv[3]]
+connection = http.client.HTTPSConnection("127.0.0.1", int(sys.argv[1]), context=context)
+connection.request("GET", sys.argv[2], headers={"Host": socket.gethostname()})
+response = connection.getresponse()
+print(response.status, response.headers, response.read().decode())
+"""
+
+
+def python(host, code, *arguments):
+    """The outcome of a Python program on the node, however it is quoted."""
+    packed = base64.b64encode(code.encode()).decode()
+    return host.run(f"echo {packed} | base64 -d | python3 - {' '.join(map(str, arguments))}")
+
+
+def fetch(host, address):
+    """The JSON document at `address`, as the node sees it."""
+    code = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
+    return json.loads(python(host, code, f"'{address}'").stdout)
 
 
 def test_vectors_are_compared(host, planned):
@@ -34,17 +58,13 @@ def test_valkey_asks_for_a_password(host, planned):
 
 def test_nats_has_jetstream_and_asks_for_a_password(host, planned):
     planned("nats")
-    address = "http://127.0.0.1:8222/healthz?js-enabled-only=true"
-    script = f"import urllib.request; print(urllib.request.urlopen({address!r}).read().decode())"
-    assert json.loads(host.check_output(f'python3 -c "{script}"'))["status"] == "ok"
-    script = "import socket; s = socket.create_connection((\\'127.0.0.1\\', 4222)); print(s.recv(4096).decode())"
-    assert '"auth_required":true' in host.check_output(f"python3 -c $'{script}'").replace(" ", "")
+    assert fetch(host, "http://127.0.0.1:8222/healthz?js-enabled-only=true")["status"] == "ok"
+    code = "import socket; print(socket.create_connection(('127.0.0.1', 4222)).recv(4096).decode())"
+    assert '"auth_required":true' in python(host, code).stdout.replace(" ", "")
 
 
 def prometheus(host, path):
-    address = f"http://127.0.0.1:9090/api/v1/{path}"
-    script = f"import urllib.request; print(urllib.request.urlopen({address!r}).read().decode())"
-    return json.loads(host.check_output(f'python3 -c "{script}"'))["data"]
+    return fetch(host, f"http://127.0.0.1:9090/api/v1/{path}")["data"]
 
 
 def test_prometheus_scrapes_every_service_and_has_their_rules(host, planned, manifest):
@@ -59,21 +79,16 @@ def test_prometheus_scrapes_every_service_and_has_their_rules(host, planned, man
 def test_the_gateway_speaks_tls_13_only_and_serves_the_live_page(host, planned, manifest):
     planned("caddy")
     port = next(row["port"] for row in manifest["ports"] if row["name"] == "https")
-    script = (
-        "import ssl, http.client, socket, sys; c = ssl._create_unverified_context();"
-        f" h = http.client.HTTPSConnection('127.0.0.1', {port}, context=c); h.request('GET', sys.argv[1], headers=dict(Host=socket.gethostname()));"
-        " r = h.getresponse(); print(h.sock.version() if h.sock else ''); print(r.status); print(r.headers); print(r.read().decode())"
-    )
-    page = host.check_output(f'python3 -c "{script}" /')
+
+    def ask(path, newest):
+        return python(host, ASK_GATEWAY, port, path, newest)
+
+    page = ask("/", "TLSv1_3").stdout
     assert "200" in page and "services are healthy" in page
     for header in ("Strict-Transport-Security", "Content-Security-Policy", "X-Content-Type-Options"):
         assert header.lower() in page.lower(), header
-    assert '"services"' in host.check_output(f'python3 -c "{script}" /status.json')
-    old = script.replace(
-        "c = ssl._create_unverified_context();",
-        "c = ssl._create_unverified_context(); c.maximum_version = ssl.TLSVersion.TLSv1_2;",
-    )
-    assert host.run(f'python3 -c "{old}" /').rc != 0
+    assert '"services"' in ask("/status.json", "TLSv1_3").stdout
+    assert ask("/", "TLSv1_2").rc != 0
 
 
 def test_every_backup_restores(host, manifest):

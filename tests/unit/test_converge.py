@@ -22,7 +22,9 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="writes files of other
 def generation(folder, text, extra=()):
     none = {"substrates": {"deb": {"packages": []}}}
     services = [
-        manifest("status", tier=0, **none), manifest("nftables", **none), manifest("caddy", provides=["gateway"], **none),
+        manifest("status", tier=0, **none),
+        manifest("nftables", **none),
+        manifest("caddy", provides=["gateway"], **none),
         manifest("db", **none, files=[{"template": "x.j2", "path": "/etc/kos/db/db.conf", "mode": "0640"}, *extra]),
     ]  # fmt: skip
     request = assemble.Request(
@@ -126,6 +128,18 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing may catch it."""
 
 
+def counted(real, left):
+    """`real`, until it has been called as often as `left` allows."""
+
+    def call(*arguments, **options):
+        left[0] -= 1
+        if left[0] == 0:
+            raise Killed
+        return real(*arguments, **options)
+
+    return call
+
+
 @needs_root
 def test_killed_at_every_write_a_rerun_repairs(root, tmp_path, monkeypatch):
     """Stop the process at the first, second, third … write of a deploy; run again; the result is the same."""
@@ -138,18 +152,9 @@ def test_killed_at_every_write_a_rerun_repairs(root, tmp_path, monkeypatch):
         steps += 1
         left = [steps]
 
-        def counted(real):
-            def call(*arguments, **options):
-                left[0] -= 1
-                if left[0] == 0:
-                    raise Killed
-                return real(*arguments, **options)
-
-            return call
-
         with monkeypatch.context() as patch:
             for name, real in (("write", real_write), ("link", real_link), ("remove", real_remove)):
-                patch.setattr(files, name, counted(real))
+                patch.setattr(files, name, counted(real, left))
             try:
                 deploy(root, new)
                 finished = True

@@ -25,10 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(options.run(root, options))
     except transaction.SwitchFailed as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 5 if error.reverted else 6
     except (Busy, system.CommandFailed, store.Refused, transaction.Superseded, gate.ProbeFailed) as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
 
 
@@ -61,8 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(data: Any) -> int:
-    json.dump(data, sys.stdout, indent=1)
-    print()
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")
     return 0
 
 
@@ -90,7 +89,7 @@ def _serve(root: Root, _options: argparse.Namespace) -> int:
 def _revert(root: Root, options: argparse.Namespace) -> int:
     health = transaction.revert(root, options.token, options.overdue)
     if health is None:
-        print("nothing to take back")
+        sys.stdout.write("nothing to take back\n")
         return 0
     return 0 if all(row.healthy for row in health) else 6
 

@@ -31,7 +31,7 @@ class Vault:
                 if not self._exists(name) or self.reveal(name) != given[name]:
                     self._store(name, given[name])
             elif not self._exists(name):
-                self._store(name, "".join(randomness.choice(_ALPHABET) for _ in range(entry["length"])))
+                self._store(name, "".join(randomness.choice(_ALPHABET) for _position in range(entry["length"])))
 
     def missing(self, wanted: list[dict[str, Any]], given: dict[str, str]) -> list[str]:
         """The secrets that `ensure` would make or replace."""
