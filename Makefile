@@ -66,6 +66,14 @@ build: setup ## dist/: the collection's tarball and the wheel
 	$(BIN)/pip wheel --quiet --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls -l dist
 
+.PHONY: bench
+bench: setup ## kOS beside apt-get, ansible -m setup and template tasks, on lab nodes: ratios
+	$(AS_ROOT) $(BIN)/python benchmarks/run.py
+
+.PHONY: pictures
+pictures: setup ## Export the tables that README shows, from the running lab
+	$(AS_ROOT) $(BIN)/python docs/make_pictures.py
+
 .PHONY: schema
 schema: setup ## Write the JSON Schemas in docs/schema again from the models
 	$(BIN)/kai schema docs/schema

@@ -66,11 +66,9 @@ def _plain_port(text: str) -> str:
 
 def preflight_view(preflight: dict[str, Any]) -> RenderableType:
     """Whether this machine suffices, each shortfall named."""
-    if preflight["unsupported"]:
-        return Text(f"✗ {preflight['unsupported']}", style="red")
+    lines = [Text(f"✗ {preflight['unsupported']}", style="red")] if preflight["unsupported"] else []
     if not preflight["shortfalls"]:
-        return Text("✓ this machine meets the minimum", style="green")
-    lines = []
+        lines.append(Text("✓ this machine meets the minimum", style="green"))
     for row in preflight["shortfalls"]:
         style, note = (
             ("yellow", "accepted") if row["accepted"] else ("red", f"not accepted: --accept-shortfall {row['what']}")

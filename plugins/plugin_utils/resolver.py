@@ -274,7 +274,7 @@ def _obstacle(manifest: Service, facts: Facts) -> str | None:
     for substrate, reason in NOT_YET.items():
         if getattr(substrates, substrate) is not None:
             return reason
-    return "nothing that kOS can run on this machine provides it yet"
+    return "there is nothing to install for it"
 
 
 def _agents(deployment: Deployment, choices: _Choices) -> None:
