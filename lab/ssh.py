@@ -45,7 +45,9 @@ def argv(lab: Lab, node: Node, command: Sequence[str] = (), *more: str) -> list[
 
     One word is a line for the node's shell; several are a program and its arguments.
     """
-    line = ["ssh", "-F", "/dev/null", *options(lab), "-i", str(key(lab)), *more, f"root@{node.address}"]
+    # A node that reboots takes its network along without a good-bye: 15 s of silence end the session.
+    alive = ["-o", "ServerAliveInterval=5"]
+    line = ["ssh", "-F", "/dev/null", *options(lab), *alive, "-i", str(key(lab)), *more, f"root@{node.address}"]
     if not command:
         return line
     return [*line, "--", command[0] if len(command) == 1 else shlex.join(command)]

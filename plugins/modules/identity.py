@@ -35,6 +35,8 @@ public_key:
   type: str
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import identity
@@ -45,6 +47,8 @@ from ansible_collections.kind.kos.plugins.module_utils.node.system import Comman
 def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    if os.geteuid() != 0:
+        module.fail_json(msg="the node's identity belongs to root: connect as root or set ansible_become")
     root = Root()
     if module.check_mode:
         known = identity.public_key(root)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,10 +44,40 @@ class Lab:
         return self.kai("deploy", "-i", INVENTORY, "--limit", node, *argv, check=check)
 
     def status(self, node):
-        return json.loads(self.kai("status", "-i", INVENTORY, "--limit", node, "--json", check=False).stdout)[node]
+        """What `kai status` says; empty while the node cannot be asked."""
+        done = self.kai("status", "-i", INVENTORY, "--limit", node, "--json", check=False)
+        nothing = {"services": [{"name": "none", "healthy": False}], "generation": {"id": "", "state": "unknown"}}
+        return json.loads(done.stdout).get(node, nothing)
 
     def ssh(self, node, command, check=True):
         return self.kai("lab", "ssh", node, command, check=check).stdout.strip()
 
     def playbook(self, node, *argv, check=True, **options):
         return self.run("ansible-playbook", "site.yml", "-i", INVENTORY, "--limit", node, *argv, check=check, **options)
+
+    def healthy(self, node):
+        return all(row["healthy"] for row in self.status(node)["services"])
+
+    def killed_deploy(self, node, layer, folder, deadline):
+        """A deploy of `layer` whose controller is killed after the first switch."""
+        events = folder / "events"
+        events.write_text("")
+        argv = [str(BIN / "ansible-playbook"), "site.yml", "-i", INVENTORY, "--limit", node]
+        argv += ["-e", f"kos_site_layer={layer} kos_deadline={deadline}"]
+        process = subprocess.Popen(
+            argv, cwd=ROOT, env={**self.environment, "KOS_EVENTS": str(events)}, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        wait_for(lambda: '"switch.end"' in events.read_text(), 120)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert '"commit.end"' not in events.read_text()
+
+
+def wait_for(condition, seconds):
+    """Until `condition` holds; the test fails when it does not within `seconds`."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            pytest.fail("it did not happen in time")
+        time.sleep(0.3)

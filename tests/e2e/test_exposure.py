@@ -24,7 +24,7 @@ async def probe(host, port, gate):
         writer.close()
         return port
 async def main(host):
-    gate = asyncio.Semaphore(800)
+    gate = asyncio.Semaphore(3000)
     found = await asyncio.gather(*(probe(host, port, gate) for port in range(1, 65536)))
     print(*(port for port in found if port))
 asyncio.run(main(sys.argv[1]))

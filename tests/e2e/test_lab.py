@@ -192,7 +192,7 @@ def test_up_again_changes_nothing(own: OwnLab):
 
 def test_node_reboots_and_keeps_its_disk(own: OwnLab):
     booted = own.said("two", "echo kept > /root/kept; cat /proc/sys/kernel/random/boot_id")
-    own.on("two", "systemctl reboot", ok=False)
+    own.on("two", "systemd-run --quiet --on-active=0.2 systemctl reboot")
     deadline = time.monotonic() + 30
     while own.on("two", "cat /proc/sys/kernel/random/boot_id", ok=False).stdout.strip() in ("", booted):
         assert time.monotonic() < deadline, "the node did not come back"

@@ -6,13 +6,9 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
-import time
 
-import pytest
-from labnodes import BIN, INVENTORY, ROOT
+from labnodes import BIN, INVENTORY, ROOT, wait_for
 
 # The gateway cannot bind sshd's port: valid configuration that never becomes healthy.
 BAD_LAYER = "networking: {ports: {frontend: 22}}\n"
@@ -33,47 +29,33 @@ def running(lab, node):
     return lab.status(node)["generation"]["id"], units, files, lab.ssh(node, "nft list table inet kos")
 
 
-def healthy(lab, node):
-    return [row["name"] for row in lab.status(node)["services"] if not row["healthy"]] == []
-
-
 def test_a_change_that_does_not_become_healthy_is_taken_back(lab, deployed, tmp_path):
     before = running(lab, deployed)
     done = lab.deploy(deployed, "--site", layered(tmp_path, BAD_LAYER), check=False)
     assert done.returncode == 5, done.stderr
     assert "caddy" in done.stderr and "everything was taken back" in done.stderr
     assert running(lab, deployed) == before
-    assert healthy(lab, deployed)
+    assert lab.healthy(deployed)
     assert json.loads(lab.kai("doctor", "-i", INVENTORY, "--limit", deployed, "--json").stdout)[deployed] == []
 
 
 def test_a_controller_that_dies_is_no_matter(lab, deployed, tmp_path):
     before = running(lab, deployed)
-    events = tmp_path / "events"
-    events.touch()
-    layer = layered(tmp_path, GOOD_LAYER)
-    argv = [str(BIN / "ansible-playbook"), "site.yml", "-i", INVENTORY, "--limit", deployed]
-    argv += ["-e", f"kos_site_layer={layer} kos_deadline=20"]
-    process = subprocess.Popen(
-        argv, cwd=ROOT, env={**lab.environment, "KOS_EVENTS": str(events)}, start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    wait_for(lambda: '"switch.end"' in events.read_text(), 120)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert '"commit.end"' not in events.read_text()
+    lab.killed_deploy(deployed, layered(tmp_path, GOOD_LAYER), tmp_path, deadline=20)
     assert lab.status(deployed)["generation"]["state"] == "switching"
     wait_for(lambda: lab.status(deployed)["generation"]["state"] == "committed", 90)
-    wait_for(lambda: healthy(lab, deployed), 60)
+    wait_for(lambda: lab.healthy(deployed), 60)
     assert running(lab, deployed) == before
 
 
-def wait_for(condition, seconds):
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            pytest.fail("it did not happen in time")
-        time.sleep(0.3)
+def test_a_power_cut_between_switch_and_commit_is_taken_back(lab, deployed, tmp_path):
+    before = running(lab, deployed)
+    lab.killed_deploy(deployed, layered(tmp_path, GOOD_LAYER), tmp_path, deadline=600)
+    lab.ssh(deployed, "systemctl --force --force reboot", check=False)
+    wait_for(lambda: lab.ssh(deployed, "systemctl is-active kos-boot", check=False) == "active", 60)
+    wait_for(lambda: lab.healthy(deployed), 60)
+    assert lab.status(deployed)["generation"]["state"] == "committed"
+    assert running(lab, deployed) == before
 
 
 def test_a_good_change_is_kept_and_can_be_rolled_back(lab, deployed, tmp_path):
@@ -112,7 +94,7 @@ def test_two_runs_at_once_do_not_hurt(lab, deployed, tmp_path):
     assert codes[0] == 0, outputs
     assert codes[1] in (0, 5), outputs
     lab.deploy(deployed)
-    assert healthy(lab, deployed)
+    assert lab.healthy(deployed)
 
 
 def test_no_network_a_run_that_changes_nothing_still_works(lab, deployed):

@@ -163,6 +163,8 @@ def commit(root: Root, token: str) -> int:
     with files.lock(root):
         journal = _mine(root, token)
         generation = _staged_generation(root, journal)
+        for name in ("ledger.json", "node.json", "pending"):
+            journal.keep_original(root, f"{files.STATE}/{name}")
         _write_ledger(root, generation, journal)
         _remember_node(root, journal.begin["node"])
         if root.booted:
@@ -398,7 +400,8 @@ def _arm(root: Root, journal: Journal, generation: store.Generation, seconds: in
     if not root.booted:
         return
     files.write_json(root.state("deadline"), uptime() + seconds - 1)
-    system.systemctl("stop", [f"{_DEADLINE_UNIT}.timer"])
+    # One that has fired meanwhile waits for the lock that this call holds: it is no longer needed either.
+    system.systemctl("stop", [f"{_DEADLINE_UNIT}.timer", f"{_DEADLINE_UNIT}.service"])
     program = os.path.join(generation.path, "node")
     argv = ["systemd-run", "--quiet", "--collect", f"--unit={_DEADLINE_UNIT}", f"--on-active={seconds}"]
     argv += ["--timer-property=AccuracySec=1s", "--description=kOS takes an uncommitted generation back"]

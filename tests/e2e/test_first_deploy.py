@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a bare node to a healthy one: told beforehand, done as told, and then left alone."""
+
+from __future__ import annotations
+
+import json
+import re
+
+SNAPSHOT = (
+    "find /etc /usr /var/lib /srv /opt -xdev -not -path '/var/lib/systemd/*' -not -path '/var/lib/private/*'"
+    " -printf '%p %m %u %s %T@ %l\\n' | sort | sha256sum; systemctl list-units --plain --no-legend --state=active"
+    " '*.service' | grep -vE 'user@|systemd-(tmpfiles|hostnamed|timedated|localed)' | cut -d' ' -f1 | sort | sha256sum"
+)
+
+
+def staged(done):
+    """The changes that a run with --json found, without the files' order."""
+    events = json.loads(done.stdout)["events"]
+    changes = next(event["changes"] for event in events if event["event"] == "stage.end")
+    return sorted(json.dumps(change, sort_keys=True) for change in changes)
+
+
+def test_check_touches_nothing_and_deploy_does_what_it_said(lab, node):
+    before = lab.ssh(node, SNAPSHOT)
+    told = staged(lab.deploy(node, "--check", "--json"))
+    assert lab.ssh(node, SNAPSHOT) == before
+    assert staged(lab.deploy(node, "--json")) == told
+    assert [row["name"] for row in lab.status(node)["services"] if not row["healthy"]] == []
+
+
+def test_a_run_that_changes_nothing_says_so_in_few_tasks(lab, deployed):
+    done = lab.playbook(deployed)
+    assert re.search(rf"{deployed}\s+: ok=\d+\s+changed=0\s", done.stdout), done.stdout
+    assert len(re.findall(r"^TASK \[", done.stdout, re.MULTILINE)) <= 25
+
+
+def test_two_nodes_of_one_kind_have_one_generation(lab, deployed):
+    lab.kai("lab", "up", "twin")
+    try:
+        lab.deploy("twin")
+        assert lab.status("twin")["generation"]["id"] == lab.status(deployed)["generation"]["id"]
+        addresses = {name: lab.ssh(name, "hostname -I") for name in ("twin", deployed)}
+        assert len(set(addresses.values())) == 2
+    finally:
+        lab.kai("lab", "down", "twin")
