@@ -31,7 +31,8 @@ run: setup ## Boot a lab node, deploy `personal_node` onto it, show its status a
 	$(AS_ROOT) $(BIN)/kai lab up node1
 	$(AS_ROOT) $(BIN)/kai deploy -i inventories/lab
 	$(AS_ROOT) $(BIN)/kai status -i inventories/lab
-	$(AS_ROOT) $(BIN)/kai lab forward node1 8443:443
+	$(AS_ROOT) $(BIN)/kai lab forward node1 443
+	@echo "Open that address in a browser. Its certificate is the node's own: the browser will ask you to trust it."
 
 ##@ To check
 .PHONY: test

@@ -122,32 +122,27 @@ class Playbook:
 def ask(target: Target, query: str) -> dict[str, Any]:
     """The answer of ``kind.kos.node`` by host.
 
-    Raises AnsibleFailed when the hosts cannot be asked.
+    Raises AnsibleFailed when a host cannot be asked, or there is none.
     """
-    return {host: result["answer"] for host, result in _module(target, "kind.kos.node", {"query": query}).items()}
+    playbook = Playbook("ask", target, {"kos_query": query}, [], log_path(query))
+    events = [event for event in playbook.events() if event]
+    code = playbook.wait()
+    failed = [f"{event['host']}: {event['msg']}" for event in events if "msg" in event]
+    if failed:
+        raise AnsibleFailed("\n".join(failed))
+    answers = {event["host"]: event["answer"] for event in events if "answer" in event}
+    if not answers:
+        raise AnsibleFailed(nobody(target) if code == 0 else playbook.said())
+    return answers
 
 
-def _module(target: Target, module: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="kai-") as folder:
-        hosts = "all" if target.local else "kos"
-        # One JSON file a host: the only output of ansible-core 2.19 that needs no parsing of text for people.
-        argv = [_program("ansible"), hosts, *target.arguments(), "--tree", folder, "-m", module]
-        argv += ["-a", json.dumps(arguments)] if arguments else []
-        done = subprocess.run(
-            argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=_environment(), check=False
-        )
-        results = {path.name: json.loads(path.read_text()) for path in sorted(Path(folder).iterdir())}
-    failed = [f"{host}: {_message(result)}" for host, result in results.items() if _message(result)]
-    if failed or not results:
-        said = "\n".join(failed) or (done.stderr or done.stdout).strip() or "the inventory has no host in the group kos"
-        raise AnsibleFailed(said)
-    return results
-
-
-def _message(result: dict[str, Any]) -> str | None:
-    if result.get("failed") or result.get("unreachable"):
-        return str(result.get("msg", "failed"))
-    return None
+def nobody(target: Target) -> str:
+    """What to say when no host was reached at all."""
+    limit = f" and the limit {target.limit}" if target.limit else ""
+    return (
+        f"no host: the inventory {target.inventory}{limit} names none in the group kos"
+        " (for the lab: kai lab up starts a node)"
+    )
 
 
 def hosts(target: Target) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
 from ..plugins.plugin_utils.hardware import Facts
 from ..plugins.plugin_utils.profile import Mode, Profile, Settings
 from . import options
-from .ansible import AnsibleFailed, Playbook, Target, log_path
+from .ansible import AnsibleFailed, Playbook, Target, log_path, nobody
 from .exits import Exit
 from .view import console, plan_view
 
@@ -89,14 +89,15 @@ def _facts(path: Path | None) -> Facts:
 def _plans_of(target: Target, variables: dict[str, Any]) -> dict[str, Any]:
     """The plan of every host of an inventory, as its own variables make it."""
     playbook = Playbook("plan", target, variables, [], log_path("plan"))
-    documents = {}
-    for event in playbook.events():
-        if event and event["event"] == "configuration.invalid":
+    events = [event for event in playbook.events() if event]
+    code = playbook.wait()
+    for event in events:
+        if event["event"] == "configuration.invalid":
             raise ConfigurationError([fault_from(fault) for fault in event["faults"]])
-        if event and "plan" in event:
-            documents[event["host"]] = event["plan"]
-    if playbook.wait() != 0 and not documents:
-        raise AnsibleFailed(playbook.said())
+    unreachable = [f"{event['host']}: {event['msg']}" for event in events if event["event"] == "unreachable"]
+    documents = {event["host"]: event["plan"] for event in events if "plan" in event}
+    if unreachable or not documents:
+        raise AnsibleFailed("\n".join(unreachable) or (nobody(target) if code == 0 else playbook.said()))
     return documents
 
 

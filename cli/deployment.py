@@ -10,14 +10,15 @@ import time
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, hardware, layers
 from ..plugins.plugin_utils.assemble import COLLECTION
 from . import options
-from .ansible import Playbook, Target, log_path
+from .ansible import Playbook, Target, log_path, nobody
 from .exits import Exit
-from .view import changes_view, console, errors, faults_view, plan_view
+from .view import changes_view, console, counted, errors, faults_view, preflight_view
 
 # From the most to the least demanding; `--auto-detect` takes the first whose minimum the machine meets.
 CANDIDATES = ("personal_node", "development")
@@ -61,8 +62,8 @@ def deploy(
         raise typer.BadParameter("name one: --profile personal_node, or --auto-detect")
     given = options.playbook_variables(profile, environment, site, accepted)
     switches = [*(["--check"] if check else []), *(["--diff"] if diff else [])]
-    run = _Run(as_json, check)
-    run.follow(Playbook("site", Target(inventory, limit), given, switches, log_path("deploy")))
+    target = Target(inventory, limit)
+    _Run(target, as_json, check).follow(Playbook("site", target, given, switches, log_path("deploy")))
 
 
 def rollback(
@@ -80,8 +81,8 @@ def rollback(
       kai rollback 3 -i inventories/lab --limit node1
     """
     variables = {"kos_generation": number} if number is not None else {}
-    run = _Run(as_json, check=False)
-    run.follow(Playbook("rollback", Target(inventory, limit), variables, [], log_path("rollback")))
+    target = Target(inventory, limit)
+    _Run(target, as_json, check=False).follow(Playbook("rollback", target, variables, [], log_path("rollback")))
 
 
 def _detected(profile: str | None) -> str:
@@ -102,7 +103,8 @@ def _detected(profile: str | None) -> str:
 class _Run:
     """Follows a playbook's events, prints progress, and remembers what decides the exit code."""
 
-    def __init__(self, as_json: bool, check: bool) -> None:
+    def __init__(self, target: Target, as_json: bool, check: bool) -> None:
+        self._target = target
         self._as_json = as_json
         self._check = check
         self._began = time.monotonic()
@@ -121,18 +123,25 @@ class _Run:
         except KeyboardInterrupt:
             playbook.interrupt()
             errors.print(
-                "[yellow]Stopped.[/yellow] What was switched and not committed goes back by itself within minutes."
+                "[yellow]Stopped.[/yellow] What was switched and not committed goes back by itself"
+                " (180 s, or kos_deadline); running kai deploy again repairs it at once."
             )
             raise typer.Exit(Exit.UNEXPECTED) from None
         code = playbook.wait()
-        if code != 0 and self._exit is Exit.OK:
-            self._exit = Exit.UNEXPECTED
-            errors.print(playbook.said(), markup=False)
+        if not self._events and code == 0:
+            self._fail(Exit.UNEXPECTED, nobody(self._target))
+        elif code != 0 and self._exit is Exit.OK:
+            self._fail(Exit.UNEXPECTED, f"{playbook.said()}\nAnsible's log: {playbook.log}")
         if self._as_json:
             print(json.dumps({"exit": int(self._exit), "events": self._events}, indent=1))
-        elif self._exit is not Exit.OK:
+        elif self._exit in (Exit.REVERTED, Exit.NOT_REVERTED):
             errors.print(f"[dim]Ansible's log: {playbook.log}[/dim]")
         raise typer.Exit(self._exit)
+
+    def _fail(self, code: Exit, text: str) -> None:
+        """Remember the worst exit code so far and say why."""
+        self._exit = max(self._exit, code)
+        errors.print(text, style="red", markup=False)
 
     def _show(self, event: dict[str, Any], spinner: Any) -> None:
         handler = getattr(self, "_on_" + event["event"].replace(".", "_"), None)
@@ -144,34 +153,44 @@ class _Run:
             elapsed = time.monotonic() - self._began
             errors.print(f"[dim]{elapsed:6.1f} s[/dim]  [bold]{host}[/bold]  {text}")
 
+    def _on_unreachable(self, event: dict[str, Any], _spinner: Any) -> None:
+        self._fail(Exit.UNEXPECTED, f"{event['host']}: {event['msg']}")
+
     def _on_configuration_invalid(self, event: dict[str, Any], _spinner: Any) -> None:
-        self._exit = Exit.INVALID_CONFIGURATION
-        if not self._as_json:
+        first = self._exit is not Exit.INVALID_CONFIGURATION
+        self._exit = max(self._exit, Exit.INVALID_CONFIGURATION)
+        if not self._as_json and first:
             errors.print(faults_view(event["faults"]))
 
     def _on_preflight_failed(self, event: dict[str, Any], _spinner: Any) -> None:
-        self._exit = Exit.PREFLIGHT_FAILED
+        self._exit = max(self._exit, Exit.PREFLIGHT_FAILED)
         if not self._as_json:
-            errors.print(plan_view(event["plan"]))
+            errors.print(f"{event['host']} cannot become {event['plan']['profile']}:", style="bold", markup=False)
+            errors.print(preflight_view(event["plan"]["preflight"]))
 
     def _on_plan_ready(self, event: dict[str, Any], spinner: Any) -> None:
         services = ", ".join(row["name"] for row in event["plan"]["services"])
         self._say(f"plan of {event['plan']['profile']}: {services}", event["host"])
         spinner.update("comparing, fetching what is missing …")
 
-    def _on_stage_end(self, event: dict[str, Any], spinner: Any) -> None:
+    def _on_stage_end(self, event: dict[str, Any], _spinner: Any) -> None:
         if self._check:
             if not self._as_json:
                 console.print(changes_view(event["host"], event["changes"], event["download_bytes"]))
             return
         if event.get("recovered"):
             self._say("[yellow]took back what an interrupted run had left[/yellow]", event["host"])
-        if not event["changes"]:
+        changes = event["changes"]
+        if not changes:
             self._say("[green]nothing to do[/green]", event["host"])
-        else:
-            fetched = f", {event['download_bytes'] / 1e6:.0f} MB fetched" if event["download_bytes"] else ""
-            self._say(f"{len(event['changes'])} changes staged{fetched}", event["host"])
-            spinner.update("installing packages, switching kernel extensions …")
+            return
+        fetched = f", {event['download_bytes'] / 1e6:.0f} MB fetched" if event["download_bytes"] else ""
+        packages = sum(row["kind"] == "package" for row in changes)
+        installing = f"; installing {counted(packages, 'package')} …" if packages else ""
+        self._say(f"{counted(len(changes), 'change')} staged{fetched}{installing}", event["host"])
+        stopping = [row["name"].removesuffix(".service") for row in changes if row["action"] == "stop"]
+        if stopping:
+            self._say(f"[yellow]no longer asked for, stopping: {', '.join(stopping)}[/yellow]", event["host"])
 
     def _on_switch_begin(self, event: dict[str, Any], spinner: Any) -> None:
         spinner.update(f"switching {_PARTS[event['part']]} …")
@@ -184,22 +203,27 @@ class _Run:
         self._say(f"[green]generation {event['number']} committed[/green]", event["host"])
 
     def _on_stage_failed(self, event: dict[str, Any], _spinner: Any) -> None:
-        self._exit = Exit.REVERTED
-        self._say(f"[red]{event['msg']}[/red] Nothing was changed.", event["host"])
+        self._exit = max(self._exit, Exit.REVERTED)
+        self._say(f"[red]{escape(event['msg'])}[/red] Nothing was changed.", event["host"])
 
     _on_commit_failed = _on_stage_failed
 
     def _on_switch_failed(self, event: dict[str, Any], _spinner: Any) -> None:
-        back = event.get("reverted", False)
-        self._exit = Exit.REVERTED if back else Exit.NOT_REVERTED
-        self._say(f"[red]{event['msg']}[/red]", event["host"])
+        if "reverted" not in event:
+            self._fail(Exit.UNEXPECTED, f"{event['host']}: {event['msg']}")
+            return
+        self._exit = max(self._exit, Exit.REVERTED if event["reverted"] else Exit.NOT_REVERTED)
+        self._say(f"[red]{escape(event['msg'])}[/red]", event["host"])
         for row in event.get("health", []):
             if not row["healthy"] and not self._as_json:
                 errors.print("\n".join(f"            {line}" for line in row["log"][-8:]), style="dim", markup=False)
-        if back:
+        if event["reverted"]:
             self._say("[green]everything was taken back[/green]: the node runs what it ran before", event["host"])
         else:
             self._say("[red]NOT taken back[/red]: kai doctor says what is wrong", event["host"])
 
+    _on_rollback_failed = _on_switch_failed
+
     def _on_rollback_end(self, event: dict[str, Any], _spinner: Any) -> None:
-        self._say(f"[green]generation {event['to']} is current again[/green]", event["host"])
+        answer = event["answer"]
+        self._say(f"[green]generation {answer['to']} is current again[/green], after {answer['from']}", event["host"])

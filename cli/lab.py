@@ -74,7 +74,11 @@ def up(
     privilege.become_root()
     if apt_mirror:
         os.environ[apt.MIRROR] = apt_mirror
-    lifecycle.up(identify(), names or ["node1"], memory_backed, say=_say)
+    try:
+        lifecycle.up(identify(), names or ["node1"], memory_backed, say=_say)
+    except KeyboardInterrupt:
+        _say("stopped half-way; `kai lab up` goes on from here, `kai lab down` removes what there is")
+        raise
     _show(as_json)
 
 
@@ -122,7 +126,8 @@ def login(
     target = state.require(lab).node(name)
     if not node.running(lab, name):
         raise UsageError(f"node {name} is off; `kai lab up {name}` switches it on")
-    raise typer.Exit(subprocess.run(ssh.argv(lab, target, command or [], "-q")).returncode)
+    words = (command or [])[1:] if (command or [])[:1] == ["--"] else command or []
+    raise typer.Exit(subprocess.run(ssh.argv(lab, target, words, "-q")).returncode)
 
 
 @network_app.command()
@@ -156,7 +161,10 @@ def restore(name: Annotated[str | None, typer.Argument(help="Only this node.", s
 @app.command()
 def forward(
     name: Annotated[str, typer.Argument(help="The node.")],
-    ports: Annotated[str, typer.Argument(metavar="HERE:THERE", help="Port of this machine, port of the node.")],
+    ports: Annotated[
+        str,
+        typer.Argument(metavar="[HERE:]THERE", help="Port here (default: a free one), port of the node."),
+    ],
     listen: Annotated[str, typer.Option("--listen", help="Address of this machine to listen on.")] = traffic.LOOPBACK,
     remove: Annotated[bool, typer.Option("--remove", help="Close it again.")] = False,
     as_json: AsJson = False,
@@ -165,22 +173,31 @@ def forward(
 
     Examples:
 
-      kai lab forward node1 8443:443
+      kai lab forward node1 443
 
-      kai lab forward node1 8443:443 --remove
+      kai lab forward node1 8080:80
+
+      kai lab forward node1 8080:80 --remove
     """
     privilege.become_root()
     here, there = _ports(ports)
     lab = identify()
     if remove:
+        if here is None:
+            raise UsageError("name the port of this machine too, as in 8443:443")
         traffic.unforward(lab, here)
         return
-    made = traffic.forward(lab, name, here, there, listen)
+    if here is None:
+        made = traffic.forward_to_free_port(lab, name, there)
+    else:
+        made = traffic.forward(lab, name, here, there, listen)
     if as_json:
         print(json.dumps(asdict(made), indent=1))
     else:
         scheme = {80: "http://", 443: "https://"}.get(there, "")
-        console.print(f"{scheme}{'localhost' if listen == traffic.LOOPBACK else listen}:{here} leads to {name}:{there}")
+        console.print(
+            f"{scheme}{'localhost' if listen == traffic.LOOPBACK else listen}:{made.host_port} leads to {name}:{there}"
+        )
 
 
 @app.command()
@@ -206,11 +223,11 @@ def _say(text: str) -> None:
     errors.print(text, style="dim", markup=False)
 
 
-def _ports(text: str) -> tuple[int, int]:
-    here, _, there = text.partition(":")
-    if here.isdecimal() and there.isdecimal() and 0 < int(here) < 65536 and 0 < int(there) < 65536:
-        return int(here), int(there)
-    raise UsageError(f"'{text}': write HERE:THERE, as in 8443:443")
+def _ports(text: str) -> tuple[int | None, int]:
+    ports = text.split(":")
+    if len(ports) > 2 or not all(port.isdecimal() and 0 < int(port) < 65536 for port in ports):
+        raise UsageError(f"'{text}': write HERE:THERE, as in 8443:443, or THERE for any free port here")
+    return (int(ports[0]) if len(ports) == 2 else None), int(ports[-1])
 
 
 def _show(as_json: bool) -> None:

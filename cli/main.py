@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from ..plugins.plugin_utils.assemble import COLLECTION
+from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
 from . import configuration, deployment, lab, nodes
 from .ansible import AnsibleFailed
@@ -21,10 +23,23 @@ app = typer.Typer(
     name="kai",
     help="Turn Debian 13 machines into kOS nodes, and look after them.",
     no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        galaxy = read_document(COLLECTION / "galaxy.yml").data
+        print(f"kai {galaxy['version']}")
+        raise typer.Exit(Exit.OK)
+
+
 app.command("plan")(configuration.plan)
 app.command("validate")(configuration.validate)
 app.command("schema", hidden=True)(configuration.schema)

@@ -11,8 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
+from ..plugins.plugin_utils.assemble import COLLECTION
+from ..plugins.plugin_utils.faults import nearest
 from . import options
 from .ansible import Target, ask
+from .connection import shell_commands
 from .exits import Exit
 from .view import console, doctor_view, generations_view, status_view
 
@@ -22,7 +25,7 @@ logs_app = typer.Typer(help="Read the journals of nodes.", no_args_is_help=True)
 def status(inventory: options.Inventory = None, limit: options.Limit = None, as_json: options.AsJson = False) -> None:
     """Show what runs and whether it is well.
 
-    Exit code 1 when a service is not healthy.
+    Exit code 1 when a service is not healthy, a change is under way, or nothing has been deployed.
 
     Examples:
 
@@ -38,8 +41,14 @@ def status(inventory: options.Inventory = None, limit: options.Limit = None, as_
             if position:
                 console.print()
             console.print(status_view(answer))
-    if not all(row["healthy"] for answer in answers.values() for row in answer["services"]):
+    if not all(map(_is_well, answers.values())):
         raise typer.Exit(Exit.UNEXPECTED)
+
+
+def _is_well(answer: dict[str, Any]) -> bool:
+    generation = answer["generation"]
+    settled = generation is not None and generation["state"] != "switching"
+    return settled and all(row["healthy"] for row in answer["services"])
 
 
 def doctor(inventory: options.Inventory = None, limit: options.Limit = None, as_json: options.AsJson = False) -> None:
@@ -97,8 +106,9 @@ def tail(
 
       kai logs tail valkey -i inventories/lab --no-follow
     """
-    from .connection import shell_commands
-
+    known = {path.parent.name for path in (COLLECTION / "services").glob("*/service.yaml")}
+    if service and service not in known:
+        raise typer.BadParameter(f"no service is called '{service}' ({nearest(service, known)})")
     unit = f"kos-{service.replace('_', '-')}*" if service else "kos-*"
     argv = ["journalctl", f"--unit={unit}", f"--lines={lines}", "--no-pager", "--output=short-iso"]
     commands = shell_commands(Target(inventory, limit), [*argv, *(["--follow"] if follow else [])])

@@ -25,6 +25,11 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 change``, ``2 changes``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     """A plan: services in start order, what is not available, ports, totals, preflight."""
     columns = ["service", "for", "runs on", *(["why"] if why else [])]
@@ -91,7 +96,9 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
             Text(row["service"], style="dim"),
         )
     restarts = sum(row["action"] == "restart" for row in changes)
-    summary = f"{len(changes)} changes, {restarts} restarts, {download_bytes / 1e6:.1f} MB to fetch"
+    summary = (
+        f"{counted(len(changes), 'change')}, {counted(restarts, 'restart')}, {download_bytes / 1e6:.1f} MB to fetch"
+    )
     return Group(table, Text(summary, style="dim"))
 
 
@@ -100,9 +107,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     generation = status["generation"]
     if generation is None:
         return Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
-    sick = [row for row in status["services"] if not row["healthy"]]
-    verdict = Text("healthy", style="bold green") if not sick else Text(f"{len(sick)} not healthy", style="bold red")
-    headline = Text.assemble((status["node"], "bold"), " is ", verdict, (_generation_text(generation), "dim"))
+    headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
     table = _table("service", "for", "state", "memory", "runs on")
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
@@ -119,6 +124,20 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
         parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
     return Group(*parts)
+
+
+def _verdict(status: dict[str, Any]) -> Text:
+    sick = sum(not row["healthy"] for row in status["services"])
+    generation = status["generation"]
+    if generation["state"] == "switching":
+        left = generation.get("seconds_left")
+        when = f"in {left} s" if left is not None else "at its deadline"
+        return Text(
+            f"is being changed: goes back by itself {when} unless that run commits (kai deploy repairs)", "yellow"
+        )
+    if sick:
+        return Text(f"has {counted(sick, 'service')} that {'is' if sick == 1 else 'are'} not healthy", "bold red")
+    return Text("is healthy", "bold green")
 
 
 def _generation_text(generation: dict[str, Any]) -> str:
@@ -158,10 +177,11 @@ def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:
 
 def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     """The generations a node keeps."""
-    table = _table("", "number", "id", "profile", "services", title=f"Generations on {host}")
+    table = _table("", "number", "id", "profile", "last", "services", title=f"Generations on {host}")
     for row in rows:
         mark = Text("●", style="green") if row["current"] else Text("")
-        table.add_row(mark, str(row["number"]), row["id"][:12], row["profile"], ", ".join(row["services"]))
+        last = Text(row["result"], style="red" if row["result"] == "reverted" else "")
+        table.add_row(mark, str(row["number"]), row["id"][:12], row["profile"], last, str(len(row["services"])))
     return table if rows else Text(f"{host}: no generation yet", style="yellow")
 
 
@@ -171,6 +191,8 @@ def faults_view(faults: list[dict[str, Any]]) -> RenderableType:
     for row in faults:
         where = f"{row['file'] or ''}{':' + str(row['line']) if row['line'] else ''}"
         fix = f"\n    {row['fix']}" if row["fix"] else ""
-        parts = [(where, "dim"), "  " if where else "", (row["key"] or "", "bold")]
-        blocks.append(Text.assemble(*parts, ("\n    " + row["message"], "red"), (fix, "cyan")))
+        heading = [part for part in ((where, "dim"), (row["key"] or "", "bold")) if part[0]]
+        spaced = [heading[0], "  ", heading[1]] if len(heading) == 2 else heading
+        message = ("\n    " if heading else "    ") + row["message"]
+        blocks.append(Text.assemble(*spaced, (message, "red"), (fix, "cyan")))
     return Group(*blocks)

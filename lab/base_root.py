@@ -126,6 +126,7 @@ def _make(lab: Lab, apt: AptConfiguration, entry: Path, lock: int) -> None:
     options.unlink()
     sources.unlink()
     (building / "used").touch()
+    building.chmod(0o700)  # its set-user-ID programs are not for the users of this machine
     os.rename(building, entry)
     cgroup.remove(f"{lab.cgroup}/build")
 

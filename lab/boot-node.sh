@@ -11,12 +11,13 @@
 #   SIZE     empty, or the size of a disk in memory
 #   CGROUP   the group for nspawn: not this script's own, where processes of its own would forbid it sub-groups
 set -eu
+umask 022
 
 # nspawn keeps locks here that a killed one leaves, and two labs may both have a node of this name.
 mkdir -p /run/systemd/nspawn
 mount -t tmpfs -o mode=0700 tmpfs /run/systemd/nspawn
 
-[ -z "$SIZE" ] || mount -t tmpfs -o "mode=0755,size=$SIZE" tmpfs "$DISK"
+[ -z "$SIZE" ] || mount -t tmpfs -o "mode=0700,size=$SIZE" tmpfs "$DISK"
 cd "$DISK"
 fresh=$([ -d upper ] || echo yes)
 mkdir -p upper work root home

@@ -233,7 +233,7 @@ def _storage_facts(seen: Survey) -> list[Fact]:
             f"a node and its packages want {FREE_MIB} MiB",
             "" if space_ok else f"free some space below {VAR.parent}",
         ),
-        Fact("memory", f"{seen.memory_mib} MiB", None, "a bare node takes about 60 MiB"),
+        Fact("memory", f"{seen.memory_mib} MiB", None, "a bare node takes about 100 MiB"),
         Fact("cached root", roots or "none", None, "made once, half a minute; remove it to have a newer one"),
     ]
 

@@ -98,6 +98,7 @@ def start(lab: Lab, node: Node) -> None:
     """Switch the node on and return at once; `wait` says when it is there."""
     disk = lab.node_var(node.name)
     disk.mkdir(parents=True, exist_ok=True)
+    disk.chmod(0o700)  # the set-user-ID programs of a node are not for the users of this machine
     keeper = cgroup.make(f"{group(lab, node.name)}/boot")
     container = cgroup.make(f"{group(lab, node.name)}/container")
     parameters = {
@@ -133,7 +134,8 @@ def wait(lab: Lab, node: Node) -> str:
     """Wait until the node has booted and ssh answers; gives systemd's word for it (`running`). Raises LabError."""
     deadline = time.monotonic() + _BOOT_TIMEOUT
     port = network.within(lab, ["nc", "-z", "-w", "1", node.address, "22"])
-    login = ssh.argv(lab, node, ["systemctl", "is-system-running", "--wait"], "-q", "-o", "ConnectTimeout=5")
+    ask = ["timeout", str(int(_BOOT_TIMEOUT)), "systemctl", "is-system-running", "--wait"]
+    login = ssh.argv(lab, node, ask, "-q", "-o", "ConnectTimeout=5")
     while time.monotonic() < deadline:
         if attempt(port).returncode == 0:
             said = attempt(login).stdout.strip()

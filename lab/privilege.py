@@ -19,6 +19,7 @@ _KEPT = ("KOS_LAB_ID", apt.MIRROR, apt.SECURITY_MIRROR, "PYTHONPATH", "PYTHONDON
 def become_root() -> None:
     """Return as root: at once, or by running this same command again through sudo. Raises HostError without sudo."""
     if os.geteuid() == 0:
+        os.umask(0o022)  # what is made for nodes has the modes of an ordinary root, not those of whoever calls
         return
     sudo = shutil.which("sudo")
     if sudo is None:

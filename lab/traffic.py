@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from . import lock, network, state
-from .errors import UsageError
+from .errors import LabError, UsageError
 from .identity import Lab
 from .state import Forward, Node, State
 
@@ -54,6 +54,22 @@ def forward(lab: Lab, name: str, host_port: int, node_port: int, listen: str = L
         current.forwards.append(made)
         state.save(lab, current)
         return made
+
+
+def forward_to_free_port(lab: Lab, name: str, node_port: int, first: int = 8443) -> Forward:
+    """Lead the port that leads there already, or the first free one from `first` on, to the node.
+
+    Raises LabError where none of twenty is free.
+    """
+    for known in state.require(lab).forwards:
+        if (known.node, known.node_port) == (name, node_port):
+            return known
+    for host_port in range(first, first + 20):
+        try:
+            return forward(lab, name, host_port, node_port)
+        except LabError as error:
+            refused = error
+    raise refused
 
 
 def unforward(lab: Lab, host_port: int) -> None:

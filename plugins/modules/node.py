@@ -16,6 +16,9 @@ description:
 author:
   - The kOS authors (@kind-os)
 attributes:
+  action:
+    description: Its outcome is written to the events of the run.
+    support: full
   check_mode:
     description: Can run in check mode.
     details:

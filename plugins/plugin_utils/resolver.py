@@ -23,7 +23,7 @@ CORE_CAPABILITIES = {"status": "status", "firewall": "nftables", "gateway": "cad
 # Capabilities that describe the machine rather than ask for a service.
 DESCRIPTIVE = {"storage", "local_only", "external_apis"}
 
-RUNNABLE_SUBSTRATES = ("deb",)
+_FRONTEND = ("networking", "ports", "frontend")
 NOT_YET = {
     "container": "it comes as a container image, and this release runs Debian packages only",
     "venv": "it comes from PyPI, and this release runs Debian packages only",
@@ -199,7 +199,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
         for name in _start_order(choices.capabilities, catalogue, choices.faults)
     )
     ports = tuple(_ports(services, gateway))
-    choices.faults += [*_port_conflicts(ports), *_directory_conflicts(services)]
+    choices.faults += [*_port_conflicts(ports, deployment), *_directory_conflicts(services)]
     if choices.faults:
         raise ConfigurationError(choices.faults)
     return Plan(deployment, KindOfHardware.of(facts), services, tuple(choices.unavailable), gateway, ports)
@@ -237,13 +237,15 @@ def _choose(
     choices: _Choices,
 ) -> None:
     if requested not in catalogue.services:
+        message = f"this release's catalogue has no service '{requested}'"
         fix = nearest(requested, catalogue.services)
-        choices.faults.append(Fault(f"no service is called '{requested}'", place, f"services.{capability}", fix))
+        choices.faults.append(Fault(message, place, f"services.{capability}", fix))
         return
     asked = f"asked for in {place}" if place else "every node has one"
     name, reasons = _first_runnable(requested, catalogue, facts, [])
     if name is None:
-        choices.unavailable.append(Unavailable(capability, requested, "; ".join(reasons)))
+        why = "; ".join(reasons).removeprefix(f"{requested}: ")
+        choices.unavailable.append(Unavailable(capability, requested, why))
     else:
         choices.add(name, capability, asked, reasons)
 
@@ -290,7 +292,7 @@ def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
     for name in ("api", "vault"):
         if name in ports:
             choices.unavailable.append(
-                Unavailable(name, f"port {ports[name]}", "no service of this release answers there")
+                Unavailable(f"networking.ports.{name}", name, f"nothing of this release answers on port {ports[name]}")
             )
     bind = "loopback" if networking.get("host") in ("localhost", "127.0.0.1", "::1") else "all"
     if "frontend" in ports:
@@ -343,14 +345,15 @@ def _ports(services: tuple[PlannedService, ...], gateway: Gateway) -> Iterator[P
                 yield PlannedPort(service.name, port.name, number, port.protocol, exposure)
 
 
-def _port_conflicts(ports: tuple[PlannedPort, ...]) -> Iterator[Fault]:
+def _port_conflicts(ports: tuple[PlannedPort, ...], deployment: Deployment) -> Iterator[Fault]:
     taken: dict[tuple[int | str, str], PlannedPort] = {}
     for port in ports:
         other = taken.setdefault((port.port, port.protocol), port)
         if other is not port:
             wanted = f"{other.service} ({other.name}) and {port.service} ({port.name})"
             message = f"{port.protocol} port {port.port} is wanted by {wanted}"
-            yield Fault(message, fix="move one of them")
+            moved = deployment.place(_FRONTEND) if _FRONTEND in deployment.origins else None
+            yield Fault(message, moved, ".".join(_FRONTEND) if moved else "", "move one of them")
 
 
 def _directories(manifest: Service) -> list[str]:

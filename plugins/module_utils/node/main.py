@@ -109,7 +109,8 @@ def rollback(root: Root, number: int | None) -> dict[str, Any]:
         number = previous_number(root)
     target = store.load(root, number) if number is not None else None
     if target is None:
-        raise store.Refused(f"there is no generation {number or 'before this one'}; this node has {rows or 'none'}")
+        wanted = f"there is no generation {number}" if number else "no other generation has been committed here"
+        raise store.Refused(f"{wanted} (this node keeps {', '.join(map(str, rows)) or 'none'})")
     node = files.read_json(root.state("node.json"), {})
     staged, health = transaction.deploy(root, Request(target.id, node=node))
     return {

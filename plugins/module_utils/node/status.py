@@ -14,7 +14,7 @@ from typing import Any
 from . import changes, facts, files, gate, store, system
 from .files import Root
 from .gate import Health
-from .journal import DIRECTORY, Journal
+from .journal import DIRECTORY, Journal, uptime
 
 PAGE_DIRECTORY = "/run/kos-status"
 PAGE_SECONDS = 5
@@ -43,6 +43,7 @@ def status(root: Root) -> dict[str, Any]:
         "profile": manifest["profile"],
         "state": _state(root),
         "committed": _committed(root, generation.number),
+        "seconds_left": _seconds_left(root),
     }
     health = {row.service: row for row in gate.check_once(manifest["services"])}
     states = system.unit_states(unit["name"] for unit in manifest["units"])
@@ -116,6 +117,12 @@ def _state(root: Root) -> str:
         return "switching" if os.path.exists(root.state(DIRECTORY)) else "committed"
     journal = Journal(root)
     return "switching" if journal.open and journal.switched else "committed"
+
+
+def _seconds_left(root: Root) -> int | None:
+    """Until an open transaction is taken back; None where none is armed."""
+    deadline = files.read_json(root.state("deadline"), None)
+    return None if deadline is None else max(0, round(deadline - uptime()))
 
 
 def _committed(root: Root, number: int) -> int | None:
@@ -196,7 +203,9 @@ def _generation_line(generation: dict[str, Any] | None, now: int) -> str:
     text = (
         f"generation {generation['number']} · <code>{generation['id'][:12]}</code> · {_escape(generation['profile'])}"
     )
-    return f'<p class="dim">{text} · {_escape(generation["state"])}<br>as of {clock}, anew every {PAGE_SECONDS} s</p>'
+    return (
+        f'<p class="dim">{text} · {_escape(generation["state"])}<br>as of {clock}, refreshed every {PAGE_SECONDS} s</p>'
+    )
 
 
 def _service_line(row: dict[str, Any]) -> str:
@@ -221,7 +230,7 @@ def _machine_lines(document: dict[str, Any]) -> list[str]:
     ]
     storage = document["storage"]
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
-        lines.append('<p class="bad">Encrypted storage was asked for: this disk is not encrypted</p>')
+        lines.append('<p class="bad">Encrypted storage was asked for, but this disk is not encrypted</p>')
     for row in document["shortfalls"]:
         text = f"{row['what']}: needs {row['need']}, has {row['have']} (accepted)"
         lines.append(f'<p class="dim">{_escape(text)}</p>')

@@ -123,6 +123,7 @@ def point_current(root: Root, number: int | None) -> None:
 def listing(root: Root) -> list[dict[str, Any]]:
     """Every stored generation, oldest first."""
     active = current(root)
+    results = {row["generation"]: row["result"] for row in files.read_json(root.state("history.json"), [])}
     rows = []
     for number in _numbers(root):
         generation = load(root, number)
@@ -134,6 +135,7 @@ def listing(root: Root) -> list[dict[str, Any]]:
                     "id": generation.id,
                     "profile": generation.manifest["profile"],
                     "services": services,
+                    "result": results.get(number, "staged"),
                     "current": active is not None and active.number == number,
                     "pinned": os.path.exists(root.state("generations", str(number), "pinned")),
                 }

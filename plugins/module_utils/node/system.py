@@ -141,7 +141,11 @@ def _resident_bytes(pid: str) -> int:
 
 def reload_unit(unit: str) -> None:
     """Make a daemon read its configuration again. Raises CommandFailed when it refuses it."""
-    run(["systemctl", "reload", "--", unit], timeout=60)
+    try:
+        run(["systemctl", "reload", "--", unit], timeout=60)
+    except CommandFailed as error:
+        said = [line for line in journal_tail(unit) if "rror" in line] or [str(error)]
+        raise CommandFailed(f"{unit} refuses its new configuration: {said[-1]}") from error
 
 
 def systemctl(verb: str, units: Iterable[str], *options: str) -> None:

@@ -140,13 +140,17 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
             _apply(root, journal, comparison, part)
             health = _gate(root, generation, part)
         except Exception as error:
-            raise SwitchFailed(f"{part}: {error}", [], _taken_back(root, journal)) from error
+            raise SwitchFailed(f"{_spoken(part)}: {error}", [], _taken_back(root, journal)) from error
         sick = [row for row in health if not row.healthy]
         if sick:
             names = ", ".join(f"{row.service} ({row.detail})" for row in sick)
-            raise SwitchFailed(f"{part}: not healthy: {names}", health, _taken_back(root, journal))
+            raise SwitchFailed(f"{_spoken(part)} not healthy: {names}", health, _taken_back(root, journal))
         _arm(root, journal, generation, deadline)
         return health
+
+
+def _spoken(part: str) -> str:
+    return part.replace("_", " ")
 
 
 def _taken_back(root: Root, journal: Journal) -> bool:
