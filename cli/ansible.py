@@ -20,6 +20,7 @@ from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.events import VARIABLE
 
 LOCAL = "localhost,"
+_KEPT_LOGS = 30
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,29 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def log_path(verb: str) -> Path:
-    """Where Ansible's own output of this run goes."""
-    return Path.home() / ".cache" / "kos" / "logs" / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{verb}.log"
+    """Where Ansible's own output of this run goes; the newest few are kept."""
+    folder = Path.home() / ".cache" / "kos" / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in sorted(folder.glob("*.log"))[:-_KEPT_LOGS]:
+        old.unlink(missing_ok=True)
+    return folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{verb}.log"
 
 
 class Playbook:
     """A running playbook and the stream of its events."""
 
-    def __init__(self, name: str, target: Target, variables: dict[str, Any], options: list[str], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        variables: dict[str, Any],
+        options: list[str] | None = None,
+        log: Path | None = None,
+    ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="kai-")
         self._events = Path(self._folder.name) / "events"
         self._events.touch()
-        self.log = log
+        self.log = log or Path(self._folder.name) / "log"
         argv = [
             _program("ansible-playbook"),
             str(COLLECTION / "playbooks" / f"{name}.yml"),
@@ -77,10 +89,9 @@ class Playbook:
         # In a file: variables may hold what nobody should read in a process list.
         extra = Path(self._folder.name) / "variables.json"
         extra.write_text(json.dumps({**hosts, **variables}))
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as stream:
+        with self.log.open("wb") as stream:
             self._process = subprocess.Popen(
-                [*argv, "-e", f"@{extra}", *options],
+                [*argv, "-e", f"@{extra}", *(options or [])],
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
                 env=_environment(**{VARIABLE: str(self._events)}), cwd=Path.cwd(),
             )  # fmt: skip
@@ -105,9 +116,7 @@ class Playbook:
 
     def wait(self) -> int:
         """Ansible's exit code."""
-        code = self._process.wait()
-        self._folder.cleanup()
-        return code
+        return self._process.wait()
 
     def said(self) -> str:
         """The end of what Ansible printed."""
@@ -119,21 +128,19 @@ class Playbook:
         self._process.wait()
 
 
-def ask(target: Target, query: str) -> dict[str, Any]:
-    """The answer of ``kind.kos.node`` by host.
+def ask(target: Target, query: str) -> tuple[dict[str, Any], list[str]]:
+    """The answer of ``kind.kos.node`` by host, and a sentence for each host that could not be asked.
 
-    Raises AnsibleFailed when a host cannot be asked, or there is none.
+    Raises AnsibleFailed when none answered.
     """
-    playbook = Playbook("ask", target, {"kos_query": query}, [], log_path(query))
+    playbook = Playbook("ask", target, {"kos_query": query})
     events = [event for event in playbook.events() if event]
     code = playbook.wait()
     failed = [f"{event['host']}: {event['msg']}" for event in events if "msg" in event]
-    if failed:
-        raise AnsibleFailed("\n".join(failed))
     answers = {event["host"]: event["answer"] for event in events if "answer" in event}
     if not answers:
-        raise AnsibleFailed(nobody(target) if code == 0 else playbook.said())
-    return answers
+        raise AnsibleFailed("\n".join(failed) or (nobody(target) if code == 0 else playbook.said()))
+    return answers, failed
 
 
 def nobody(target: Target) -> str:

@@ -21,7 +21,7 @@ from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
 from ..plugins.plugin_utils.hardware import Facts
 from ..plugins.plugin_utils.profile import Mode, Profile, Settings
 from . import options
-from .ansible import AnsibleFailed, Playbook, Target, log_path, nobody
+from .ansible import AnsibleFailed, Playbook, Target, nobody
 from .exits import Exit
 from .view import console, plan_view
 
@@ -88,7 +88,7 @@ def _facts(path: Path | None) -> Facts:
 
 def _plans_of(target: Target, variables: dict[str, Any]) -> dict[str, Any]:
     """The plan of every host of an inventory, as its own variables make it."""
-    playbook = Playbook("plan", target, variables, [], log_path("plan"))
+    playbook = Playbook("plan", target, variables)
     events = [event for event in playbook.events() if event]
     code = playbook.wait()
     for event in events:

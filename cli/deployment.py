@@ -206,7 +206,9 @@ class _Run:
         self._exit = max(self._exit, Exit.REVERTED)
         self._say(f"[red]{escape(event['msg'])}[/red] Nothing was changed.", event["host"])
 
-    _on_commit_failed = _on_stage_failed
+    def _on_commit_failed(self, event: dict[str, Any], _spinner: Any) -> None:
+        self._exit = max(self._exit, Exit.REVERTED)
+        self._say(f"[red]not committed: {escape(event['msg'])}[/red] The node takes the change back.", event["host"])
 
     def _on_switch_failed(self, event: dict[str, Any], _spinner: Any) -> None:
         if "reverted" not in event:

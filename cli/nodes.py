@@ -10,14 +10,17 @@ import subprocess
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.text import Text
 
 from ..plugins.plugin_utils.assemble import COLLECTION
+from ..plugins.plugin_utils.catalogue import load_catalogue
 from ..plugins.plugin_utils.faults import nearest
 from . import options
 from .ansible import Target, ask
 from .connection import shell_commands
 from .exits import Exit
-from .view import console, doctor_view, generations_view, status_view
+from .view import console, doctor_view, errors, generations_view, status_view
 
 logs_app = typer.Typer(help="Read the journals of nodes.", no_args_is_help=True)
 
@@ -33,16 +36,9 @@ def status(inventory: options.Inventory = None, limit: options.Limit = None, as_
 
       kai status -i inventories/lab --json
     """
-    answers = ask(Target(inventory, limit), "status")
-    if as_json:
-        print(json.dumps(answers, indent=1))
-    else:
-        for position, answer in enumerate(answers.values()):
-            if position:
-                console.print()
-            console.print(status_view(answer))
-    if not all(map(_is_well, answers.values())):
-        raise typer.Exit(Exit.UNEXPECTED)
+    answers, failed = ask(Target(inventory, limit), "status")
+    _print(answers, lambda _host, answer: Group(status_view(answer), Text()), as_json)
+    _leave(all(map(_is_well, answers.values())), failed)
 
 
 def _is_well(answer: dict[str, Any]) -> bool:
@@ -60,14 +56,13 @@ def doctor(inventory: options.Inventory = None, limit: options.Limit = None, as_
 
       kai doctor -i inventories/lab
     """
-    answers: dict[str, list[dict[str, str]]] = ask(Target(inventory, limit), "doctor")
+    answers, failed = ask(Target(inventory, limit), "doctor")
     where = f" -i {inventory}" if inventory else ""
     for findings in answers.values():
         for row in findings:
             row["fix"] = row["fix"].replace("kai deploy", f"kai deploy{where}")
     _print(answers, doctor_view, as_json)
-    if any(answers.values()):
-        raise typer.Exit(Exit.UNEXPECTED)
+    _leave(not any(answers.values()), failed)
 
 
 def generations(
@@ -79,7 +74,9 @@ def generations(
 
       kai generations -i inventories/lab
     """
-    _print(ask(Target(inventory, limit), "generations"), generations_view, as_json)
+    answers, failed = ask(Target(inventory, limit), "generations")
+    _print(answers, generations_view, as_json)
+    _leave(True, failed)
 
 
 def _print(answers: dict[str, Any], view: Any, as_json: bool) -> None:
@@ -88,6 +85,28 @@ def _print(answers: dict[str, Any], view: Any, as_json: bool) -> None:
         return
     for host, answer in answers.items():
         console.print(view(host, answer))
+
+
+def _leave(well: bool, failed: list[str]) -> None:
+    """Say which hosts did not answer, and end with 1 when something is not as it should be."""
+    for sentence in failed:
+        errors.print(sentence, style="red", markup=False)
+    if failed or not well:
+        raise typer.Exit(Exit.UNEXPECTED)
+
+
+def _units_of(service: str | None) -> list[str]:
+    """The systemd units whose journal tells of `service`; all of kOS's without one. Raises typer.BadParameter."""
+    if service is None:
+        return ["kos-*"]
+    services = load_catalogue(COLLECTION / "services").services
+    if service not in services:
+        raise typer.BadParameter(f"no service is called '{service}' ({nearest(service, services)})")
+    names = [service, *services[service].requires]
+    units = [unit.name for name in names for unit in services[name].units]
+    if not units:
+        raise typer.BadParameter(f"{service} has no process of its own, and so no journal")
+    return units
 
 
 @logs_app.command("tail")
@@ -106,11 +125,8 @@ def tail(
 
       kai logs tail valkey -i inventories/lab --no-follow
     """
-    known = {path.parent.name for path in (COLLECTION / "services").glob("*/service.yaml")}
-    if service and service not in known:
-        raise typer.BadParameter(f"no service is called '{service}' ({nearest(service, known)})")
-    unit = f"kos-{service.replace('_', '-')}*" if service else "kos-*"
-    argv = ["journalctl", f"--unit={unit}", f"--lines={lines}", "--no-pager", "--output=short-iso"]
+    units = [f"--unit={name}" for name in _units_of(service)]
+    argv = ["journalctl", *units, f"--lines={lines}", "--no-pager", "--output=short-iso"]
     commands = shell_commands(Target(inventory, limit), [*argv, *(["--follow"] if follow else [])])
     processes = [subprocess.Popen(command) for command in commands.values()]
     try:

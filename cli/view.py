@@ -40,6 +40,9 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     parts: list[RenderableType] = [table, Text()]
     if plan["unavailable"]:
         parts += [_unavailable(plan["unavailable"]), Text()]
+    if plan["not_acted_on"]:
+        keys = ", ".join(plan["not_acted_on"])
+        parts += [Text(f"Set, but not acted on by this release: {keys}", style="dim"), Text()]
     parts.append(_ports(plan["ports"]))
     needs = plan["requires"]
     parts.append(

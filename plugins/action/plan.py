@@ -16,6 +16,7 @@ from ..plugin_utils import assemble, events
 from ..plugin_utils.faults import ConfigurationError
 from ..plugin_utils.hardware import RESOURCES
 
+KEPT = 20
 _OPTIONS = {
     "profile": {"type": "str", "required": True},
     "environment": {"type": "str"},
@@ -48,7 +49,7 @@ class ActionModule(ActionBase):
             events.emit("preflight.failed", host, plan=plan)
             raise AnsibleActionFail(_refusal(host, planned), result={"plan": plan})
         events.emit("plan.ready", host, plan=plan, id=built.id)
-        archive = _cached(built.id, built.archive)
+        archive = _kept(built.id, built.archive())
         node = {"shortfalls": [row.as_dict() for row in planned.shortfalls]}
         return {"changed": False, "plan": plan, "id": built.id, "archive": archive, "node": node}
 
@@ -72,13 +73,14 @@ def _refusal(host: str, planned: assemble.Planned) -> str:
     return f"{host} is below the minimum of {profile}: {rows}. To go on all the same: kos_accept_shortfall: [{names}]"
 
 
-def _cached(identity: str, archive: Any) -> str:
-    """Keep the archive where every fork of this run finds it."""
+def _kept(identity: str, archive: bytes) -> str:
+    """Write the archive where every fork of this run finds it; the newest few stay."""
     folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "kos" / "generations"
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{identity}.tar.gz"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(archive())
-        temporary.rename(path)
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_bytes(archive)
+    temporary.rename(path)
+    for old in sorted(folder.glob("*.tar.gz"), key=lambda found: found.stat().st_mtime)[:-KEPT]:
+        old.unlink(missing_ok=True)
     return str(path)

@@ -121,10 +121,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import transaction
-from ansible_collections.kind.kos.plugins.module_utils.node.files import Busy, Root
-from ansible_collections.kind.kos.plugins.module_utils.node.join import UnknownToken
-from ansible_collections.kind.kos.plugins.module_utils.node.store import Refused
-from ansible_collections.kind.kos.plugins.module_utils.node.system import CommandFailed
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["stage", "switch", "commit", "revert"]},
@@ -169,7 +166,9 @@ def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
             staged = transaction.stage(root, request, archive)
     except transaction.NeedArchive:
         return {"changed": False, "need_archive": True}
-    result = {key: value for key, value in vars(staged).items() if key != "diffs"}
+    for name in staged.unknown_secrets:
+        module.warn(f"kos_secrets names {name}, which nothing of this plan uses")
+    result = {key: value for key, value in vars(staged).items() if key not in ("diffs", "unknown_secrets")}
     return {"changed": bool(staged.changes), "need_archive": False, "diff": staged.diffs, **result}
 
 
@@ -200,7 +199,7 @@ def main() -> None:
         module.exit_json(**STEPS[module.params["step"]](module, Root(module.params["root"])))
     except transaction.SwitchFailed as error:
         module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
-    except (Busy, Refused, UnknownToken, CommandFailed, transaction.Superseded) as error:
+    except NodeError as error:
         module.fail_json(msg=str(error))
 
 

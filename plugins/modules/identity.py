@@ -40,8 +40,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import identity
-from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
-from ansible_collections.kind.kos.plugins.module_utils.node.system import CommandFailed
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 
 
 def main() -> None:
@@ -55,7 +54,7 @@ def main() -> None:
         module.exit_json(changed=known is None, public_key=known)
     try:
         public_key, made = identity.ensure(root)
-    except CommandFailed as error:
+    except NodeError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=made, public_key=public_key)
 

@@ -55,8 +55,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import main as verbs
 from ansible_collections.kind.kos.plugins.module_utils.node import status, store, transaction
-from ansible_collections.kind.kos.plugins.module_utils.node.files import Busy, Root
-from ansible_collections.kind.kos.plugins.module_utils.node.system import CommandFailed
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 
 QUERIES = {"status": status.status, "doctor": status.doctor, "generations": store.listing}
 
@@ -85,7 +84,7 @@ def main() -> None:
         module.exit_json(changed=bool(answer["changes"]), answer=answer)
     except transaction.SwitchFailed as error:
         module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
-    except (Busy, store.Refused, CommandFailed, transaction.Superseded) as error:
+    except NodeError as error:
         module.fail_json(msg=str(error))
 
 

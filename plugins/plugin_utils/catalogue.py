@@ -122,6 +122,7 @@ class UnitManifest(Strict):
     sandbox: list[SandboxException] = []
     extra: dict[str, dict[str, str | int | list[str]]] = {}
     on_change: Literal["restart", "reload"] = "restart"
+    starts: Literal["now", "boot"] = Field(default="now", description="`boot`: only when the machine starts")
 
 
 class HttpProbe(Strict):

@@ -48,9 +48,7 @@ def read_document(path: Path) -> Document:
     Raises ConfigurationError when the file cannot be read, is not UTF-8, is too large, or is not
     a plain mapping.
     """
-    name = shown_path(path)
-    text = _read_text(path, name)
-    return parse_document(text, name)
+    return parse_document(read_text(path), shown_path(path))
 
 
 def parse_document(text: str, name: str) -> Document:
@@ -72,7 +70,9 @@ def parse_document(text: str, name: str) -> Document:
     return document
 
 
-def _read_text(path: Path, name: str) -> str:
+def read_text(path: Path) -> str:
+    """The text of a configuration file. Raises ConfigurationError as `read_document` does."""
+    name = shown_path(path)
     try:
         # O_NONBLOCK: opening a FIFO must not hang.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -9,12 +9,12 @@ the file and line that set it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .documents import Document, KeyPath, dotted, read_document
+from .documents import Document, KeyPath, dotted, read_document, read_text
 from .faults import ConfigurationError, Fault, Place, nearest, shown_path
 from .models import parse
 from .profile import Minimum, Mode, Profile, Requirements, Settings
@@ -35,9 +35,7 @@ class Deployment:
 
     def place(self, path: KeyPath) -> Place | None:
         """Who set the value at `path` (or its nearest parent)."""
-        while path and path not in self.origins:
-            path = path[:-1]
-        return self.origins.get(path)
+        return _place(self.origins, path)
 
 
 def load_deployment(
@@ -56,15 +54,10 @@ def load_deployment(
     """
     base, mode = _base_documents(configs, name)
     layers = [base]
-    overrides = [
-        _environment_document(configs, environment) if environment else None,
-        _override(configs, "site", site),
-        _override(configs, "user", user),
-    ]
     if mode is not None:
         mode_model = parse(Mode, mode.data, mode.place)
         layers.append(_section(mode, "settings"))
-    layers += [document for document in overrides if document is not None]
+    layers += _overrides(configs, environment, site, user)
     merged, origins = merge(layers)
     if mode is not None:
         _apply_options(merged, origins, mode_model)
@@ -74,14 +67,24 @@ def load_deployment(
     return Deployment(name, profile, settings, minimum, mode_model.mode if mode else None, origins)
 
 
-def layer_files(configs: Path, environment: str | None, site: Path | None, user: Path | None) -> list[Path]:
-    """The override files that `load_deployment` would read, for a cache key."""
-    found = [configs / "environments" / f"{environment}.env"] if environment else []
-    for kind, given in (("site", site), ("user", user)):
-        path = given or configs / "overrides" / f"{kind}_overrides.yaml"
-        if given or path.exists():
-            found.append(path)
-    return found
+def _overrides(configs: Path, environment: str | None, site: Path | None, user: Path | None) -> list[Document]:
+    """The layers above the profile, lowest first. Raises ConfigurationError with the faults of all of them."""
+    readers: list[Callable[[], Document | None]] = [
+        lambda: _environment_document(configs, environment) if environment else None,
+        lambda: _override(configs, "site", site),
+        lambda: _override(configs, "user", user),
+    ]
+    documents, faults = [], []
+    for reader in readers:
+        try:
+            document = reader()
+        except ConfigurationError as error:
+            faults += error.faults
+        else:
+            documents += [document] if document else []
+    if faults:
+        raise ConfigurationError(faults)
+    return documents
 
 
 def known_names(configs: Path) -> dict[str, Path]:
@@ -212,7 +215,7 @@ def _environment_document(configs: Path, name: str) -> Document:
         )
     document = Document(shown_path(path), {})
     faults = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         key, equals, value = line.strip().partition("=")
@@ -220,7 +223,10 @@ def _environment_document(configs: Path, name: str) -> Document:
         if not equals or keys[0] != "KOS" or len(keys) < 2 or not all(keys):
             faults.append(Fault("expected KOS__section__key=value", Place(document.file, number)))
             continue
-        _set_path(document.data, keys[1:], _scalar(value))
+        try:
+            _set_path(document.data, keys[1:], _scalar(value))
+        except TypeError:
+            faults.append(Fault("is a single value in a line above", Place(document.file, number), ".".join(keys[1:])))
         for depth in range(1, len(keys)):
             document.lines[tuple(keys[1 : depth + 1])] = number
     if faults:
@@ -237,6 +243,8 @@ def _scalar(text: str) -> bool | int | str:
 def _set_path(target: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         target = target.setdefault(key, {})
+        if not isinstance(target, dict):
+            raise TypeError(key)
     target[keys[-1]] = value
 
 

@@ -76,7 +76,7 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "reasons": list(service.reasons),
         "user": manifest.user,
         "requires": manifest.requires,
-        "units": [unit.name for unit in manifest.units],
+        "units": [unit.name for unit in manifest.units if unit.starts == "now"],
         "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
         "hooks": manifest.hooks.model_dump(),
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
@@ -90,6 +90,7 @@ def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
         "tier": service.tier,
         "on_change": unit.on_change,
         "oneshot": unit.type == "oneshot",
+        "starts": unit.starts,
         "runs_node_code": "/var/lib/kos/current/node" in unit.exec,
     }
 

@@ -20,6 +20,17 @@ from .layers import Deployment
 # What every node has, whatever its profile says: the specification's core services.
 CORE_CAPABILITIES = {"status": "status", "firewall": "nftables", "gateway": "caddy"}
 
+# What of the configuration this release acts on, or answers for as not available.
+ACTED_ON = (
+    "profile",
+    "environment",
+    "services.",
+    "agents.",
+    "networking.",
+    "server.",
+    "monitoring.metrics.prometheus.retention",
+)
+
 # Capabilities that describe the machine rather than ask for a service.
 DESCRIPTIVE = {"storage", "local_only", "external_apis"}
 
@@ -117,6 +128,12 @@ class Plan:
     ports: tuple[PlannedPort, ...]
 
     @property
+    def not_acted_on(self) -> list[str]:
+        """Keys that are set and understood, and that this release does nothing about."""
+        leaves = (".".join(map(str, path)) for path in _leaves(self.deployment.settings))
+        return sorted(leaf for leaf in leaves if not leaf.startswith(ACTED_ON))
+
+    @property
     def units(self) -> list[str]:
         """Every systemd unit, in start order."""
         return [unit.name for service in self.services for unit in service.manifest.units]
@@ -156,6 +173,7 @@ class Plan:
             "profile": self.deployment.name,
             "services": [service.as_dict() for service in self.services],
             "unavailable": [entry.as_dict() for entry in self.unavailable],
+            "not_acted_on": self.not_acted_on,
             "units": self.units,
             "ports": [vars(port) for port in self.ports],
             "directories": self.directories,
@@ -203,6 +221,14 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     if choices.faults:
         raise ConfigurationError(choices.faults)
     return Plan(deployment, KindOfHardware.of(facts), services, tuple(choices.unavailable), gateway, ports)
+
+
+def _leaves(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key)
 
 
 def megabytes(size: object) -> int:

@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from labnodes import INVENTORY, ROOT
+from labnodes import ROOT
 
 SCAN = """
 import asyncio, sys
@@ -120,5 +120,4 @@ def test_the_status_page_can_be_read(lab, node, run):
     page = lab.ssh(node, "cat /run/kos-status/index.html")
     assert "services are healthy" in page and "<script" not in page
     assert lab.status(node)["storage"]["text"] == "this disk is not encrypted"
-    assert {row["what"] for row in lab.status(node)["shortfalls"]} <= {"cpu", "memory", "disk"}
-    assert INVENTORY
+    assert all(row["accepted"] for row in lab.status(node)["shortfalls"])

@@ -143,7 +143,8 @@ def counted(real, left):
 @needs_root
 def test_killed_at_every_write_a_rerun_repairs(root, tmp_path, monkeypatch):
     """Stop the process at the first, second, third … write of a deploy; run again; the result is the same."""
-    old, new = generation(tmp_path, "old\n"), generation(tmp_path, "new\n")
+    extra = [{"template": "x.j2", "path": "/etc/kos/db/extra.conf"}]
+    old, new = generation(tmp_path, "old\n", extra), generation(tmp_path, "new\n")
     deploy(root, old)
     monkeypatch.setattr(transaction, "_LEASE", 0)
     real_write, real_link, real_remove = files.write, files.link, files.remove
@@ -162,6 +163,7 @@ def test_killed_at_every_write_a_rerun_repairs(root, tmp_path, monkeypatch):
                 finished = False
         deploy(root, new)
         assert read(root, "/etc/kos/db/db.conf") == "new\n"
+        assert not os.path.exists(root.join("/etc/kos/db/extra.conf"))
         assert transaction.stage(root, Request(new.id)).changes == []
         deploy(root, old)
         if finished:

@@ -75,7 +75,9 @@ def test_conflicts_are_found_on_the_laptop(tmp_path, extra, says):
 
 
 def test_a_service_that_nobody_describes_names_the_nearest(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"services.cache: this release's catalogue has no service 'valky' .*'valkey'"):
+    with pytest.raises(
+        ConfigurationError, match=r"services.cache: this release's catalogue has no service 'valky' .*'valkey'"
+    ):
         plan(tmp_path, {"services": {"cache": "valky"}}, manifest("valkey"))
 
 

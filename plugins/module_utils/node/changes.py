@@ -200,6 +200,9 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
     touched_paths = {entry.row["path"] for entry in comparison.wanted if entry.differs}
     found = []
     for row in rows:
+        if row["starts"] == "boot":
+            # Its own start may be what runs this very comparison.
+            continue
         name, state = row["name"], states[row["name"]]
         stamp = files.read(stamp_path(root, name))
         stale = name in touched or stamp is None or stamp.decode() != comparison.inputs[name]

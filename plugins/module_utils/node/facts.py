@@ -76,9 +76,7 @@ def _line(path: str) -> str:
 
 def _encrypted(path: str) -> bool:
     """Whether the block device under `path`, or one it is built on, is a dm-crypt mapping."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    number = os.stat(path).st_dev
+    number = _device(path)
     waiting = [f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"]
     while waiting:
         device = waiting.pop()
@@ -86,3 +84,17 @@ def _encrypted(path: str) -> bool:
             return True
         waiting += glob.glob(f"{device}/slaves/*")
     return False
+
+
+def _device(path: str) -> int:
+    """The number of the block device that holds `path`; btrfs hides it behind an anonymous one."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    number = os.stat(path).st_dev
+    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
+        rows = [line.split() for line in stream]
+    mounted = f"{os.major(number)}:{os.minor(number)}"
+    sources = [row[row.index("-") + 2] for row in rows if row[2] == mounted]
+    if os.major(number) == 0 and sources and os.path.exists(sources[-1]):
+        return os.stat(sources[-1]).st_rdev
+    return number

@@ -32,7 +32,11 @@ class Root:
         return self.join("/".join([STATE, *parts]))
 
 
-class Busy(Exception):
+class NodeError(Exception):
+    """Something expected went wrong on the node; the text is a sentence for people."""
+
+
+class Busy(NodeError):
     """Another run holds the node; its text says who and what to do."""
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from . import system
+from .files import NodeError
 
 PROBE_USER = "kos-status"
 _TIMEOUT = 5.0
@@ -39,7 +40,7 @@ class Health:
         return asdict(self)
 
 
-class ProbeFailed(Exception):
+class ProbeFailed(NodeError):
     """The service did not answer as its manifest says it must."""
 
 
@@ -92,11 +93,16 @@ def _attempt_with_hooks(service: dict[str, Any], hooked: bool) -> Health:
             health = _attempt(service)
             if not health.healthy:
                 return health
-        for argv in service["hooks"]["post_init"]:
-            _run_as(argv, service["hooks"]["user"] or service["user"])
+        run_hooks(service, "post_init")
     except ProbeFailed as error:
         return Health(service["name"], False, f"post_init: {error}")
     return _attempt(service)
+
+
+def run_hooks(service: dict[str, Any], name: str) -> None:
+    """Run a service's hooks as its user. Raises ProbeFailed when one fails."""
+    for argv in service["hooks"][name]:
+        _run_as(argv, service["hooks"]["user"] or service["user"])
 
 
 def _attempt(service: dict[str, Any], states: dict[str, dict[str, str]] | None = None) -> Health:

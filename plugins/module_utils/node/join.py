@@ -12,12 +12,12 @@ import socket
 from collections.abc import Callable
 
 from . import system
-from .files import Root
+from .files import NodeError, Root
 
 TOKEN = re.compile(rb"@kos:([a-z][a-z0-9_:.%-]*)@")
 
 
-class UnknownToken(Exception):
+class UnknownToken(NodeError):
     """A file asks for a value that the node does not have."""
 
 

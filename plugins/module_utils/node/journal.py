@@ -35,12 +35,12 @@ class Journal:
         self._folder = root.state(DIRECTORY)
         self._path = os.path.join(self._folder, "journal")
         self.records: list[dict[str, Any]] = []
-        for line in (files.read(self._path) or b"").decode(errors="replace").splitlines():
-            try:
-                self.records.append(json.loads(line))
-            except json.JSONDecodeError:
-                # The last line was cut by a crash: what it announced has not begun.
-                break
+        content = files.read(self._path) or b""
+        whole = content[: content.rfind(b"\n") + 1]
+        if whole != content:
+            # The last line was cut by a crash: what it announced has not begun.
+            os.truncate(self._path, len(whole))
+        self.records += [json.loads(line) for line in whole.splitlines()]
 
     @property
     def open(self) -> bool:

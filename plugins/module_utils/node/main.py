@@ -12,8 +12,8 @@ import subprocess
 import sys
 from typing import Any
 
-from . import facts, files, gate, status, store, system, transaction
-from .files import Busy, Root
+from . import facts, files, status, store, system, transaction
+from .files import NodeError, Root
 from .journal import Journal, boot_id
 from .transaction import Request
 
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
     except transaction.SwitchFailed as error:
         sys.stderr.write(f"{error}\n")
         return 5 if error.reverted else 6
-    except (Busy, system.CommandFailed, store.Refused, transaction.Superseded, gate.ProbeFailed) as error:
+    except NodeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
 

@@ -12,13 +12,13 @@ import tarfile
 from typing import Any
 
 from . import files, merkle
-from .files import Root
+from .files import NodeError, Root
 
 KEEP = 5
 MANIFEST = "manifest.json"
 
 
-class Refused(Exception):
+class Refused(NodeError):
     """An archive that is not what it claims to be."""
 
 
@@ -89,7 +89,7 @@ def unpack(archive: bytes, identity: str, folder: str) -> Generation:
 
 
 def find(root: Root, identity: str) -> Generation | None:
-    """The stored generation with this id, its content proved again; a damaged one is dropped."""
+    """The stored generation with this id, its content proved again; one that was altered is not found."""
     for number in _numbers(root):
         path = root.state("generations", str(number))
         if _remembered_id(path) == identity:
@@ -167,8 +167,6 @@ def _remembered_id(path: str) -> str:
 def _leaves(path: str) -> list[tuple[str, str]]:
     found = []
     for folder, _folders, names in os.walk(path):
-        if os.path.basename(folder) == "__pycache__":
-            continue
         for name in names:
             full = os.path.join(folder, name)
             with open(full, "rb") as stream:

@@ -9,7 +9,7 @@ import os
 import subprocess
 from collections.abc import Iterable, Mapping
 
-from .files import Root
+from .files import NodeError, Root
 
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "UCF_FORCE_CONFFOLD": "1"}
 _APT = ["apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
@@ -17,7 +17,7 @@ _APT += ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
 _SHOWN = "Id,LoadState,ActiveState,NRestarts,MemoryCurrent,ControlGroup"
 
 
-class CommandFailed(Exception):
+class CommandFailed(NodeError):
     """A tool failed; the text holds the command and the end of what it said."""
 
 
@@ -46,19 +46,27 @@ def in_root(root: Root, argv: list[str]) -> list[str]:
     return argv if root.path == "/" else ["chroot", root.path, *argv]
 
 
-def installed_packages(root: Root) -> set[str]:
-    """The names of all installed packages; one read of dpkg's database."""
+def package_states(root: Root) -> dict[str, str]:
+    """Dpkg's status (``installed``, ``config-files``, ``half-configured`` …) by package; one read of its database."""
     if not os.path.exists(root.join("/var/lib/dpkg/status")):
-        return set()
-    argv = [
-        "dpkg-query",
-        f"--admindir={root.join('/var/lib/dpkg')}",
-        "-W",
-        "-f",
-        "${db:Status-Status} ${Package}\n",
-    ]
+        return {}
+    argv = ["dpkg-query", f"--admindir={root.join('/var/lib/dpkg')}", "-W", "-f", "${db:Status-Status} ${Package}\n"]
     rows = (line.split(" ") for line in run(argv).stdout.decode().splitlines())
-    return {name for status, name in rows if status == "installed"}
+    return {name: status for status, name in rows}
+
+
+def installed_packages(root: Root) -> set[str]:
+    """The names of all packages that are completely installed."""
+    return {name for name, status in package_states(root).items() if status == "installed"}
+
+
+def repair_packages(root: Root) -> None:
+    """Finish what an interrupted dpkg left half done; nothing where it left nothing."""
+    half = {"half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending"}
+    interrupted = os.path.isdir(root.join("/var/lib/dpkg/updates")) and os.listdir(root.join("/var/lib/dpkg/updates"))
+    if interrupted or half & set(package_states(root).values()):
+        run(in_root(root, ["dpkg", "--configure", "--force-confold", "-a"]), check=False)
+        run(in_root(root, [*_APT, "--fix-broken", "install"]), check=False)
 
 
 def packages_to_fetch(root: Root, packages: Iterable[str], lists: str | None = None) -> list[tuple[str, int]]:
@@ -81,8 +89,21 @@ def packages_to_fetch(root: Root, packages: Iterable[str], lists: str | None = N
 
 
 def download_packages(root: Root, packages: Iterable[str]) -> None:
-    """Fetch into apt's cache what `install_packages` will need."""
-    run(in_root(root, [*_APT, "--download-only", "install", *sorted(packages)]))
+    """Fetch into apt's cache what `install_packages` will need; old lists are refreshed once."""
+    argv = in_root(root, [*_APT, "--download-only", "install", *sorted(packages)])
+    if run(argv, check=False).returncode != 0:
+        run(in_root(root, [*_APT, "update"]), check=False)
+        run(argv)
+
+
+def new_packages(root: Root, packages: Iterable[str]) -> dict[str, list[str]]:
+    """What installing `packages` would add (dependencies too), and which of it has configuration here already."""
+    argv = in_root(root, [*_APT, "--simulate", "--no-download", "install", *sorted(packages)])
+    lines = run([*argv, "-o", "APT::Get::Show-User-Simulation-Note=false"]).stdout.decode().splitlines()
+    states = package_states(root)
+    named = sorted({line.split()[1].split(":")[0] for line in lines if line.startswith("Inst ")})
+    added = [name for name in named if states.get(name, "not-installed") in ("not-installed", "config-files")]
+    return {"added": added, "configured": [name for name in added if states.get(name) == "config-files"]}
 
 
 def install_packages(root: Root, packages: Iterable[str]) -> None:
@@ -90,11 +111,36 @@ def install_packages(root: Root, packages: Iterable[str]) -> None:
     run(in_root(root, [*_APT, "--no-download", "install", *sorted(packages)]))
 
 
-def purge_packages(root: Root, packages: Iterable[str]) -> None:
-    """Take away exactly `packages`."""
-    names = sorted(packages)
-    if names:
-        run(in_root(root, [*_APT, "purge", *names]))
+def remove_packages(root: Root, added: Iterable[str], configured: Iterable[str]) -> None:
+    """Take `added` away again, with their configuration but for those that had some before.
+
+    A package that something else has come to need meanwhile stays.
+    """
+    repair_packages(root)
+    present = {name for name, status in package_states(root).items() if status not in ("not-installed", "config-files")}
+    names = sorted(present & set(added))
+    while names:
+        done = run(in_root(root, [*_APT, "--simulate", "purge", *names])).stdout.decode()
+        gone = {line.split()[1].split(":")[0] for line in done.splitlines() if line.startswith(("Purg ", "Remv "))}
+        needed = gone - set(added)
+        if not needed:
+            break
+        names = _without_what_is_needed(root, names, needed)
+    kept = set(configured)
+    for verb, wanted in (("purge", [n for n in names if n not in kept]), ("remove", [n for n in names if n in kept])):
+        if wanted:
+            run(in_root(root, [*_APT, verb, *wanted]))
+
+
+def _without_what_is_needed(root: Root, names: list[str], foreign: set[str]) -> list[str]:
+    """`names` but for those whose removal would take a package of `foreign` with it."""
+    kept = []
+    for name in names:
+        done = run(in_root(root, [*_APT, "--simulate", "purge", name])).stdout.decode()
+        gone = {line.split()[1].split(":")[0] for line in done.splitlines() if line.startswith(("Purg ", "Remv "))}
+        if not gone & foreign:
+            kept.append(name)
+    return kept
 
 
 def make_users(root: Root) -> None:

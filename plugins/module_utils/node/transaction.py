@@ -10,6 +10,7 @@ controller. Every step is found from observed state and the journal, so any of t
 from __future__ import annotations
 
 import os
+import re
 import secrets as randomness
 import time
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any
 
 from . import changes, files, gate, merkle, store, system
 from .changes import Comparison
-from .files import Busy, Root
+from .files import Busy, NodeError, Root
 from .gate import Health
 from .join import Joiner
 from .journal import Journal, uptime
@@ -27,17 +28,18 @@ DEADLINE = 180
 # A controller that is alive calls again within this many seconds.
 _LEASE = 20
 _DEADLINE_UNIT = "kos-deadline"
+_SECRET = re.compile(r"[A-Za-z0-9._~+=/-]{12,128}")
 
 
 class NeedArchive(Exception):
     """The node does not have this generation: send it."""
 
 
-class Superseded(Exception):
+class Superseded(NodeError):
     """The transaction that the caller began is no longer the node's open one."""
 
 
-class SwitchFailed(Exception):
+class SwitchFailed(NodeError):
     """A part did not become healthy; `reverted` tells whether the node is back where it was."""
 
     def __init__(self, message: str, health: list[Health], reverted: bool) -> None:
@@ -48,7 +50,10 @@ class SwitchFailed(Exception):
 
 @dataclass
 class Staged:
-    """What `stage` found: no token means that there is nothing to do."""
+    """What `stage` found: no token means that there is nothing to do.
+
+    `unknown_secrets` are names the operator gave and nothing of this generation uses.
+    """
 
     changes: list[dict[str, str]]
     parts: list[str] = field(default_factory=list)
@@ -57,6 +62,7 @@ class Staged:
     download_bytes: int = 0
     diffs: list[dict[str, str]] = field(default_factory=list)
     recovered: bool = False
+    unknown_secrets: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -87,15 +93,18 @@ def stage(root: Root, request: Request, archive: bytes | None = None, patience: 
 def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
     with files.lock(root):
         recovered = _settle(root)
+        _check_secrets(request.secrets)
         generation = store.find(root, request.id)
         if generation is None:
             if archive is None:
                 raise NeedArchive(request.id)
             generation = store.add(root, archive, request.id)
         comparison = changes.compare(root, generation, request.secrets)
+        known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
+        unknown = sorted(set(request.secrets) - known)
         if not comparison.changes:
             _remember_node(root, request.node)
-            return Staged([], recovered=recovered)
+            return Staged([], recovered=recovered, unknown_secrets=unknown)
         size = _fetch(root, comparison)
         token = randomness.token_hex(8)
         previous = store.current(root)
@@ -104,7 +113,9 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
             previous=previous.number if previous else None, node=request.node,
         )  # fmt: skip
         rows = [change.as_dict() for change in comparison.changes]
-        return Staged(rows, comparison.parts(), token, generation.number, size, recovered=recovered)
+        return Staged(
+            rows, comparison.parts(), token, generation.number, size, recovered=recovered, unknown_secrets=unknown
+        )
 
 
 def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> Staged:
@@ -126,27 +137,33 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
 def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], deadline: int = DEADLINE) -> list[Health]:
     """Make one part of the staged generation real and wait for its services.
 
-    Raises Superseded, Busy, or SwitchFailed after everything has been taken back.
+    Raises Superseded, or SwitchFailed after everything has been taken back.
     """
-    with files.lock(root):
+    with files.lock(root, wait=True):
         journal = _mine(root, token)
         generation = _staged_generation(root, journal)
-        _arm(root, journal, generation, deadline)
         try:
-            comparison = changes.compare(root, generation, given_secrets)
-            if not journal.has("prepared"):
-                _prepare(root, journal, comparison, given_secrets)
-                comparison = changes.compare(root, generation, given_secrets)
-            _apply(root, journal, comparison, part)
+            _arm(root, journal, generation, deadline)
+            _switch(root, journal, generation, part, given_secrets)
             health = _gate(root, generation, part)
+            _arm(root, journal, generation, deadline)
         except Exception as error:
             raise SwitchFailed(f"{_spoken(part)}: {error}", [], _taken_back(root, journal)) from error
         sick = [row for row in health if not row.healthy]
         if sick:
             names = ", ".join(f"{row.service} ({row.detail})" for row in sick)
             raise SwitchFailed(f"{_spoken(part)} not healthy: {names}", health, _taken_back(root, journal))
-        _arm(root, journal, generation, deadline)
         return health
+
+
+def _switch(
+    root: Root, journal: Journal, generation: store.Generation, part: str, given_secrets: dict[str, str]
+) -> None:
+    comparison = changes.compare(root, generation, given_secrets)
+    if not journal.has("prepared"):
+        _prepare(root, journal, comparison, given_secrets)
+        comparison = changes.compare(root, generation, given_secrets)
+    _apply(root, journal, comparison, part)
 
 
 def _spoken(part: str) -> str:
@@ -163,8 +180,8 @@ def _taken_back(root: Root, journal: Journal) -> bool:
 
 
 def commit(root: Root, token: str) -> int:
-    """Keep what was switched. Returns the generation's number. Raises Superseded or Busy."""
-    with files.lock(root):
+    """Keep what was switched. Returns the generation's number. Raises Superseded."""
+    with files.lock(root, wait=True):
         journal = _mine(root, token)
         generation = _staged_generation(root, journal)
         for name in ("ledger.json", "node.json", "pending"):
@@ -207,6 +224,13 @@ def deploy(root: Root, request: Request, archive: bytes | None = None) -> tuple[
     return staged, health
 
 
+def _check_secrets(given: dict[str, str]) -> None:
+    """Refuse before anything happens a value that some daemon's configuration could not hold."""
+    for name, value in given.items():
+        if not isinstance(value, str) or not _SECRET.fullmatch(value):
+            raise NodeError(f"the secret {name} must be text of 12 to 128 letters, digits or any of . _ ~ + = / -")
+
+
 def _settle(root: Root) -> bool:
     """Deal with a transaction that another run left open. Returns whether one was taken back.
 
@@ -244,6 +268,7 @@ def _fetch(root: Root, comparison: Comparison) -> int:
     """Download what is missing; returns its size in bytes."""
     if not comparison.missing_packages:
         return 0
+    system.repair_packages(root)
     size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages))
     system.download_packages(root, comparison.missing_packages)
     return size
@@ -260,7 +285,7 @@ def _prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets
     system.make_users(root)
     _write_files(root, journal, early)
     if comparison.missing_packages:
-        journal.write("packages", before=sorted(system.installed_packages(root)))
+        journal.write("packages", **system.new_packages(root, comparison.missing_packages))
         system.install_packages(root, comparison.missing_packages)
     if root.path == "/":
         vault = Vault(root)
@@ -274,6 +299,10 @@ def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> Non
     units = [change.name for change in comparison.changes if (change.kind, change.action) == ("unit", "stop")]
     _note_units(root, journal, units)
     if root.booted:
+        previous = store.load(root, journal.begin["previous"] or 0)
+        for service in previous.manifest["services"] if previous else []:
+            if service["units"] and set(service["units"]) <= set(units):
+                gate.run_hooks(service, "exit")
         system.systemctl("stop", units)
     for change in comparison.changes:
         if (change.kind, change.action) == ("file", "remove"):
@@ -292,6 +321,9 @@ def _apply(root: Root, journal: Journal, comparison: Comparison, part: str) -> N
     _seal_files(root, journal, comparison, names)
     if not root.booted:
         return
+    for service in comparison.generation.manifest["services"]:
+        if set(service["units"]) & set(units):
+            gate.run_hooks(service, "pre_init")
     if units or names:
         system.run(["systemctl", "daemon-reload"])
     system.systemctl("reset-failed", units)
@@ -363,14 +395,18 @@ def revert_journal(root: Root, journal: Journal) -> list[Health]:
     begin = journal.begin
     noted = [record for record in journal.records if record["op"] == "unit"]
     if root.booted:
-        system.systemctl("stop", [record["name"] for record in noted if not record["active"]])
+        stopped = [record["name"] for record in noted if not record["active"]]
+        system.systemctl("stop", stopped)
+        for name in stopped:
+            files.remove(changes.stamp_path(root, name))
+    # Packages go while Debian's own units are still masked.
+    for record in journal.records:
+        if record["op"] == "packages":
+            system.remove_packages(root, record["added"], record["configured"])
     for record in reversed(journal.records):
         if record["op"] == "file":
             journal.restore(root, record)
     store.point_current(root, begin["previous"])
-    for record in journal.records:
-        if record["op"] == "packages":
-            system.purge_packages(root, system.installed_packages(root) - set(record["before"]))
     health: list[Health] = []
     if root.booted:
         health = _restart_previous(root, noted)
@@ -388,8 +424,14 @@ def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
         files.remove(changes.stamp_path(root, name))
     system.run(["systemctl", "daemon-reload"], check=False)
     system.systemctl("reset-failed", running)
-    system.systemctl("restart", running, "--no-block")
     previous = store.current(root)
+    rows = previous.manifest["units"] if previous else []
+    # A firewall is loaded anew; restarting it would open the node for a moment.
+    reloaded = [
+        row["name"] for row in rows if row["oneshot"] and row["on_change"] == "reload" and row["name"] in running
+    ]
+    system.systemctl("reload", reloaded)
+    system.systemctl("restart", [name for name in running if name not in reloaded], "--no-block")
     if previous is None:
         return []
     comparison = changes.compare(root, previous, {})
@@ -404,29 +446,28 @@ def _arm(root: Root, journal: Journal, generation: store.Generation, seconds: in
     if not root.booted:
         return
     files.write_json(root.state("deadline"), uptime() + seconds - 1)
-    # One that has fired meanwhile waits for the lock that this call holds: it is no longer needed either.
-    system.systemctl("stop", [f"{_DEADLINE_UNIT}.timer", f"{_DEADLINE_UNIT}.service"])
-    program = os.path.join(generation.path, "node")
-    argv = ["systemd-run", "--quiet", "--collect", f"--unit={_DEADLINE_UNIT}", f"--on-active={seconds}"]
+    # A new name each time, started before the old one ends: there is no moment without a deadline, and one
+    # that has fired meanwhile (it waits for the lock this call holds) is not in the way.
+    name = f"{_DEADLINE_UNIT}-{journal.begin['token']}-{len(journal.records)}"
+    argv = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--on-active={seconds}"]
     argv += ["--timer-property=AccuracySec=1s", "--description=kOS takes an uncommitted generation back"]
-    system.run(
-        [
-            *argv,
-            "/usr/bin/python3",
-            "-I",
-            "-B",
-            program,
-            "revert",
-            "--overdue",
-            "--token",
-            journal.begin["token"],
-        ]
-    )
+    # A revert that fails (dpkg's lock, no space) is tried again.
+    argv += ["--property=Restart=on-failure", "--property=RestartSec=20", "--property=StartLimitIntervalSec=0"]
+    argv += ["/usr/bin/python3", "-I", "-B", os.path.join(generation.path, "node"), "revert", "--overdue"]
+    system.run([*argv, "--token", journal.begin["token"]])
+    _stop_timers(except_for=name)
+    journal.write("armed", unit=name)
+
+
+def _stop_timers(except_for: str = "") -> None:
+    listed = system.run(["systemctl", "list-units", "--plain", "--no-legend", "--all", f"{_DEADLINE_UNIT}-*.timer"])
+    names = [line.split()[0] for line in listed.stdout.decode().splitlines() if line.strip()]
+    system.systemctl("stop", [name for name in names if name != f"{except_for}.timer"])
 
 
 def _disarm(root: Root) -> None:
     if root.booted:
-        system.systemctl("stop", [f"{_DEADLINE_UNIT}.timer"])
+        _stop_timers()
         files.remove(root.state("deadline"))
 
 
@@ -437,7 +478,7 @@ def _write_ledger(root: Root, generation: store.Generation, journal: Journal) ->
     packages = set(ledger.get("packages", []))
     for record in journal.records:
         if record["op"] == "packages":
-            packages |= system.installed_packages(root) - set(record["before"])
+            packages |= set(record["added"])
     files.write_json(
         root.state("ledger.json"),
         {
