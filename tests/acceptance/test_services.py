@@ -91,6 +91,18 @@ def test_the_gateway_speaks_tls_13_only_and_serves_the_live_page(host, planned, 
     assert ask("/", "TLSv1_2").rc != 0
 
 
+def test_what_is_lost_comes_back_from_a_backup(host, planned):
+    planned("postgresql")
+    node, folder = "python3 -I -B /var/lib/kos/current/node", "/var/tmp/kos-accept-loss"
+    host.check_output(f"rm -rf {folder}; install -d -o kos-postgresql -m 0700 {folder}")
+    host.check_output(f'{PSQL} "DROP TABLE IF EXISTS precious; CREATE TABLE precious AS SELECT 42 AS answer"')
+    host.check_output(f"{node} backup postgresql {folder}")
+    host.check_output(f'{PSQL} "DROP TABLE precious"')
+    host.check_output(f"{node} restore postgresql {folder}")
+    assert host.check_output(f'{PSQL} "SELECT answer FROM precious"') == "42"
+    host.check_output(f'{PSQL} "DROP TABLE precious"; rm -rf {folder}')
+
+
 def test_every_backup_restores(host, manifest):
     """Each manifest's own commands: back up, and restore what was backed up."""
     for service in manifest["services"]:

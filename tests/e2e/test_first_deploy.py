@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+
+from labnodes import BIN, INVENTORY, ROOT, wait_for
 
 SNAPSHOT = (
     "find /etc /usr /var/lib /srv /opt -xdev -not -path '/var/lib/systemd/*' -not -path '/var/lib/private/*'"
@@ -45,3 +48,36 @@ def test_two_nodes_of_one_kind_have_one_generation(lab, deployed):
         assert len(set(addresses.values())) == 2
     finally:
         lab.kai("lab", "down", "twin")
+
+
+def test_killed_inside_dpkg_the_next_run_repairs(lab):
+    """dpkg, apt-get and the module die while packages are half unpacked, on a node that has nothing yet."""
+    lab.kai("lab", "up", "broken")
+    try:
+        argv = [str(BIN / "ansible-playbook"), "site.yml", "-i", INVENTORY, "--limit", "broken"]
+        process = subprocess.Popen(
+            argv, cwd=ROOT, env=lab.environment, stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        unpacking = "pgrep -x dpkg >/dev/null && ls /var/lib/dpkg/info | grep -c postgresql-17"
+        wait_for(lambda: lab.ssh("broken", unpacking, check=False) not in ("", "0"), 120)
+        lab.ssh("broken", "pkill -KILL -f converge; pkill -KILL -x apt-get; pkill -KILL -x dpkg", check=False)
+        assert process.wait(120) != 0
+        assert lab.ssh("broken", "dpkg --audit") != ""
+        lab.deploy("broken")
+        assert lab.healthy("broken")
+        assert lab.ssh("broken", "dpkg --audit") == ""
+    finally:
+        lab.kai("lab", "down", "broken")
+
+
+def test_what_an_installer_left_pending_is_finished_at_boot(lab, deployed):
+    number = lab.status(deployed)["generation"]["number"]
+    pending = json.dumps({"generation": number})
+    lab.ssh(
+        deployed, f"systemctl stop kos-valkey; rm /etc/kos/valkey/valkey.conf; echo '{pending}' > /var/lib/kos/pending"
+    )
+    assert lab.status(deployed)["generation"]["state"] == "pending"
+    lab.ssh(deployed, "systemctl start kos-boot")
+    assert lab.status(deployed)["generation"]["state"] == "committed"
+    assert lab.healthy(deployed)

@@ -98,7 +98,7 @@ def download_packages(root: Root, packages: Iterable[str]) -> None:
 
 def new_packages(root: Root, packages: Iterable[str]) -> dict[str, list[str]]:
     """What installing `packages` would add (dependencies too), and which of it has configuration here already."""
-    argv = in_root(root, [*_APT, "--simulate", "--no-download", "install", *sorted(packages)])
+    argv = in_root(root, [*_APT, "--simulate", "install", *sorted(packages)])
     lines = run([*argv, "-o", "APT::Get::Show-User-Simulation-Note=false"]).stdout.decode().splitlines()
     states = package_states(root)
     named = sorted({line.split()[1].split(":")[0] for line in lines if line.startswith("Inst ")})
