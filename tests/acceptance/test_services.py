@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 
 PSQL = "runuser -u kos-postgresql -- psql -XAtq -v ON_ERROR_STOP=1 -h /run/kos-postgresql -U postgres -d kos -c"
+
+
+def query(host, statement):
+    """What PostgreSQL answers."""
+    return host.check_output(f"{PSQL} {shlex.quote(statement)}")
 
 
 ASK_GATEWAY = r"""
@@ -36,18 +42,18 @@ def fetch(host, address):
 
 def test_vectors_are_compared(host, planned):
     planned("pgvector")
-    assert host.check_output(f"{PSQL} \"SELECT '[1,2,3]'::vector <-> '[1,2,4]'\"") == "1"
+    assert query(host, "SELECT '[1,2,3]'::vector <-> '[1,2,4]'") == "1"
 
 
 def test_a_graph_is_queried(host, planned):
     planned("age")
     sql = (
         "LOAD 'age'; SET search_path = ag_catalog, public; SELECT create_graph('accept');"
-        " SELECT * FROM cypher('accept', \\$\\$ CREATE (a:P {n: 1})-[:KNOWS]->(b:P {n: 2}) \\$\\$) AS (v agtype);"
-        " SELECT n FROM cypher('accept', \\$\\$ MATCH (:P {n: 1})-[:KNOWS]->(b) RETURN b.n \\$\\$) AS (n agtype);"
+        " SELECT * FROM cypher('accept', $$ CREATE (a:P {n: 1})-[:KNOWS]->(b:P {n: 2}) $$) AS (v agtype);"
+        " SELECT n FROM cypher('accept', $$ MATCH (:P {n: 1})-[:KNOWS]->(b) RETURN b.n $$) AS (n agtype);"
         " SELECT drop_graph('accept', true);"
     )
-    assert "2" in host.check_output(f'{PSQL} "{sql}"').split()
+    assert "2" in query(host, sql).split()
 
 
 def test_valkey_asks_for_a_password(host, planned):
@@ -97,10 +103,11 @@ def test_what_is_lost_comes_back_from_a_backup(host, planned):
     host.check_output(f"rm -rf {folder}; install -d -o kos-postgresql -m 0700 {folder}")
     host.check_output(f'{PSQL} "DROP TABLE IF EXISTS precious; CREATE TABLE precious AS SELECT 42 AS answer"')
     host.check_output(f"{node} backup postgresql {folder}")
-    host.check_output(f'{PSQL} "DROP TABLE precious"')
+    query(host, "DROP TABLE precious")
     host.check_output(f"{node} restore postgresql {folder}")
-    assert host.check_output(f'{PSQL} "SELECT answer FROM precious"') == "42"
-    host.check_output(f'{PSQL} "DROP TABLE precious"; rm -rf {folder}')
+    assert query(host, "SELECT answer FROM precious") == "42"
+    query(host, "DROP TABLE precious")
+    host.check_output(f"rm -rf {folder}")
 
 
 def test_every_backup_restores(host, manifest):
