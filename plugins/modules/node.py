@@ -53,8 +53,7 @@ answer:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kind.kos.plugins.module_utils.node import main as verbs
-from ansible_collections.kind.kos.plugins.module_utils.node import status, store, transaction
+from ansible_collections.kind.kos.plugins.module_utils.node import rollback, status, store, transaction
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 
 QUERIES = {"status": status.status, "doctor": status.doctor, "generations": store.listing}
@@ -80,7 +79,7 @@ def main() -> None:
             module.exit_json(changed=False, answer=QUERIES[query](root))
         if module.check_mode:
             module.exit_json(changed=True, answer={})
-        answer = verbs.rollback(root, module.params["number"])
+        answer = rollback.rollback(root, module.params["number"])
         module.exit_json(changed=bool(answer["changes"]), answer=answer)
     except transaction.SwitchFailed as error:
         module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 from typing import Any
 
-from . import facts, files, status, store, system, transaction
+from . import backup, facts, files, rollback, status, store, transaction
 from .files import NodeError, Root
 from .journal import Journal, boot_id
 from .transaction import Request
@@ -95,41 +93,7 @@ def _revert(root: Root, options: argparse.Namespace) -> int:
 
 
 def _rollback(root: Root, options: argparse.Namespace) -> int:
-    return _print(rollback(root, options.number))
-
-
-def rollback(root: Root, number: int | None) -> dict[str, Any]:
-    """Make an earlier generation current again; without a number, the one before the current.
-
-    Raises Refused when there is no such generation, SwitchFailed when it does not come up healthy.
-    """
-    active = store.current(root)
-    rows = [row["number"] for row in store.listing(root)]
-    if number is None:
-        number = previous_number(root)
-    target = store.load(root, number) if number is not None else None
-    if target is None:
-        wanted = f"there is no generation {number}" if number else "no other generation has been committed here"
-        raise store.Refused(f"{wanted} (this node keeps {', '.join(map(str, rows)) or 'none'})")
-    node = files.read_json(root.state("node.json"), {})
-    staged, health = transaction.deploy(root, Request(target.id, node=node))
-    return {
-        "from": active.number if active else None,
-        "to": target.number,
-        "changes": len(staged.changes),
-        "health": [row.as_dict() for row in health],
-    }
-
-
-def previous_number(root: Root) -> int | None:
-    """The generation that was committed before the current one."""
-    active = store.current(root)
-    committed = [
-        row["generation"] for row in files.read_json(root.state("history.json"), []) if row["result"] == "committed"
-    ]
-    stored = {row["number"] for row in store.listing(root)}
-    earlier = [number for number in committed if number in stored and active and number != active.number]
-    return earlier[-1] if earlier else None
+    return _print(rollback.rollback(root, options.number))
 
 
 def _boot(root: Root, _options: argparse.Namespace) -> int:
@@ -148,25 +112,4 @@ def _boot(root: Root, _options: argparse.Namespace) -> int:
 
 
 def _copy_data(root: Root, options: argparse.Namespace) -> int:
-    """Run a service's own backup or restore command, as its manifest has it."""
-    generation = store.current(root)
-    services = generation.manifest["services"] if generation else []
-    service = next((row for row in services if row["name"] == options.service), None)
-    if service is None or not service["backup"]:
-        known = [row["name"] for row in services if row["backup"]]
-        raise store.Refused(f"'{options.service}' has nothing to {options.verb}; known: {', '.join(known)}")
-    argv = service["backup"]["command" if options.verb == "backup" else "restore"]
-    user = service["backup"].get("user") or service["user"]
-    environment = {
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "LC_ALL": "C.UTF-8",
-        "KOS_BACKUP": os.path.abspath(options.directory),
-    }
-    stops = options.verb in service["backup"]["stopped"]
-    if stops:
-        system.systemctl("stop", service["units"])
-    try:
-        return subprocess.run(["runuser", "-u", user, "--", *argv], env=environment, cwd="/", check=False).returncode
-    finally:
-        if stops:
-            system.systemctl("start", service["units"])
+    return backup.copy_data(root, options.verb, options.service, options.directory)

@@ -11,7 +11,7 @@ import shutil
 import time
 from typing import Any
 
-from . import changes, facts, files, gate, store, system
+from . import changes, facts, files, gate, history, store, system
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -126,11 +126,7 @@ def _seconds_left(root: Root) -> int | None:
 
 
 def _committed(root: Root, number: int) -> int | None:
-    times = [
-        row["time"]
-        for row in files.read_json(root.state("history.json"), [])
-        if row["generation"] == number and row["result"] == "committed"
-    ]
+    times = [row["time"] for row in history.read(root) if row["generation"] == number and row["result"] == "committed"]
     return times[-1] if times else None
 
 

@@ -11,7 +11,7 @@ import shutil
 import tarfile
 from typing import Any
 
-from . import files, merkle
+from . import files, history, merkle
 from .files import NodeError, Root
 
 KEEP = 5
@@ -123,7 +123,7 @@ def point_current(root: Root, number: int | None) -> None:
 def listing(root: Root) -> list[dict[str, Any]]:
     """Every stored generation, oldest first."""
     active = current(root)
-    results = {row["generation"]: row["result"] for row in files.read_json(root.state("history.json"), [])}
+    results = {row["generation"]: row["result"] for row in history.read(root)}
     rows = []
     for number in _numbers(root):
         generation = load(root, number)

@@ -9,25 +9,23 @@ controller. Every step is found from observed state and the journal, so any of t
 
 from __future__ import annotations
 
-import os
 import re
 import secrets as randomness
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import changes, files, gate, merkle, store, system
+from . import apply, changes, files, gate, history, store, system
 from .changes import Comparison
+from .deadline import arm, disarm, overdue
 from .files import Busy, NodeError, Root
 from .gate import Health
-from .join import Joiner
-from .journal import Journal, uptime
-from .secrets import Vault, seal
+from .journal import Journal
+from .undo import take_back
 
 DEADLINE = 180
 # A controller that is alive calls again within this many seconds.
 _LEASE = 20
-_DEADLINE_UNIT = "kos-deadline"
 _SECRET = re.compile(r"[A-Za-z0-9._~+=/-]{12,128}")
 
 
@@ -143,10 +141,10 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
         journal = _mine(root, token)
         generation = _staged_generation(root, journal)
         try:
-            _arm(root, journal, generation, deadline)
+            arm(root, journal, generation, deadline)
             _switch(root, journal, generation, part, given_secrets)
             health = _gate(root, generation, part)
-            _arm(root, journal, generation, deadline)
+            arm(root, journal, generation, deadline)
         except Exception as error:
             raise SwitchFailed(f"{_spoken(part)}: {error}", [], _taken_back(root, journal)) from error
         sick = [row for row in health if not row.healthy]
@@ -161,9 +159,9 @@ def _switch(
 ) -> None:
     comparison = changes.compare(root, generation, given_secrets)
     if not journal.has("prepared"):
-        _prepare(root, journal, comparison, given_secrets)
+        apply.prepare(root, journal, comparison, given_secrets)
         comparison = changes.compare(root, generation, given_secrets)
-    _apply(root, journal, comparison, part)
+    apply.switch_part(root, journal, comparison, part)
 
 
 def _spoken(part: str) -> str:
@@ -173,7 +171,7 @@ def _spoken(part: str) -> str:
 def _taken_back(root: Root, journal: Journal) -> bool:
     """Revert, and say whether what ran before runs again."""
     try:
-        return all(row.healthy for row in revert_journal(root, journal))
+        return all(row.healthy for row in take_back(root, journal))
     except Exception:
         # The deadline stays armed and tries again.
         return False
@@ -192,9 +190,9 @@ def commit(root: Root, token: str) -> int:
             files.remove(root.state("pending"))
         else:
             files.write_json(root.state("pending"), {"generation": generation.number})
-        _history(root, generation.number, generation.id, "committed")
+        history.record(root, generation.number, generation.id, "committed")
         journal.close()
-        _disarm(root)
+        disarm(root)
         store.prune(root)
         return generation.number
 
@@ -208,9 +206,9 @@ def revert(root: Root, token: str | None = None, only_overdue: bool = False) -> 
         journal = Journal(root)
         if not journal.open or (token is not None and journal.begin["token"] != token):
             return None
-        if only_overdue and uptime() < files.read_json(root.state("deadline"), 0):
+        if only_overdue and not overdue(root):
             return None
-        return revert_journal(root, journal)
+        return take_back(root, journal)
 
 
 def deploy(root: Root, request: Request, archive: bytes | None = None) -> tuple[Staged, list[Health]]:
@@ -246,7 +244,7 @@ def _settle(root: Root) -> bool:
             f"another run began to change this node and has not committed; if it has died, "
             f"this node takes its changes back when you run again in {left:.0f} s"
         )
-    revert_journal(root, journal)
+    take_back(root, journal)
     return True
 
 
@@ -274,112 +272,6 @@ def _fetch(root: Root, comparison: Comparison) -> int:
     return size
 
 
-def _prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets: dict[str, str]) -> None:
-    """What comes before any part: the generation's link, removals, users, masks, packages, secrets."""
-    manifest = comparison.generation.manifest
-    journal.write("current")
-    _remove_orphans(root, journal, comparison)
-    store.point_current(root, comparison.generation.number)
-    early = [entry for entry in comparison.wanted if entry.row["phase"] == "packages"]
-    _write_files(root, journal, [entry for entry in early if entry.row["path"].startswith("/etc/sysusers.d/")])
-    system.make_users(root)
-    _write_files(root, journal, early)
-    if comparison.missing_packages:
-        journal.write("packages", **system.new_packages(root, comparison.missing_packages))
-        system.install_packages(root, comparison.missing_packages)
-    if root.path == "/":
-        vault = Vault(root)
-        for name in vault.missing(manifest["secrets"], given_secrets):
-            journal.keep_original(root, vault.path(name))
-        vault.ensure(manifest["secrets"], given_secrets)
-    journal.write("prepared")
-
-
-def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> None:
-    units = [change.name for change in comparison.changes if (change.kind, change.action) == ("unit", "stop")]
-    _note_units(root, journal, units)
-    if root.booted:
-        previous = store.load(root, journal.begin["previous"] or 0)
-        for service in previous.manifest["services"] if previous else []:
-            if service["units"] and set(service["units"]) <= set(units):
-                gate.run_hooks(service, "exit")
-        system.systemctl("stop", units)
-    for change in comparison.changes:
-        if (change.kind, change.action) == ("file", "remove"):
-            journal.keep_original(root, change.name)
-            files.remove_from(root, change.name)
-
-
-def _apply(root: Root, journal: Journal, comparison: Comparison, part: str) -> None:
-    names = {(change.kind, change.name): change.action for change in comparison.changes if change.part == part}
-    units = {name: action for (kind, name), action in names.items() if kind == "unit"}
-    for unit in units:
-        # From here on nobody can say what the daemon was started with.
-        files.remove(changes.stamp_path(root, unit))
-    _note_units(root, journal, list(units))
-    _write_files(root, journal, [entry for entry in comparison.wanted if ("file", entry.row["path"]) in names])
-    _seal_files(root, journal, comparison, names)
-    if not root.booted:
-        return
-    for service in comparison.generation.manifest["services"]:
-        if set(service["units"]) & set(units):
-            gate.run_hooks(service, "pre_init")
-    if units or names:
-        system.run(["systemctl", "daemon-reload"])
-    system.systemctl("reset-failed", units)
-    for unit in [name for name, action in units.items() if action == "reload"]:
-        system.reload_unit(unit)
-    for action in ("restart", "start"):
-        system.systemctl(action, [name for name, wanted in units.items() if wanted == action], "--no-block")
-    for unit in units:
-        files.write(changes.stamp_path(root, unit), comparison.inputs[unit].encode())
-
-
-def _note_units(root: Root, journal: Journal, units: list[str]) -> None:
-    """Record whether each unit runs now, before it is touched."""
-    if not root.booted:
-        return
-    for name, state in system.unit_states(units).items():
-        if not journal.has("unit", name=name):
-            journal.write("unit", name=name, active=state.get("ActiveState") in ("active", "reloading", "activating"))
-
-
-def _write_files(root: Root, journal: Journal, entries: list[changes.Wanted]) -> None:
-    for entry in entries:
-        row = entry.row
-        if not entry.differs or "sealed" in row:
-            continue
-        journal.keep_original(root, row["path"])
-        path = root.join(row["path"])
-        if "link" in row:
-            files.link(path, row["link"])
-        else:
-            uid, gid = system.owner_ids(root, row["owner"], row["group"])
-            if -1 in (uid, gid):
-                raise system.CommandFailed(f"{row['path']}: no user {row['owner']} or group {row['group']}")
-            files.write(path, entry.content or b"", int(row["mode"], 8), uid, gid)
-
-
-def _seal_files(root: Root, journal: Journal, comparison: Comparison, names: dict[tuple[str, str], str]) -> None:
-    """Encrypt for this machine what only its daemons may read; a root that is not booted waits for its own key."""
-    entries = [entry for entry in comparison.wanted if "sealed" in entry.row and ("file", entry.row["path"]) in names]
-    if not entries or root.path != "/":
-        return
-    vault = Vault(root)
-    joiner = Joiner(root, vault.reveal)
-    journal.keep_original(root, f"{files.STATE}/sealed.json")
-    record = files.read_json(root.state("sealed.json"), {})
-    for entry in entries:
-        row = entry.row
-        source = comparison.generation.content(row["source"])
-        content = seal(joiner.join(source, sealed=True), row["sealed"])
-        journal.keep_original(root, row["path"])
-        files.write(root.join(row["path"]), content, int(row["mode"], 8), 0, 0)
-        inputs = changes.sealed_inputs(source, comparison.generation.manifest, row, vault)
-        record[row["path"]] = {"inputs": inputs, "digest": merkle.digest(content)}
-    files.write_json(root.state("sealed.json"), record)
-
-
 def _gate(root: Root, generation: store.Generation, part: str) -> list[Health]:
     if not root.booted:
         return []
@@ -387,88 +279,6 @@ def _gate(root: Root, generation: store.Generation, part: str) -> list[Health]:
         service for service in generation.manifest["services"] if changes.part_of(service["tier"], service) == part
     ]
     return gate.wait_healthy(services, hooks=True)
-
-
-def revert_journal(root: Root, journal: Journal) -> list[Health]:
-    """Undo the open transaction; safe to repeat after a crash. Returns the old generation's health."""
-    journal.write("reverting")
-    begin = journal.begin
-    noted = [record for record in journal.records if record["op"] == "unit"]
-    if root.booted:
-        stopped = [record["name"] for record in noted if not record["active"]]
-        system.systemctl("stop", stopped)
-        for name in stopped:
-            files.remove(changes.stamp_path(root, name))
-    # Packages go while Debian's own units are still masked.
-    for record in journal.records:
-        if record["op"] == "packages":
-            system.remove_packages(root, record["added"], record["configured"])
-    for record in reversed(journal.records):
-        if record["op"] == "file":
-            journal.restore(root, record)
-    store.point_current(root, begin["previous"])
-    health: list[Health] = []
-    if root.booted:
-        health = _restart_previous(root, noted)
-    if journal.switched:
-        _history(root, begin["generation"], begin["id"], "reverted")
-    journal.close()
-    _disarm(root)
-    return health
-
-
-def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
-    """Bring back the units that ran before, with the files they had."""
-    running = [record["name"] for record in noted if record["active"]]
-    for name in running:
-        files.remove(changes.stamp_path(root, name))
-    system.run(["systemctl", "daemon-reload"], check=False)
-    system.systemctl("reset-failed", running)
-    previous = store.current(root)
-    rows = previous.manifest["units"] if previous else []
-    # A firewall is loaded anew; restarting it would open the node for a moment.
-    reloaded = [
-        row["name"] for row in rows if row["oneshot"] and row["on_change"] == "reload" and row["name"] in running
-    ]
-    system.systemctl("reload", reloaded)
-    system.systemctl("restart", [name for name in running if name not in reloaded], "--no-block")
-    if previous is None:
-        return []
-    comparison = changes.compare(root, previous, {})
-    for name in running:
-        if name in comparison.inputs:
-            files.write(changes.stamp_path(root, name), comparison.inputs[name].encode())
-    return gate.wait_healthy(previous.manifest["services"])
-
-
-def _arm(root: Root, journal: Journal, generation: store.Generation, seconds: int) -> None:
-    """Make systemd take the transaction back `seconds` from now unless it is armed anew or committed."""
-    if not root.booted:
-        return
-    files.write_json(root.state("deadline"), uptime() + seconds - 1)
-    # A new name each time, started before the old one ends: there is no moment without a deadline, and one
-    # that has fired meanwhile (it waits for the lock this call holds) is not in the way.
-    name = f"{_DEADLINE_UNIT}-{journal.begin['token']}-{len(journal.records)}"
-    argv = ["systemd-run", "--quiet", "--collect", f"--unit={name}", f"--on-active={seconds}"]
-    argv += ["--timer-property=AccuracySec=1s", "--description=kOS takes an uncommitted generation back"]
-    # A revert that fails (dpkg's lock, no space) is tried again.
-    argv += ["--property=Restart=on-failure", "--property=RestartSec=20", "--property=StartLimitIntervalSec=0"]
-    argv += ["/usr/bin/python3", "-I", "-B", os.path.join(generation.path, "node"), "revert", "--overdue"]
-    system.run([*argv, "--token", journal.begin["token"]])
-    _stop_timers(except_for=name)
-    journal.write("armed", unit=name)
-
-
-def _stop_timers(except_for: str = "") -> None:
-    listed = system.run(["systemctl", "list-units", "--plain", "--no-legend", "--all", f"{_DEADLINE_UNIT}-*.timer"])
-    names = [line.split()[0] for line in listed.stdout.decode().splitlines() if line.strip()]
-    system.systemctl("stop", [name for name in names if name != f"{except_for}.timer"])
-
-
-def _disarm(root: Root) -> None:
-    if root.booted:
-        _stop_timers()
-        files.remove(root.state("deadline"))
 
 
 def _write_ledger(root: Root, generation: store.Generation, journal: Journal) -> None:
@@ -494,9 +304,3 @@ def _remember_node(root: Root, node: dict[str, Any]) -> None:
     """Keep what the controller said of this node (accepted shortfalls and the like)."""
     if node and files.read_json(root.state("node.json"), None) != node:
         files.write_json(root.state("node.json"), node)
-
-
-def _history(root: Root, number: int, identity: str, result: str) -> None:
-    row = {"time": int(time.time()), "generation": number, "id": identity, "result": result}
-    history = files.read_json(root.state("history.json"), [])
-    files.write_json(root.state("history.json"), [*history, row][-200:])

@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make a part of a generation real: packages, users, files, secrets, units. Each step is journalled first."""
+
+from __future__ import annotations
+
+from . import changes, files, gate, merkle, store, system
+from .changes import Comparison
+from .files import Root
+from .join import Joiner
+from .journal import Journal
+from .secrets import Vault, seal
+
+
+def prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets: dict[str, str]) -> None:
+    """What comes before any part: removals, users, masks, packages, secrets, the link. Raises NodeError."""
+    manifest = comparison.generation.manifest
+    journal.write("current")
+    _remove_orphans(root, journal, comparison)
+    store.point_current(root, comparison.generation.number)
+    early = [entry for entry in comparison.wanted if entry.row["phase"] == "packages"]
+    _write_files(root, journal, [entry for entry in early if entry.row["path"].startswith("/etc/sysusers.d/")])
+    system.make_users(root)
+    _write_files(root, journal, early)
+    if comparison.missing_packages:
+        journal.write("packages", **system.new_packages(root, comparison.missing_packages))
+        system.install_packages(root, comparison.missing_packages)
+    if root.path == "/":
+        vault = Vault(root)
+        for name in vault.missing(manifest["secrets"], given_secrets):
+            journal.keep_original(root, vault.path(name))
+        vault.ensure(manifest["secrets"], given_secrets)
+    journal.write("prepared")
+
+
+def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> None:
+    units = [change.name for change in comparison.changes if (change.kind, change.action) == ("unit", "stop")]
+    _note_units(root, journal, units)
+    if root.booted:
+        previous = store.load(root, journal.begin["previous"] or 0)
+        for service in previous.manifest["services"] if previous else []:
+            if service["units"] and set(service["units"]) <= set(units):
+                gate.run_hooks(service, "exit")
+        system.systemctl("stop", units)
+    for change in comparison.changes:
+        if (change.kind, change.action) == ("file", "remove"):
+            journal.keep_original(root, change.name)
+            files.remove_from(root, change.name)
+
+
+def switch_part(root: Root, journal: Journal, comparison: Comparison, part: str) -> None:
+    """Write the files of `part` and bring its systemd units to them. Raises NodeError."""
+    names = {(change.kind, change.name): change.action for change in comparison.changes if change.part == part}
+    units = {name: action for (kind, name), action in names.items() if kind == "unit"}
+    for unit in units:
+        # From here on nobody can say what the daemon was started with.
+        files.remove(changes.stamp_path(root, unit))
+    _note_units(root, journal, list(units))
+    _write_files(root, journal, [entry for entry in comparison.wanted if ("file", entry.row["path"]) in names])
+    _seal_files(root, journal, comparison, names)
+    if not root.booted:
+        return
+    for service in comparison.generation.manifest["services"]:
+        if set(service["units"]) & set(units):
+            gate.run_hooks(service, "pre_init")
+    if units or names:
+        system.run(["systemctl", "daemon-reload"])
+    system.systemctl("reset-failed", units)
+    for unit in [name for name, action in units.items() if action == "reload"]:
+        system.reload_unit(unit)
+    for action in ("restart", "start"):
+        system.systemctl(action, [name for name, wanted in units.items() if wanted == action], "--no-block")
+    for unit in units:
+        files.write(changes.stamp_path(root, unit), comparison.inputs[unit].encode())
+
+
+def _note_units(root: Root, journal: Journal, units: list[str]) -> None:
+    """Record whether each unit runs now, before it is touched."""
+    if not root.booted:
+        return
+    for name, state in system.unit_states(units).items():
+        if not journal.has("unit", name=name):
+            journal.write("unit", name=name, active=state.get("ActiveState") in ("active", "reloading", "activating"))
+
+
+def _write_files(root: Root, journal: Journal, entries: list[changes.Wanted]) -> None:
+    for entry in entries:
+        row = entry.row
+        if not entry.differs or "sealed" in row:
+            continue
+        journal.keep_original(root, row["path"])
+        path = root.join(row["path"])
+        if "link" in row:
+            files.link(path, row["link"])
+        else:
+            uid, gid = system.owner_ids(root, row["owner"], row["group"])
+            if -1 in (uid, gid):
+                raise system.CommandFailed(f"{row['path']}: no user {row['owner']} or group {row['group']}")
+            files.write(path, entry.content or b"", int(row["mode"], 8), uid, gid)
+
+
+def _seal_files(root: Root, journal: Journal, comparison: Comparison, names: dict[tuple[str, str], str]) -> None:
+    """Encrypt for this machine what only its daemons may read; a root that is not booted waits for its own key."""
+    entries = [entry for entry in comparison.wanted if "sealed" in entry.row and ("file", entry.row["path"]) in names]
+    if not entries or root.path != "/":
+        return
+    vault = Vault(root)
+    joiner = Joiner(root, vault.reveal)
+    journal.keep_original(root, f"{files.STATE}/sealed.json")
+    record = files.read_json(root.state("sealed.json"), {})
+    for entry in entries:
+        row = entry.row
+        source = comparison.generation.content(row["source"])
+        content = seal(joiner.join(source, sealed=True), row["sealed"])
+        journal.keep_original(root, row["path"])
+        files.write(root.join(row["path"]), content, int(row["mode"], 8), 0, 0)
+        inputs = changes.sealed_inputs(source, comparison.generation.manifest, row, vault)
+        record[row["path"]] = {"inputs": inputs, "digest": merkle.digest(content)}
+    files.write_json(root.state("sealed.json"), record)

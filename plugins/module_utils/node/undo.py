@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Take an open transaction back: packages, files, systemd units, as the journal remembers them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import changes, files, gate, history, store, system
+from .deadline import disarm
+from .files import Root
+from .gate import Health
+from .journal import Journal
+
+
+def take_back(root: Root, journal: Journal) -> list[Health]:
+    """Undo the open transaction; safe to repeat after a crash. Returns the old generation's health."""
+    journal.write("reverting")
+    begin = journal.begin
+    noted = [record for record in journal.records if record["op"] == "unit"]
+    if root.booted:
+        stopped = [record["name"] for record in noted if not record["active"]]
+        system.systemctl("stop", stopped)
+        for name in stopped:
+            files.remove(changes.stamp_path(root, name))
+    # Packages go while Debian's own units are still masked.
+    for record in journal.records:
+        if record["op"] == "packages":
+            system.remove_packages(root, record["added"], record["configured"])
+    for record in reversed(journal.records):
+        if record["op"] == "file":
+            journal.restore(root, record)
+    store.point_current(root, begin["previous"])
+    health: list[Health] = []
+    if root.booted:
+        health = _restart_previous(root, noted)
+    if journal.switched:
+        history.record(root, begin["generation"], begin["id"], "reverted")
+    journal.close()
+    disarm(root)
+    return health
+
+
+def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
+    """Bring back the units that ran before, with the files they had."""
+    running = [record["name"] for record in noted if record["active"]]
+    for name in running:
+        files.remove(changes.stamp_path(root, name))
+    system.run(["systemctl", "daemon-reload"], check=False)
+    system.systemctl("reset-failed", running)
+    previous = store.current(root)
+    rows = previous.manifest["units"] if previous else []
+    # A firewall is loaded anew; restarting it would open the node for a moment.
+    reloaded = [
+        row["name"] for row in rows if row["oneshot"] and row["on_change"] == "reload" and row["name"] in running
+    ]
+    system.systemctl("reload", reloaded)
+    system.systemctl("restart", [name for name in running if name not in reloaded], "--no-block")
+    if previous is None:
+        return []
+    comparison = changes.compare(root, previous, {})
+    for name in running:
+        if name in comparison.inputs:
+            files.write(changes.stamp_path(root, name), comparison.inputs[name].encode())
+    return gate.wait_healthy(previous.manifest["services"])
