@@ -109,7 +109,6 @@ class _Run:
         self._check = check
         self._began = time.monotonic()
         self._events: list[dict[str, Any]] = []
-        self._plans_shown: set[str] = set()
         self._exit = Exit.OK
 
     def follow(self, playbook: Playbook) -> None:
