@@ -220,7 +220,8 @@ def main() -> None:
     try:
         results = [fresh_converge(times), no_change(times)]
         used = memory()
-        results.append(unchanged_files(times))
+        # A run of 300 template tasks takes minutes, and its ratio is far from any goal: one pair says enough.
+        results.append(unchanged_files(1))
     finally:
         run("kai", "lab", "down")
     table = Table("comparison", "goal", "wall: median (min–max)", "cpu: median (min–max)", "", box=None, pad_edge=False)
