@@ -85,6 +85,7 @@ def _note_units(root: Root, journal: Journal, units: list[str]) -> None:
 
 
 def _write_files(root: Root, journal: Journal, entries: list[changes.Wanted]) -> None:
+    accounts = system.Accounts(root)
     for entry in entries:
         row = entry.row
         if not entry.differs or "sealed" in row:
@@ -94,7 +95,7 @@ def _write_files(root: Root, journal: Journal, entries: list[changes.Wanted]) ->
         if "link" in row:
             files.link(path, row["link"])
         else:
-            uid, gid = system.owner_ids(root, row["owner"], row["group"])
+            uid, gid = accounts.ids(row["owner"], row["group"])
             if -1 in (uid, gid):
                 raise system.CommandFailed(f"{row['path']}: no user {row['owner']} or group {row['group']}")
             files.write(path, entry.content or b"", int(row["mode"], 8), uid, gid)

@@ -84,9 +84,11 @@ def compare(root: Root, generation: store.Generation, given_secrets: dict[str, s
     vault = Vault(root)
     # A root that is not booted has no key to seal with: its first boot makes its secrets.
     stale_secrets = vault.missing(manifest["secrets"], given_secrets) if root.path == "/" else []
-    joiner = Joiner(root)
-    sealed_record = files.read_json(root.state("sealed.json"), {})
-    wanted = [_wanted(root, generation, row, joiner, vault, sealed_record, stale_secrets) for row in manifest["files"]]
+    observed = _Observed(
+        root, generation, Joiner(root), system.Accounts(root), vault,
+        files.read_json(root.state("sealed.json"), {}), stale_secrets,
+    )  # fmt: skip
+    wanted = [_wanted(observed, row) for row in manifest["files"]]
     comparison = Comparison(generation, wanted, _unit_inputs(generation, wanted))
     add = comparison.changes.append
     for name in stale_secrets:
@@ -115,34 +117,40 @@ def stamp_path(root: Root, unit: str) -> str:
     return root.state("started", unit)
 
 
-def _wanted(
-    root: Root,
-    generation: store.Generation,
-    row: dict[str, Any],
-    joiner: Joiner,
-    vault: Vault,
-    sealed_record: dict[str, Any],
-    stale_secrets: list[str],
-) -> Wanted:
-    path = root.join(row["path"])
+@dataclass(frozen=True)
+class _Observed:
+    """What every file is compared with, read once for all of them."""
+
+    root: Root
+    generation: store.Generation
+    joiner: Joiner
+    accounts: system.Accounts
+    vault: Vault
+    sealed_record: dict[str, Any]
+    stale_secrets: list[str]
+
+
+def _wanted(observed: _Observed, row: dict[str, Any]) -> Wanted:
+    path = observed.root.join(row["path"])
+    exists = os.path.lexists(path)
     if "link" in row:
         present = os.readlink(path) if os.path.islink(path) else None
-        return Wanted(row, None, row["link"], present != row["link"], os.path.lexists(path))
-    source = generation.content(row["source"])
-    if "sealed" in row and root.path != "/":
-        return Wanted(row, None, "", False, False)
+        return Wanted(row, None, row["link"], present != row["link"], exists)
+    source = observed.generation.content(row["source"])
     if "sealed" in row:
-        inputs = sealed_inputs(source, generation.manifest, row, vault)
-        present_bytes = files.read(path)
-        record = sealed_record.get(row["path"], {})
-        same = present_bytes is not None and record == {
-            "inputs": inputs,
-            "digest": merkle.digest(present_bytes),
-        }
-        stale = any(f"@kos:secret:{name}@".encode() in source for name in stale_secrets)
-        return Wanted(row, None, inputs, not same or stale, present_bytes is not None)
-    content = joiner.join(source)
-    return Wanted(row, content, merkle.digest(content), _differs(root, path, row, content), os.path.lexists(path))
+        return _wanted_sealed(observed, row, source, files.read(path))
+    content = observed.joiner.join(source)
+    return Wanted(row, content, merkle.digest(content), _differs(observed.accounts, path, row, content), exists)
+
+
+def _wanted_sealed(observed: _Observed, row: dict[str, Any], source: bytes, present: bytes | None) -> Wanted:
+    if observed.root.path != "/":
+        return Wanted(row, None, "", False, False)
+    inputs = sealed_inputs(source, observed.generation.manifest, row, observed.vault)
+    record = observed.sealed_record.get(row["path"], {})
+    same = present is not None and record == {"inputs": inputs, "digest": merkle.digest(present)}
+    stale = any(f"@kos:secret:{name}@".encode() in source for name in observed.stale_secrets)
+    return Wanted(row, None, inputs, not same or stale, present is not None)
 
 
 def sealed_inputs(source: bytes, manifest: dict[str, Any], row: dict[str, Any], vault: Vault) -> str:
@@ -153,14 +161,14 @@ def sealed_inputs(source: bytes, manifest: dict[str, Any], row: dict[str, Any], 
     return merkle.root([*leaves, *((name, vault.version(name)) for name in used)])
 
 
-def _differs(root: Root, path: str, row: dict[str, Any], content: bytes) -> bool:
+def _differs(accounts: system.Accounts, path: str, row: dict[str, Any], content: bytes) -> bool:
     try:
         status = os.lstat(path)
     except FileNotFoundError:
         return True
     if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) != int(row["mode"], 8):
         return True
-    if (status.st_uid, status.st_gid) != system.owner_ids(root, row["owner"], row["group"]):
+    if (status.st_uid, status.st_gid) != accounts.ids(row["owner"], row["group"]):
         return True
     return files.read(path) != content
 

@@ -118,29 +118,24 @@ def remove_packages(root: Root, added: Iterable[str], configured: Iterable[str])
     """
     repair_packages(root)
     present = {name for name, status in package_states(root).items() if status not in ("not-installed", "config-files")}
-    names = sorted(present & set(added))
-    while names:
-        done = run(in_root(root, [*_APT, "--simulate", "purge", *names])).stdout.decode()
-        gone = {line.split()[1].split(":")[0] for line in done.splitlines() if line.startswith(("Purg ", "Remv "))}
-        needed = gone - set(added)
-        if not needed:
-            break
-        names = _without_what_is_needed(root, names, needed)
+    names, ours = sorted(present & set(added)), set(added)
+    if _would_remove(root, names) - ours:
+        names = [name for name in names if not _would_remove(root, [name]) - ours]
+    if _would_remove(root, names) - ours:
+        # None of them alone takes a foreign package along, but together they do.
+        names = []
     kept = set(configured)
     for verb, wanted in (("purge", [n for n in names if n not in kept]), ("remove", [n for n in names if n in kept])):
         if wanted:
             run(in_root(root, [*_APT, verb, *wanted]))
 
 
-def _without_what_is_needed(root: Root, names: list[str], foreign: set[str]) -> list[str]:
-    """`names` but for those whose removal would take a package of `foreign` with it."""
-    kept = []
-    for name in names:
-        done = run(in_root(root, [*_APT, "--simulate", "purge", name])).stdout.decode()
-        gone = {line.split()[1].split(":")[0] for line in done.splitlines() if line.startswith(("Purg ", "Remv "))}
-        if not gone & foreign:
-            kept.append(name)
-    return kept
+def _would_remove(root: Root, names: list[str]) -> set[str]:
+    """Every package that goes when `names` go."""
+    if not names:
+        return set()
+    lines = run(in_root(root, [*_APT, "--simulate", "purge", *names])).stdout.decode().splitlines()
+    return {line.split()[1].split(":")[0] for line in lines if line.startswith(("Purg ", "Remv "))}
 
 
 def make_users(root: Root) -> None:
@@ -207,11 +202,16 @@ def journal_tail(unit: str, lines: int = 12) -> list[str]:
     return run(argv, check=False).stdout.decode(errors="replace").splitlines()
 
 
-def owner_ids(root: Root, owner: str, group: str) -> tuple[int, int]:
-    """The numeric ids of `owner` and `group` in `root`; -1 where one does not exist yet."""
-    users = _ids(root.join("/etc/passwd"))
-    groups = _ids(root.join("/etc/group"))
-    return users.get(owner, -1), groups.get(group, -1)
+class Accounts:
+    """The users and groups of a root, read once."""
+
+    def __init__(self, root: Root) -> None:
+        self._users = _ids(root.join("/etc/passwd"))
+        self._groups = _ids(root.join("/etc/group"))
+
+    def ids(self, owner: str, group: str) -> tuple[int, int]:
+        """The numeric ids of `owner` and `group`; -1 where one does not exist yet."""
+        return self._users.get(owner, -1), self._groups.get(group, -1)
 
 
 def _ids(path: str) -> Mapping[str, int]:
