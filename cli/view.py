@@ -156,7 +156,8 @@ def _verdict(status: dict[str, Any]) -> Text:
 def _generation_text(generation: dict[str, Any]) -> str:
     ago = f", {_ago(generation['committed'])}" if generation["committed"] else ""
     number = f"generation {generation['number']} ({generation['id'][:12]})"
-    return f"   {generation['profile']} · {number} · {generation['state']}{ago}"
+    signed = f" · signed by {generation['signed_by']}" if generation["signed_by"] else " · NOT signed by anyone trusted"
+    return f"   {generation['profile']} · {number} · {generation['state']}{ago}{signed}"
 
 
 def _ago(moment: int) -> str:
@@ -196,6 +197,16 @@ def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
         last = Text(row["result"], style="red" if row["result"] == "reverted" else "")
         table.add_row(mark, str(row["number"]), row["id"][:12], row["profile"], last, str(len(row["services"])))
     return table if rows else Text(f"{host}: no generation yet", style="yellow")
+
+
+def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The keys whose signature a node accepts."""
+    if not rows:
+        return Text(f"{host}: trusts nobody yet; the first deploy enrols its controller", style="yellow")
+    table = _table("", "name", "key", title=f"Trusted signers on {host}  (● signed what runs)")
+    for row in rows:
+        table.add_row(Text("●" if row["current"] else "", style="green"), row["name"], row["fingerprint"])
+    return table
 
 
 def faults_view(faults: list[dict[str, Any]]) -> RenderableType:

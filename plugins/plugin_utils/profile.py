@@ -41,12 +41,24 @@ class Services(Strict):
     cache: Names | None = None
     database: Names | None = None
     databases: list[str] | None = None
-    monitoring: list[str] | None = None
+    monitoring: Names | None = None
     task_queue: Names | None = None
     identity: Names | None = None
     gateway: Names | None = None
     firewall: Names | None = None
     status: Names | None = None
+    load_balancer: Names | None = None
+    mesh_vpn: Names | None = None
+    intrusion_detection: Names | None = None
+    secret_store: Names | None = None
+    object_storage: Names | None = None
+    logging: Names | None = Field(default=None, description="log aggregation")
+    tracing: Names | None = None
+    image_generation: Names | None = None
+    web_ui: Names | None = None
+    orchestrator: Names | None = None
+    service_mesh: Names | None = None
+    coordination: Names | None = Field(default=None, description="a store that members of a cluster agree through")
     storage: Literal["local_filesystem", "encrypted_local"] | None = None
     local_only: bool | None = None
     external_apis: Literal["user_configured"] | None = None
