@@ -18,11 +18,24 @@ errors = Console(stderr=True, highlight=False)
 _TIERS = ("kernel extension", "base service", "agent", "adapter")
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
+def table(*columns: str, title: str | None = None) -> Table:
+    """A table as all of ours look."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
+
+
+def size(number: int) -> str:
+    """Bytes for people: ``12.3 MB``."""
+    amount = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 1000:
+            break
+        amount /= 1000
+    else:
+        unit = "TB"
+    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def counted(number: int, noun: str) -> str:
@@ -33,7 +46,7 @@ def counted(number: int, noun: str) -> str:
 def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     """A plan: services in start order, what is not available, ports, totals, preflight."""
     columns = ["service", "for", "runs on", *(["why"] if why else [])]
-    table = _table(*columns, title=f"Plan of {plan['profile']}, in start order")
+    table = table(*columns, title=f"Plan of {plan['profile']}, in start order")
     for row in plan["services"]:
         cells = [Text(row["name"], style="bold"), ", ".join(row["capabilities"]), row["substrate"]]
         table.add_row(*cells, *([Text(row["why"], style="dim")] if why else []))
@@ -57,7 +70,7 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
 
 
 def _unavailable(rows: list[dict[str, str]]) -> Table:
-    table = _table("not available yet", "for", "why")
+    table = table("not available yet", "for", "why")
     for row in rows:
         table.add_row(Text(row["requested"], style="yellow"), row["capability"], Text(row["why"], style="dim"))
     return table
@@ -89,7 +102,7 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
     """What a deploy would do on one host."""
     if not changes:
         return Text(f"{host}: nothing to do", style="green")
-    table = _table("does", "what", "for", title=f"Changes on {host}")
+    table = table("does", "what", "for", title=f"Changes on {host}")
     order = {"package": 0, "secret": 1, "file": 2, "unit": 3, "generation": 4}
     for row in sorted(changes, key=lambda row: (order[row["kind"]], row["name"])):
         style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
@@ -111,7 +124,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     if generation is None:
         return Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
     headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
-    table = _table("service", "for", "state", "memory", "runs on")
+    table = table("service", "for", "state", "memory", "runs on")
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
@@ -121,12 +134,28 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         names = ", ".join(row["requested"] for row in status["unavailable"])
         parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
     parts.append(_machine(status))
+    if status.get("backup"):
+        parts.append(_backup_line(status["backup"]))
     for row in status["shortfalls"]:
         parts.append(Text(f"! {row['what']}: needs {row['need']}, has {row['have']} (accepted)", style="yellow"))
     storage = status["storage"]
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
         parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
     return Group(*parts)
+
+
+def _backup_line(backup: dict[str, Any]) -> Text:
+    last, success = backup["last"], backup["last_success"]
+    if last is None:
+        text = Text("! Backup: none has been made yet (kai backup)", style="yellow")
+    elif not last["ok"]:
+        good = f"; the last complete one is from {_ago(success)}" if success else ""
+        text = Text(f"! Backup failed {_ago(last['time'])}: {last['error']}{good}", style="red")
+    else:
+        text = Text(f"Backup {_ago(last['time'])} · snapshot {last['snapshot']}", style="dim")
+    if backup["key_exported"] is None:
+        text.append("\n! Its key is on this node only: kai backup key export", style="yellow")
+    return text
 
 
 def _verdict(status: dict[str, Any]) -> Text:
@@ -172,7 +201,7 @@ def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:
     """Each finding with the command that mends it."""
     if not findings:
         return Text(f"{host}: nothing to mend", style="green")
-    table = _table("what", "is wrong", "mend it with", title=f"{host}: {len(findings)} to mend")
+    table = table("what", "is wrong", "mend it with", title=f"{host}: {len(findings)} to mend")
     for row in findings:
         table.add_row(Text(row["what"], style="bold"), row["problem"], Text(row["fix"], style="cyan"))
     return table
@@ -180,7 +209,7 @@ def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:
 
 def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     """The generations a node keeps."""
-    table = _table("", "number", "id", "profile", "last", "services", title=f"Generations on {host}")
+    table = table("", "number", "id", "profile", "last", "services", title=f"Generations on {host}")
     for row in rows:
         mark = Text("●", style="green") if row["current"] else Text("")
         last = Text(row["result"], style="red" if row["result"] == "reverted" else "")
