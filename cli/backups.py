@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Group, RenderableType
 from rich.text import Text
 
 from . import options
 from .ansible import AnsibleFailed, Playbook, Target, log_path, nobody
 from .exits import Exit
-from .view import console, errors, size, table
+from .view import backup_view, console, errors, restore_view, snapshots_view, verify_view
 
 backup_app = typer.Typer(help="Back up nodes.", invoke_without_command=True)
 key_app = typer.Typer(help="The keys that belong to a node's backups.", no_args_is_help=True)
@@ -52,9 +51,11 @@ def backup(
         return
     target = Target(inventory, limit)
     if listing:
-        _leave(target, Playbook("backup", target, {"kos_query": "list"}, log=log_path("backup")), _snapshots, as_json)
+        _leave(
+            target, Playbook("backup", target, {"kos_query": "list"}, log=log_path("backup")), snapshots_view, as_json
+        )
     with errors.status("backing up …"):
-        _leave(target, Playbook("backup", target, {"kos_query": "run"}, log=log_path("backup")), _record, as_json)
+        _leave(target, Playbook("backup", target, {"kos_query": "run"}, log=log_path("backup")), backup_view, as_json)
 
 
 @key_app.command("export")
@@ -133,7 +134,7 @@ def restore(
       kai restore 4f2a9c1e --service postgresql --overwrite -i inventories/lab
     """
     if into_fresh and key_file is None:
-        raise typer.BadParameter("a fresh node does not know the key of the old one: --key-file (kai backup key export)")
+        raise typer.BadParameter("a fresh node does not know the old one's key: --key-file (kai backup key export)")
     accepted = options.accepted_shortfalls(accept_shortfall)
     variables: dict[str, Any] = options.playbook_variables(profile, environment, site, accepted)
     variables |= {"kos_snapshot": snapshot, "kos_overwrite": overwrite, "kos_into_fresh": into_fresh}
@@ -143,7 +144,7 @@ def restore(
         variables["kos_secrets"] = {"restic.password": key_file.read_text(encoding="utf-8").strip()}
     target = Target(inventory, limit)
     with errors.status("restoring …"):
-        _leave(target, Playbook("restore", target, variables, log=log_path("restore")), _report, as_json)
+        _leave(target, Playbook("restore", target, variables, log=log_path("restore")), restore_view, as_json)
 
 
 def verify(
@@ -166,7 +167,7 @@ def verify(
     variables = {"kos_query": "verify", "kos_snapshot": snapshot, "kos_share": share}
     target = Target(inventory, limit)
     with errors.status("verifying …"):
-        _leave(target, Playbook("backup", target, variables, log=log_path("verify")), _verdict, as_json)
+        _leave(target, Playbook("backup", target, variables, log=log_path("verify")), verify_view, as_json)
 
 
 def _answers(target: Target, playbook: Playbook) -> tuple[dict[str, Any], list[str]]:
@@ -202,53 +203,3 @@ def _end(failed: list[str], well: bool) -> None:
     for sentence in failed:
         errors.print(sentence, style="red", markup=False)
     raise typer.Exit(Exit.UNEXPECTED if failed or not well else Exit.OK)
-
-
-def _record(host: str, record: dict[str, Any]) -> RenderableType:
-    rows = table("service", "files", "size", "took", title=f"{host}: snapshot {record['snapshot']}")
-    for name, row in record["services"].items():
-        rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
-    places = ", ".join(record["repositories"])
-    closing = (
-        f"{size(record['added'])} added to {places} in {record['seconds']} s;"
-        f" all copies are of the same {record['window_seconds']} s"
-    )
-    return Group(rows, Text(closing, style="dim"))
-
-
-def _snapshots(host: str, rows: list[dict[str, Any]]) -> RenderableType:
-    if not rows:
-        return Text(f"{host}: no snapshot yet (kai backup)", style="yellow")
-    listed = table("snapshot", "made (UTC)", "node", "size", "added", "", title=f"Snapshots that {host} sees")
-    for row in rows:
-        made = row["time"].replace("T", " ").rstrip("Z")
-        marks = Text(", ".join(row["tags"]), style="yellow")
-        listed.add_row(Text(row["id"], style="bold"), made, row["host"], size(row["bytes"]), size(row["added"]), marks)
-    return listed
-
-
-def _report(host: str, report: dict[str, Any]) -> RenderableType:
-    snapshot, came = report["snapshot"], report["manifest"]
-    rows = table("restored", "files", "size", "took", title=f"{host}: snapshot {snapshot['id']} of {came['node']}")
-    for name, row in report["services"].items():
-        rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
-    sick = [row for row in report["health"] if not row["healthy"]]
-    lines = [Text(f"✗ {row['service']}: {row['detail']}", style="red") for row in sick]
-    lines += [] if sick else [Text(f"✓ all services are healthy, after {report['seconds']} s", style="green")]
-    if report["safety"]:
-        lines.append(Text(f"What was there before is snapshot {report['safety']}", style="dim"))
-    return Group(rows, *lines)
-
-
-def _verdict(host: str, report: dict[str, Any]) -> RenderableType:
-    rows = table("checked", "", "size", title=f"{host}: {'all is well' if report['ok'] else 'NOT all is well'}")
-    for row in report["repositories"]:
-        rows.add_row(Text(row["place"], style="bold"), _mark(row), "")
-    for name, row in report["services"].items():
-        rows.add_row(Text(name, style="bold"), _mark(row), size(row["bytes"]))
-    problem = [Text(f"✗ {report['problem']}", style="red")] if "problem" in report else []
-    return Group(rows, *problem)
-
-
-def _mark(row: dict[str, Any]) -> Text:
-    return Text("✓ intact", style="green") if row["ok"] else Text(f"✗ {row['problem']}", style="red")

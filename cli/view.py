@@ -18,8 +18,7 @@ errors = Console(stderr=True, highlight=False)
 _TIERS = ("kernel extension", "base service", "agent", "adapter")
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """A table as all of ours look."""
+def _table(*columns: str, title: str | None = None) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -28,14 +27,10 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def size(number: int) -> str:
     """Bytes for people: ``12.3 MB``."""
-    amount = float(number)
-    for unit in ("B", "kB", "MB", "GB"):
-        if amount < 1000:
-            break
-        amount /= 1000
-    else:
-        unit = "TB"
-    return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+    if number < 1000:
+        return f"{number} B"
+    power = min(4, (len(str(number)) - 1) // 3)
+    return f"{number / 1000**power:.1f} {' kMGT'[power]}B"
 
 
 def counted(number: int, noun: str) -> str:
@@ -46,7 +41,7 @@ def counted(number: int, noun: str) -> str:
 def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     """A plan: services in start order, what is not available, ports, totals, preflight."""
     columns = ["service", "for", "runs on", *(["why"] if why else [])]
-    table = table(*columns, title=f"Plan of {plan['profile']}, in start order")
+    table = _table(*columns, title=f"Plan of {plan['profile']}, in start order")
     for row in plan["services"]:
         cells = [Text(row["name"], style="bold"), ", ".join(row["capabilities"]), row["substrate"]]
         table.add_row(*cells, *([Text(row["why"], style="dim")] if why else []))
@@ -70,7 +65,7 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
 
 
 def _unavailable(rows: list[dict[str, str]]) -> Table:
-    table = table("not available yet", "for", "why")
+    table = _table("not available yet", "for", "why")
     for row in rows:
         table.add_row(Text(row["requested"], style="yellow"), row["capability"], Text(row["why"], style="dim"))
     return table
@@ -102,7 +97,7 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
     """What a deploy would do on one host."""
     if not changes:
         return Text(f"{host}: nothing to do", style="green")
-    table = table("does", "what", "for", title=f"Changes on {host}")
+    table = _table("does", "what", "for", title=f"Changes on {host}")
     order = {"package": 0, "secret": 1, "file": 2, "unit": 3, "generation": 4}
     for row in sorted(changes, key=lambda row: (order[row["kind"]], row["name"])):
         style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
@@ -124,7 +119,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     if generation is None:
         return Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
     headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
-    table = table("service", "for", "state", "memory", "runs on")
+    table = _table("service", "for", "state", "memory", "runs on")
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
@@ -175,7 +170,8 @@ def _verdict(status: dict[str, Any]) -> Text:
 def _generation_text(generation: dict[str, Any]) -> str:
     ago = f", {_ago(generation['committed'])}" if generation["committed"] else ""
     number = f"generation {generation['number']} ({generation['id'][:12]})"
-    return f"   {generation['profile']} · {number} · {generation['state']}{ago}"
+    signed = f" · signed by {generation['signed_by']}" if generation["signed_by"] else " · NOT signed by anyone trusted"
+    return f"   {generation['profile']} · {number} · {generation['state']}{ago}{signed}"
 
 
 def _ago(moment: int) -> str:
@@ -201,7 +197,7 @@ def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:
     """Each finding with the command that mends it."""
     if not findings:
         return Text(f"{host}: nothing to mend", style="green")
-    table = table("what", "is wrong", "mend it with", title=f"{host}: {len(findings)} to mend")
+    table = _table("what", "is wrong", "mend it with", title=f"{host}: {len(findings)} to mend")
     for row in findings:
         table.add_row(Text(row["what"], style="bold"), row["problem"], Text(row["fix"], style="cyan"))
     return table
@@ -209,12 +205,76 @@ def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:
 
 def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     """The generations a node keeps."""
-    table = table("", "number", "id", "profile", "last", "services", title=f"Generations on {host}")
+    table = _table("", "number", "id", "profile", "last", "services", title=f"Generations on {host}")
     for row in rows:
         mark = Text("●", style="green") if row["current"] else Text("")
         last = Text(row["result"], style="red" if row["result"] == "reverted" else "")
         table.add_row(mark, str(row["number"]), row["id"][:12], row["profile"], last, str(len(row["services"])))
     return table if rows else Text(f"{host}: no generation yet", style="yellow")
+
+
+def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The keys whose signature a node accepts."""
+    if not rows:
+        return Text(f"{host}: trusts nobody yet; the first deploy enrols its controller", style="yellow")
+    table = _table("", "name", "key", title=f"Trusted signers on {host}  (● signed what runs)")
+    for row in rows:
+        table.add_row(Text("●" if row["current"] else "", style="green"), row["name"], row["fingerprint"])
+    return table
+
+
+def backup_view(host: str, record: dict[str, Any]) -> RenderableType:
+    """What one backup stored."""
+    rows = _table("service", "files", "size", "took", title=f"{host}: snapshot {record['snapshot']}")
+    for name, row in record["services"].items():
+        rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
+    places = ", ".join(record["repositories"])
+    closing = (
+        f"{size(record['added'])} added to {places} in {record['seconds']} s;"
+        f" all copies are of the same {record['window_seconds']} s"
+    )
+    return Group(rows, Text(closing, style="dim"))
+
+
+def snapshots_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The snapshots in a node's first repository."""
+    if not rows:
+        return Text(f"{host}: no snapshot yet (kai backup)", style="yellow")
+    listed = _table("snapshot", "made (UTC)", "node", "size", "added", "", title=f"Snapshots that {host} sees")
+    for row in rows:
+        made = row["time"].replace("T", " ").rstrip("Z")
+        marks = Text(", ".join(row["tags"]), style="yellow")
+        listed.add_row(Text(row["id"], style="bold"), made, row["host"], size(row["bytes"]), size(row["added"]), marks)
+    return listed
+
+
+def restore_view(host: str, report: dict[str, Any]) -> RenderableType:
+    """What a restore brought back, and whether it runs."""
+    snapshot, came = report["snapshot"], report["manifest"]
+    rows = _table("restored", "files", "size", "took", title=f"{host}: snapshot {snapshot['id']} of {came['node']}")
+    for name, row in report["services"].items():
+        rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
+    sick = [row for row in report["health"] if not row["healthy"]]
+    lines = [Text(f"✗ {row['service']}: {row['detail']}", style="red") for row in sick]
+    lines += [] if sick else [Text(f"✓ all services are healthy, after {report['seconds']} s", style="green")]
+    if report["safety"]:
+        lines.append(Text(f"What was there before is snapshot {report['safety']}", style="dim"))
+    return Group(rows, *lines)
+
+
+def verify_view(host: str, report: dict[str, Any]) -> RenderableType:
+    """What a check of the repositories and of one snapshot found."""
+    rows = _table("checked", "", "size", title=f"{host}: {'all is well' if report['ok'] else 'NOT all is well'}")
+    for row in report["repositories"]:
+        rows.add_row(Text(row["place"], style="bold"), _intact(row), "")
+    for name, row in report["services"].items():
+        rows.add_row(Text(name, style="bold"), _intact(row), size(row["bytes"]))
+    problem = [Text(f"✗ {report['problem']}", style="red")] if "problem" in report else []
+    return Group(rows, *problem)
+
+
+def _intact(row: dict[str, Any]) -> Text:
+    return Text("✓ intact", style="green") if row["ok"] else Text(f"✗ {row['problem']}", style="red")
 
 
 def faults_view(faults: list[dict[str, Any]]) -> RenderableType:

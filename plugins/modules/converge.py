@@ -39,6 +39,14 @@ options:
   archive:
     description: The generation's archive, as M(kind.kos.plan) returns it. Needed by O(step=stage).
     type: path
+  signature:
+    description: The generation's signature; added on the controller, where the signing key is.
+    type: str
+    default: ""
+  signer:
+    description: The public key of the signer; a node that trusts nobody yet comes to trust it.
+    type: str
+    default: ""
   token:
     description: What O(step=stage) returned. Needed by the other steps.
     type: str
@@ -127,6 +135,8 @@ ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["stage", "switch", "commit", "revert"]},
     "id": {"type": "str"},
     "archive": {"type": "path"},
+    "signature": {"type": "str", "default": ""},
+    "signer": {"type": "str", "default": ""},
     "token": {"type": "str", "no_log": False},
     "part": {
         "type": "str",
@@ -153,7 +163,8 @@ REQUIRED = [
 
 def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
     options = module.params
-    request = transaction.Request(options["id"], options["secrets"], options["node"])
+    names = ("id", "secrets", "node", "signature", "signer")
+    request = transaction.Request(**{name: options[name] for name in names})
     archive = None
     if options["archive"]:
         with open(options["archive"], "rb") as stream:

@@ -225,7 +225,7 @@ class Retention(Strict):
 
 
 # What the sandbox of the backup does not see, or may never write.
-HIDDEN = tuple(f"/{name}/" for name in "home root tmp var/tmp run proc sys dev etc usr".split())
+HIDDEN = tuple(f"/{name}/" for name in ["home", "root", "tmp", "var/tmp", "run", "proc", "sys", "dev", "etc", "usr"])
 
 
 def _repository(place: str) -> str:
@@ -253,9 +253,7 @@ class Backup(Strict):
         default=None, description="systemd calendar; default every night"
     )
     strategy: Literal["local", "multi_region"] | None = None
-    encryption: Literal["required", "optional"] | None = Field(
-        default=None, description="always on"
-    )
+    encryption: Literal["required", "optional"] | None = Field(default=None, description="always on")
     retention: Literal["policy_based"] | Duration | Retention | None = None
 
 

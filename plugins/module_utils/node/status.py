@@ -11,7 +11,7 @@ import shutil
 import time
 from typing import Any
 
-from . import backup, changes, facts, files, gate, history, store, system
+from . import backup, changes, facts, files, gate, history, store, system, trust
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -42,6 +42,7 @@ def status(root: Root) -> dict[str, Any]:
         "number": generation.number,
         "id": generation.id,
         "profile": manifest["profile"],
+        "signed_by": signed_by(root),
         "state": _state(root),
         "committed": _committed(root, generation.number),
         "seconds_left": _seconds_left(root),
@@ -52,6 +53,15 @@ def status(root: Root) -> dict[str, Any]:
     document["unavailable"] = manifest["unavailable"]
     document["storage"] = _storage(manifest["storage"])
     return document
+
+
+def signed_by(root: Root) -> str | None:
+    """The trusted signer of the current generation, or None where there is none."""
+    generation = store.current(root)
+    try:
+        return trust.verify(root, generation.id, generation.signature) if generation else None
+    except trust.Untrusted:
+        return None
 
 
 def doctor(root: Root) -> list[dict[str, str]]:
@@ -69,6 +79,9 @@ def doctor(root: Root) -> list[dict[str, str]]:
                 "kai deploy (or wait: it goes back by itself)",
             )
         )
+    if signed_by(root) is None:
+        problem = "nobody this node trusts has signed the current generation"
+        findings.append(_finding("generation", problem, "kai deploy"))
     comparison = changes.compare(root, generation, {})
     for change in comparison.changes:
         findings.append(

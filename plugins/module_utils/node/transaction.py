@@ -9,13 +9,14 @@ controller. Every step is found from observed state and the journal, so any of t
 
 from __future__ import annotations
 
+import os
 import re
 import secrets as randomness
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apply, changes, files, gate, history, store, system
+from . import apply, changes, files, gate, history, store, system, trust
 from .changes import Comparison
 from .deadline import arm, disarm, overdue
 from .files import Busy, NodeError, Root
@@ -65,18 +66,24 @@ class Staged:
 
 @dataclass(frozen=True)
 class Request:
-    """What a controller asks of a node: which generation, and what belongs to this node alone."""
+    """What a controller asks of a node: which generation, and what belongs to this node alone.
+
+    `signature` is by `signer` (a public key line), whom a node that trusts nobody yet comes to trust; without one,
+    the signature that the node has stored counts.
+    """
 
     id: str
     secrets: dict[str, str] = field(default_factory=dict)
     node: dict[str, Any] = field(default_factory=dict)
+    signature: str = ""
+    signer: str = ""
 
 
 def stage(root: Root, request: Request, archive: bytes | None = None, patience: float = 30) -> Staged:
     """Compare, fetch and verify; open a transaction when there is work.
 
-    Waits up to `patience` seconds for another run. Raises NeedArchive, Refused, Busy, UnknownToken,
-    CommandFailed; on each the node is as it was.
+    Waits up to `patience` seconds for another run. Raises NeedArchive, Refused, Untrusted, Busy,
+    UnknownToken, CommandFailed; on each the node is as it was.
     """
     until = time.monotonic() + patience
     while True:
@@ -90,13 +97,20 @@ def stage(root: Root, request: Request, archive: bytes | None = None, patience: 
 
 def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
     with files.lock(root):
-        recovered = _settle(root)
-        _check_secrets(request.secrets)
         generation = store.find(root, request.id)
+        signature = request.signature or (generation.signature if generation else "")
+        trust.verify(root, request.id, signature, request.signer)
+        _check_secrets(request.secrets)
+        recovered = _settle(root)
         if generation is None:
             if archive is None:
                 raise NeedArchive(request.id)
-            generation = store.add(root, archive, request.id)
+            generation = store.add(root, archive, request.id, signature)
+        elif generation.signature != signature:
+            # Signed anew, perhaps because the first signer is trusted no longer.
+            files.write(os.path.join(generation.path, store.SIGNATURE), signature.encode())
+        if request.signer:
+            trust.enrol(root, request.signer)
         comparison = changes.compare(root, generation, request.secrets)
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
         unknown = sorted(set(request.secrets) - known)
@@ -119,6 +133,8 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
 def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> Staged:
     """What `stage`, `switch` and `commit` would do; changes nothing. `scratch` is an empty directory."""
     generation = store.find(root, request.id)
+    signature = request.signature or (generation.signature if generation else "")
+    trust.verify(root, request.id, signature, request.signer)
     if generation is None:
         if archive is None:
             raise NeedArchive(request.id)
