@@ -29,8 +29,13 @@ ACTED_ON = (
     "agents.",
     "networking.",
     "server.",
+    "backup.",
+    "security.compliance.data_retention",
     "monitoring.metrics.prometheus.retention",
 )
+
+# What a `backup:` section with a repository asks for.
+BACKUP_SERVICE = "restic"
 
 # Capabilities that describe the machine rather than ask for a service.
 DESCRIPTIVE = {"storage", "local_only", "external_apis"}
@@ -239,6 +244,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
             continue
         _choose(capability, requested, place, catalogue, facts, choices)
     _asks(deployment, catalogue, facts, choices)
+    _backup(deployment, catalogue, facts, choices)
     gateway = _gateway(deployment, choices)
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
@@ -367,6 +373,18 @@ def _obstacle(manifest: Service, facts: Facts) -> str | None:
         if getattr(manifest.substrates, substrate) is not None:
             return reason
     return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
+
+
+def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+    """Backups run where a repository is named: the one thing that nobody can guess."""
+    asked = deployment.settings.get("backup")
+    if asked is None or asked.get("enabled") is False:
+        return
+    if not asked.get("repository"):
+        why = "no repository is named: set backup.repository to a path, sftp:user@host:/path or s3:https://host/bucket"
+        choices.unavailable.append(Unavailable("backup", BACKUP_SERVICE, why))
+        return
+    _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, facts, choices)
 
 
 def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:

@@ -15,6 +15,7 @@ from typing import Any
 
 STATE = "/var/lib/kos"
 CONFIGURATION = "/etc/kos"
+UNITS = "/etc/systemd/system"
 _UNFINISHED = ".kos-new"
 
 
@@ -129,10 +130,10 @@ def remove(path: str) -> None:
 
 
 def remove_from(root: Root, path: str) -> None:
-    """Delete what kOS put at `path`, and the directories of /etc/kos that this leaves empty."""
+    """Delete what kOS put at `path`, and the directories of kOS's own that this leaves empty."""
     remove(root.join(path))
     folder = os.path.dirname(path)
-    while folder.startswith(CONFIGURATION):
+    while folder.startswith(CONFIGURATION) or (folder.startswith(f"{UNITS}/kos-") and folder.endswith(".d")):
         try:
             os.rmdir(root.join(folder))
         except OSError:

@@ -27,7 +27,7 @@ from .undo import take_back
 DEADLINE = 180
 # A controller that is alive calls again within this many seconds.
 _LEASE = 20
-_SECRET = re.compile(r"[A-Za-z0-9._~+=/-]{12,128}")
+_SECRET = re.compile(r"[A-Za-z0-9._~+=/-]{12,4096}")
 
 
 class NeedArchive(Exception):
@@ -263,7 +263,7 @@ def _check_secrets(given: dict[str, str]) -> None:
     """Refuse before anything happens a value that some daemon's configuration could not hold."""
     for name, value in given.items():
         if not isinstance(value, str) or not _SECRET.fullmatch(value):
-            raise NodeError(f"the secret {name} must be text of 12 to 128 letters, digits or any of . _ ~ + = / -")
+            raise NodeError(f"the secret {name} must be text of 12 to 4096 letters, digits or any of . _ ~ + = / -")
 
 
 def _settle(root: Root) -> bool:
