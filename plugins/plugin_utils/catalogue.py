@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -62,6 +63,7 @@ class FileManifest(Strict):
     """A template and where it lands; `sealed` ones are encrypted on the node for one systemd unit."""
 
     template: str
+    of: ServiceName | None = Field(default=None, description="the service whose template it is; default: this one")
     path: Annotated[str, Field(pattern=r"^/")] | None = None
     sealed: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] | None = None
     unit: str | None = None
@@ -189,6 +191,9 @@ class Service(Strict):
     licence: str
     source: str
     requires: list[str] = []
+    stands_for: list[ServiceName] = Field(
+        default=[], description="services whose place it takes, where both are asked for or another requires them"
+    )
     substrates: Substrates
     user: str | None = None
     groups: list[str] = []
@@ -223,6 +228,16 @@ class Catalogue:
         self.services = services
         self.sandbox = sandbox
 
+    def standing_in(self, stand_ins: Mapping[str, str]) -> Catalogue:
+        """The same catalogue where whatever requires a key of `stand_ins` requires its value instead."""
+        services = {
+            name: service.model_copy(
+                update={"requires": [stand_ins.get(needed, needed) for needed in service.requires]}
+            )
+            for name, service in self.services.items()
+        }
+        return Catalogue(self.folder, services, self.sandbox)
+
     def text(self, service: str, relative: str) -> str:
         """The content of a file in the service's folder; it never leaves that folder."""
         base = (self.folder / service).resolve()
@@ -254,7 +269,13 @@ def load_catalogue(folder: Path) -> Catalogue:
         if manifest.name != path.parent.name:
             faults.append(Fault(f"must be '{path.parent.name}', like its folder", document.place(("name",)), "name"))
         services[manifest.name] = manifest
-        for referred in [*manifest.requires, *(fallback.service for fallback in manifest.fallbacks)]:
+        borrowed = [file.of for file in manifest.files if file.of]
+        for referred in [
+            *manifest.requires,
+            *manifest.stands_for,
+            *borrowed,
+            *(fallback.service for fallback in manifest.fallbacks),
+        ]:
             if not (folder / referred / "service.yaml").is_file():
                 names = {found.parent.name for found in folder.glob("*/service.yaml")}
                 faults.append(
