@@ -9,11 +9,12 @@ Pure: no file, clock or network is touched.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .catalogue import Catalogue, Service
 from .faults import ConfigurationError, Fault, Place, nearest
+from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import Facts, KindOfHardware
 from .layers import Deployment
 
@@ -27,6 +28,7 @@ ACTED_ON = (
     "services.",
     "agents.",
     "networking.",
+    "security.tls",
     "server.",
     "monitoring.metrics.prometheus.retention",
 )
@@ -105,15 +107,6 @@ class Unavailable:
     def as_dict(self) -> dict[str, str]:
         """The same as plain data."""
         return {"capability": self.capability, "requested": self.requested, "why": self.why}
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """Where the node's one front door listens."""
-
-    bind: str = "all"
-    https_port: int = 443
-    http_port: int | None = 80
 
 
 @dataclass(frozen=True)
@@ -209,13 +202,17 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     for capability, requested, place in _requests(deployment):
         _choose(capability, requested, place, catalogue, facts, choices)
     _agents(deployment, choices)
-    gateway = _gateway(deployment, choices)
+    _unanswered_ports(deployment, choices)
+    gateway = listening(deployment, choices.faults)
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
     services = tuple(
         PlannedService(name, tuple(choices.capabilities[name]), "deb", *choices.why[name], catalogue.services[name])
         for name in _start_order(choices.capabilities, catalogue, choices.faults)
     )
+    manifests = [service.manifest for service in services]
+    gateway = replace(gateway, routes=routes(manifests, choices.faults))
+    choices.faults += _gateway_faults(services, gateway, deployment)
     ports = tuple(_ports(services, gateway))
     choices.faults += [*_port_conflicts(ports, deployment), *_directory_conflicts(services)]
     if choices.faults:
@@ -312,18 +309,24 @@ def _agents(deployment: Deployment, choices: _Choices) -> None:
             choices.unavailable.append(Unavailable(group, name, why))
 
 
-def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
-    networking = deployment.settings.get("networking", {})
-    ports = networking.get("ports", {})
+def _unanswered_ports(deployment: Deployment, choices: _Choices) -> None:
+    ports = deployment.settings.get("networking", {}).get("ports", {})
     for name in ("api", "vault"):
         if name in ports:
             choices.unavailable.append(
                 Unavailable(f"networking.ports.{name}", name, f"nothing of this release answers on port {ports[name]}")
             )
-    bind = "loopback" if networking.get("host") in ("localhost", "127.0.0.1", "::1") else "all"
-    if "frontend" in ports:
-        return Gateway(bind, ports["frontend"], None)
-    return Gateway(bind)
+
+
+def _gateway_faults(services: tuple[PlannedService, ...], gateway: Gateway, deployment: Deployment) -> Iterator[Fault]:
+    """There is one front door, and it can show the certificate that the profile asks for."""
+    doors = [service for service in services if "gateway" in service.capabilities]
+    if len(doors) > 1:
+        place = deployment.place(("services", "gateway"))
+        names = " and ".join(door.name for door in doors)
+        yield Fault(f"a node has one gateway, and these are {names}", place, "services.gateway", "name one of them")
+    for door in doors:
+        yield from acme_faults(gateway, door.manifest, deployment)
 
 
 def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
@@ -331,7 +334,7 @@ def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
         known = needed in choices.capabilities
         provided = (catalogue.services[needed].provides or [needed])[0]
         if not known:
-            choices.add(needed, provided, f"{name} runs inside it", [])
+            choices.add(needed, provided, f"{name} needs it", [])
             _require(needed, catalogue, choices)
 
 
@@ -369,6 +372,9 @@ def _ports(services: tuple[PlannedService, ...], gateway: Gateway) -> Iterator[P
                 exposure = "network" if gateway.bind == "all" else "node"
             if number is not None:
                 yield PlannedPort(service.name, port.name, number, port.protocol, exposure)
+        if "load_balancer" in service.capabilities:
+            for offered in (entry for other in services for entry in other.manifest.balanced):
+                yield PlannedPort(service.name, offered.name, offered.listen, "tcp", offered.exposure)
 
 
 def _port_conflicts(ports: tuple[PlannedPort, ...], deployment: Deployment) -> Iterator[Fault]:

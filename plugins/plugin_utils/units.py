@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from .catalogue import Catalogue, Service, UnitManifest
 
 Directive = tuple[str, str]
+# Where the service `certificates` keeps what the node's authority issued.
+ISSUED = "/var/lib/kos-certificates"
 
 
 def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str:
     """The file of `unit`; pure."""
-    sections: dict[str, list[Directive]] = {
-        "Unit": list(_unit_section(unit, service, catalogue)),
-        "Service": [*_service_section(unit, service), *_limits(unit, service), *_sandbox(unit, catalogue)],
-        "Install": [("WantedBy", wanted_by(unit))],
-    }
+    sections: dict[str, list[Directive]] = {"Unit": list(_unit_section(unit, service, catalogue))}
+    if unit.exec:
+        sections["Service"] = [*_service_section(unit, service), *_limits(unit, service), *_sandbox(unit, catalogue)]
+    sections["Install"] = [("WantedBy", wanted_by(unit))]
     for section, directives in unit.extra.items():
         for name, value in directives.items():
             values = value if isinstance(value, list) else [str(value)]
@@ -36,7 +37,10 @@ def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str
 def _unit_section(unit: UnitManifest, service: Service, catalogue: Catalogue) -> Iterator[Directive]:
     yield "Description", f"kOS {service.summary}"
     yield "Documentation", service.source
-    needed = [other.name for name in service.requires for other in catalogue.services[name].units] + unit.after
+    needed = [
+        other.name for name in service.requires for other in catalogue.services[name].units if other.starts == "now"
+    ]
+    needed += unit.after
     yield "After", " ".join(["network.target", *needed])
     if needed:
         yield "Wants", " ".join(needed)
@@ -62,6 +66,11 @@ def _service_section(unit: UnitManifest, service: Service) -> Iterator[Directive
         yield "Environment", f'"{name}={value}"'
     for credential in unit.credentials:
         yield "LoadCredentialEncrypted", f"{credential}:{credential_path(unit.name, credential)}"
+    for certificate in service.certificates:
+        if unit.name in certificate.units:
+            yield "LoadCredential", f"ca.crt:{ISSUED}/ca.crt"
+            yield "LoadCredential", f"tls.crt:{ISSUED}/{certificate.name}.crt"
+            yield "LoadCredential", f"tls.key:{ISSUED}/{certificate.name}.key"
 
 
 def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
@@ -79,7 +88,8 @@ def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
 
 def wanted_by(unit: UnitManifest) -> str:
     """The target that starts `unit` at boot."""
-    return str(unit.extra.get("Install", {}).get("WantedBy", "multi-user.target"))
+    usual = "timers.target" if unit.name.endswith(".timer") else "multi-user.target"
+    return str(unit.extra.get("Install", {}).get("WantedBy", usual))
 
 
 def credential_path(unit: str, name: str) -> str:
