@@ -9,15 +9,17 @@ set, `Profile` adds the two keys that only a base profile has.
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from .models import Strict
 
 Names = str | list[str]
 Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhdwy]$", examples=["30d", "7y"])]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[str, AfterValidator(lambda text: str(ip_address(text))), Field(examples=["10.0.0.7"])]
 
 
 class Orchestration(Strict):
@@ -219,8 +221,8 @@ class Networking(Strict):
     ) = Field(default=None, description="the node's name in public DNS; its certificate then comes by ACME")
     acme: Acme | None = None
     rate_limits: RateLimits | None = None
-    peers: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9.:-]+$")]] | None = Field(
-        default=None, description="names or addresses of the nodes that the load balancer spreads work over"
+    peers: list[Address] | None = Field(
+        default=None, description="the nodes that the load balancer spreads work over; default: this one"
     )
 
 
