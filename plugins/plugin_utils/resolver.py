@@ -29,6 +29,7 @@ ACTED_ON = (
     "agents.",
     "networking.",
     "server.",
+    "logging.level",
     "monitoring.metrics.prometheus.retention",
 )
 
