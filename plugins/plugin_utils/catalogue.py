@@ -73,6 +73,9 @@ class Volume(Strict):
 class Secret(Strict):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     length: Annotated[int, Field(ge=16, le=128)] = 32
+    made: Literal["node", "operator"] = Field(
+        default="node", description="`operator`: empty unless given in kos_secrets, and never invented"
+    )
 
 
 class FileManifest(Strict):
@@ -120,11 +123,11 @@ class Resources(Strict):
 
 
 class UnitManifest(Strict):
-    """One systemd unit of the service."""
+    """One systemd unit of the service; a timer has no `exec`, its `Timer` section is in `extra`."""
 
     name: Annotated[str, Field(pattern=r"^kos-[a-z0-9-]+\.(service|timer|target)$")]
     type: Literal["simple", "exec", "notify", "notify-reload", "oneshot"] = "exec"
-    exec: str
+    exec: str | None = None
     exec_start_pre: list[str] = []
     exec_start_post: list[str] = []
     exec_stop: str | None = None
@@ -139,7 +142,15 @@ class UnitManifest(Strict):
     sandbox: list[SandboxException] = []
     extra: dict[str, dict[str, str | int | list[str]]] = {}
     on_change: Literal["restart", "reload"] = "restart"
-    starts: Literal["now", "boot"] = Field(default="now", description="`boot`: only when the machine starts")
+    starts: Literal["now", "boot", "demand"] = Field(
+        default="now", description="`boot`: only when the machine starts; `demand`: only by a timer or a command"
+    )
+
+    @model_validator(mode="after")
+    def _timer_or_service(self) -> UnitManifest:
+        if self.name.endswith(".service") and self.exec is None:
+            raise ValueError("a service needs `exec`")
+        return self
 
 
 class HttpProbe(Strict):
@@ -181,6 +192,9 @@ class BackupCommands(Strict):
     user: str | None = None
     command: Argv
     restore: Argv
+    holds: Argv | None = Field(
+        default=None, description="ends with 0 when there is data that a restore would replace; default: never"
+    )
     stopped: list[Literal["backup", "restore"]] = Field(default=[], description="verbs for which its units are stopped")
 
 

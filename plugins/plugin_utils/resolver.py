@@ -30,8 +30,13 @@ ACTED_ON = (
     "networking.",
     "server.",
     "logging.level",
+    "backup.",
+    "security.compliance.data_retention",
     "monitoring.metrics.prometheus.retention",
 )
+
+# What a `backup:` section with a repository asks for.
+BACKUP_SERVICE = "restic"
 
 # Capabilities that describe the machine rather than ask for a service.
 DESCRIPTIVE = {"storage", "local_only", "external_apis"}
@@ -240,6 +245,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
             continue
         _choose(capability, requested, place, catalogue, facts, choices)
     _asks(deployment, catalogue, facts, choices)
+    _backup(deployment, catalogue, facts, choices)
     gateway = _gateway(deployment, choices)
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
@@ -341,10 +347,10 @@ def _first_runnable(
     reasons = []
     for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
         if other is None:
-            obstacle = _obstacle(manifest, facts)
-            if obstacle is None:
+            why_not = obstacle(manifest, facts)
+            if why_not is None:
                 return name, reasons
-            reasons.append(f"{name}: {obstacle}")
+            reasons.append(f"{name}: {why_not}")
         elif other.service not in (name, *tried):
             found, more = _first_runnable(other.service, catalogue, facts, (*tried, name))
             if found is not None:
@@ -354,7 +360,8 @@ def _first_runnable(
     return None, reasons
 
 
-def _obstacle(manifest: Service, facts: Facts) -> str | None:
+def obstacle(manifest: Service, facts: Facts) -> str | None:
+    """Why this release does not run `manifest` on a machine with `facts`, or None."""
     if "gpu" in manifest.needs and not facts.gpus:
         return "it needs a GPU, and this machine has none"
     if manifest.not_run:
@@ -368,6 +375,18 @@ def _obstacle(manifest: Service, facts: Facts) -> str | None:
         if getattr(manifest.substrates, substrate) is not None:
             return reason
     return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
+
+
+def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+    """Backups run where a repository is named: the one thing that nobody can guess."""
+    asked = deployment.settings.get("backup")
+    if asked is None or asked.get("enabled") is False:
+        return
+    if not asked.get("repository"):
+        why = "no repository is named: set backup.repository to a path, sftp:user@host:/path or s3:https://host/bucket"
+        choices.unavailable.append(Unavailable("backup", BACKUP_SERVICE, why))
+        return
+    _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, facts, choices)
 
 
 def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
