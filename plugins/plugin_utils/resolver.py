@@ -33,6 +33,8 @@ ACTED_ON = (
     "backup.",
     "security.compliance.data_retention",
     "monitoring.metrics.prometheus.retention",
+    "monitoring.metrics.victoriametrics.retention",
+    "monitoring.logging.loki.retention",
 )
 
 # What a `backup:` section with a repository asks for.
@@ -247,6 +249,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     _asks(deployment, catalogue, facts, choices)
     _backup(deployment, catalogue, facts, choices)
     gateway = _gateway(deployment, choices)
+    catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
     services = tuple(
@@ -403,12 +406,23 @@ def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
     return Gateway(bind)
 
 
+def _stand_ins(catalogue: Catalogue, choices: _Choices) -> dict[str, str]:
+    """Whose place a chosen service takes; where both were asked for, one of the two runs."""
+    found = {absent: name for name in choices.capabilities for absent in catalogue.services[name].stands_for}
+    for absent, name in found.items():
+        for capability in choices.capabilities.pop(absent, []):
+            asked, reasons = choices.why[name]
+            choices.add(name, capability, asked, [])
+            choices.why[name] = (asked, (*reasons, f"it also takes the place of {absent}"))
+    return found
+
+
 def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
     for needed in catalogue.services[name].requires:
         known = needed in choices.capabilities
         provided = (catalogue.services[needed].provides or [needed])[0]
         if not known:
-            choices.add(needed, provided, f"{name} runs inside it", [])
+            choices.add(needed, provided, f"{name} needs it", [])
             _require(needed, catalogue, choices)
 
 

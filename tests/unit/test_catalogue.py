@@ -211,7 +211,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.parametrize("name", sorted(known_names(ROOT / "configs").keys() - {"desktop"}))
+@pytest.mark.parametrize("name", sorted(known_names(ROOT / "configs")))
 @pytest.mark.parametrize("kind", KINDS, ids=["amd64", "amd64-gpu", "arm64", "arm64-gpu"])
 def test_every_profile_and_mode_plans_and_leaves_nothing_unanswered(name, kind):
     planned = assemble.plan(assemble.Request(name), kind).plan
