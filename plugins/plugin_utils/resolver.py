@@ -350,7 +350,7 @@ def _first_runnable(
     reasons = []
     for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
         if other is None:
-            why_not = obstacle(manifest, facts)
+            why_not = obstacle(manifest, facts) or _missing(manifest, catalogue, facts, ())
             if why_not is None:
                 return name, reasons
             reasons.append(f"{name}: {why_not}")
@@ -378,6 +378,16 @@ def obstacle(manifest: Service, facts: Facts) -> str | None:
         if getattr(manifest.substrates, substrate) is not None:
             return reason
     return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
+
+
+def _missing(manifest: Service, catalogue: Catalogue, facts: Facts, asking: tuple[str, ...]) -> str | None:
+    """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
+    for needed in (name for name in manifest.requires if name not in asking):
+        required = catalogue.services[needed]
+        why_not = obstacle(required, facts) or _missing(required, catalogue, facts, (*asking, manifest.name))
+        if why_not is not None:
+            return f"it needs {needed} ({why_not})"
+    return None
 
 
 def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
