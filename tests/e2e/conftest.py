@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import crashtable
 import pytest
 from labnodes import Lab
 
@@ -14,6 +15,11 @@ from labnodes import Lab
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.lab)
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in crashtable.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
