@@ -201,7 +201,7 @@ class _Run:
     def _on_stage_failed(self, event: dict[str, Any], _spinner: Any) -> None:
         code = Exit.PREFLIGHT_FAILED if event.get("no_room") else Exit.REVERTED
         self._exit = max(self._exit, code)
-        self._say(f"[red]{escape(event['msg'])}[/red] Nothing was changed.", event["host"])
+        self._say(f"[red]{escape(event['msg'].rstrip('.'))}.[/red] Nothing was changed.", event["host"])
 
     def _on_commit_failed(self, event: dict[str, Any], _spinner: Any) -> None:
         if "reverted" in event:

@@ -22,6 +22,14 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(line)
 
 
+@pytest.fixture(autouse=True)
+def faultless():
+    """Rows of the crash table fail one by one; their test fails at its end, with all of them."""
+    before = crashtable.count()
+    yield
+    assert not crashtable.faults(before), "\n\n".join(crashtable.faults(before))
+
+
 @pytest.fixture(scope="session")
 def lab():
     """The lab of this test session."""

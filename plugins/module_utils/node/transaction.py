@@ -96,6 +96,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         if generation is None:
             if archive is None:
                 raise NeedArchive(request.id)
+            space.require(root, [space.for_change(0)])
             generation = store.add(root, archive, request.id)
         comparison = changes.compare(root, generation, request.secrets)
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
