@@ -63,6 +63,13 @@ class World:
         argv = ["deploy", "-i", INVENTORY, "--limit", node, *self.layers[layer]]
         return self.lab.kai(*argv, check=check, env={"ANSIBLE_SSH_RETRIES": str(retries)})
 
+    def abandon(self, layer, deadline):
+        """Leave a transaction open, switched in part, its module and its controller dead."""
+        variables = f"kos_profile=development kos_site_layer={self.layers[layer][-1]} kos_deadline={deadline}"
+        with self.breakpoint("turn", "switched") as point:
+            self.lab.playbook("turn", "-e", variables, check=False, env={"ANSIBLE_SSH_RETRIES": "0"})
+        assert point.hit
+
     def begin(self, node, layer, *words):
         """A deploy in the background, with whatever it forks in a session of its own."""
         argv = [str(BIN / "kai"), "deploy", "-i", INVENTORY, "--limit", node, *self.layers[layer], *words]
