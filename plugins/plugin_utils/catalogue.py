@@ -122,6 +122,9 @@ class UnitManifest(Strict):
     sandbox: list[SandboxException] = []
     extra: dict[str, dict[str, str | int | list[str]]] = {}
     on_change: Literal["restart", "reload"] = "restart"
+    live: Argv | None = Field(
+        default=None, description="prints what the unit keeps in the kernel; a different answer later is drift"
+    )
     starts: Literal["now", "boot"] = Field(default="now", description="`boot`: only when the machine starts")
 
 
