@@ -19,6 +19,7 @@ SHOWN = (
     "health",
     "left",
     "msg",
+    "no_room",
     "number",
     "parts",
     "recovered",

@@ -66,7 +66,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
     transaction,
     uninstall,
 )
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
 
 QUERIES = {"status": status.status, "doctor": drift.findings, "generations": store.listing}
 
@@ -101,6 +101,8 @@ def main() -> None:
         module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
     except NodeError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ set, `Profile` adds the two keys that only a base profile has.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt
 
 from .models import Strict
 
@@ -213,10 +214,47 @@ class Scaling(Strict):
     resource_limits: Literal["configured", "none"] | None = None
 
 
+class Retention(Strict):
+    """How many snapshots stay: the newest, and one a day, week, month and year."""
+
+    last: PositiveInt | None = None
+    daily: PositiveInt | None = None
+    weekly: PositiveInt | None = None
+    monthly: PositiveInt | None = None
+    yearly: PositiveInt | None = None
+
+
+# What the sandbox of the backup does not see, or may never write.
+HIDDEN = tuple(f"/{name}/" for name in ["home", "root", "tmp", "var/tmp", "run", "proc", "sys", "dev", "etc", "usr"])
+
+
+def _repository(place: str) -> str:
+    """A place for snapshots that the backup's sandbox can reach. Raises ValueError."""
+    if not re.fullmatch(r"(/|sftp:|s3:)[A-Za-z0-9._~:/@+=-]+", place):
+        raise ValueError("must be a path, sftp:user@host:/path or s3:https://host/bucket, without spaces or a password")
+    if place.startswith(HIDDEN) or "/../" in place:
+        raise ValueError(
+            f"is hidden from the backup's sandbox, as are {', '.join(HIDDEN)}: use a folder such as /srv/backup"
+        )
+    return place
+
+
+Repository = Annotated[str, AfterValidator(_repository), Field(examples=["/srv/backup", "sftp:kos@vault:/node1"])]
+
+
 class Backup(Strict):
+    """Where and when snapshots of all services go; without a repository nothing is backed up."""
+
+    enabled: bool | None = None
+    repository: Repository | list[Repository] | None = Field(
+        default=None, description="a path, sftp: or s3:; the first of several is written to, the others are copies"
+    )
+    schedule: Annotated[str, Field(pattern=r"^[A-Za-z0-9*,./:~ -]+$", examples=["*-*-* 02:30:00"])] | None = Field(
+        default=None, description="systemd calendar; default every night"
+    )
     strategy: Literal["local", "multi_region"] | None = None
-    encryption: Literal["required", "optional"] | None = None
-    retention: Literal["policy_based"] | Duration | None = None
+    encryption: Literal["required", "optional"] | None = Field(default=None, description="always on")
+    retention: Literal["policy_based"] | Duration | Retention | None = None
 
 
 class ServerOptions(Strict):

@@ -248,8 +248,8 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
         if states[name].get("ActiveState") in _RUNNING
     ]
     for row in rows:
-        if row["starts"] == "boot":
-            # Its own start may be what runs this very comparison.
+        if row["starts"] != "now":
+            # Something else starts it: its own start may even be what runs this very comparison.
             continue
         name, state = row["name"], states[row["name"]]
         stamp = files.read(stamp_path(root, name))

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import Any
 
-from . import changes, files, gate, ledger, store, system, trust
+from . import backup, changes, files, gate, ledger, store, system, trust
 from .files import Root
 from .journal import Journal
 
@@ -33,6 +33,7 @@ def findings(root: Root) -> list[dict[str, Any]]:
         *_volumes(root, manifest),
         *_foreign_listeners(manifest),
         *_sick(manifest),
+        *(_finding("backup", problem, fix) for problem, fix in backup.findings(root)),
     ]
 
 

@@ -32,6 +32,7 @@ def record(root: Root, path: str, folder: str, name: str) -> dict[str, Any]:
 def restore(root: Root, row: dict[str, Any], folder: str) -> None:
     """Bring back what `record` described, and drop the directories that were missing then and are empty now."""
     real = root.join(row["path"])
+    files.drop_unfinished(real)
     if row["kind"] == "absent":
         files.remove(real)
     elif row["kind"] == "link":

@@ -12,7 +12,7 @@ import shutil
 import time
 from typing import Any
 
-from . import facts, files, gate, history, ledger, store, system, trust
+from . import backup, facts, files, gate, history, ledger, store, system, trust
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -35,6 +35,7 @@ def status(root: Root) -> dict[str, Any]:
         "resources": _resources(),
         "storage": _storage(None),
         "kept_volumes": _kept_volumes(root, generation.manifest if generation else None),
+        "backup": backup.state(root),
     }
     if generation is None:
         return document
