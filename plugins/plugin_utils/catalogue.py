@@ -190,7 +190,7 @@ class MetricsEndpoint(Strict):
 
 
 class BackupCommands(Strict):
-    """Run as `user` with ``$KOS_BACKUP`` naming a directory."""
+    """Run as `user`; ``$KOS_BACKUP`` names a directory, ``$KOS_CREDENTIALS`` the one with the units' credentials."""
 
     user: str | None = None
     command: Argv

@@ -9,6 +9,7 @@ JSON is a subset of YAML and goes the same way.
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import yaml
 from .faults import ConfigurationError, Fault, Place, shown_path
 
 MAX_BYTES = 1 << 20
+MAX_FACTS_BYTES = 64 << 20
 MAX_DEPTH = 40
 KeyPath = tuple[str | int, ...]
 
@@ -70,8 +72,23 @@ def parse_document(text: str, name: str) -> Document:
     return document
 
 
-def read_text(path: Path) -> str:
-    """The text of a configuration file. Raises ConfigurationError as `read_document` does."""
+def read_facts(path: Path) -> dict[str, Any]:
+    """The JSON mapping in `path`: facts of one machine or of a fleet, far larger than what a person writes.
+
+    Raises ConfigurationError as `read_document` does.
+    """
+    name = shown_path(path)
+    try:
+        data = json.loads(read_text(path, MAX_FACTS_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError([Fault(f"not valid JSON: {error}", Place(name))]) from error
+    if not isinstance(data, dict):
+        raise ConfigurationError([Fault("must be a mapping: what kai facts prints", Place(name))])
+    return data
+
+
+def read_text(path: Path, limit: int = MAX_BYTES) -> str:
+    """The text of a file of at most `limit` bytes. Raises ConfigurationError as `read_document` does."""
     name = shown_path(path)
     try:
         # O_NONBLOCK: opening a FIFO must not hang.
@@ -79,13 +96,13 @@ def read_text(path: Path) -> str:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ConfigurationError([Fault("not a regular file", Place(name))])
-            raw = os.read(descriptor, MAX_BYTES + 1)
+            raw = os.read(descriptor, limit + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
         raise ConfigurationError([Fault(f"cannot be read: {error.strerror}", Place(name))]) from error
-    if len(raw) > MAX_BYTES:
-        raise ConfigurationError([Fault(f"larger than {MAX_BYTES // 1024} KiB", Place(name))])
+    if len(raw) > limit:
+        raise ConfigurationError([Fault(f"larger than {limit // 1024} KiB", Place(name))])
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
