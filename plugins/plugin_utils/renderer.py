@@ -59,7 +59,7 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
             {
                 "path": f"/var/lib/{unit.state_directory}",
                 "service": service.name,
-                "user": unit.user or service.manifest.user,
+                "user": unit.user or service.manifest.user or "root",
                 "unit": unit.name,
             }
             for service in plan.services

@@ -79,7 +79,7 @@ def _run(root: Root, manifest: dict[str, Any] | None, book: Ledger, purge: bool)
     packages.purge(root, leftovers.packages, book.configured, book.made)
     for path in leftovers.volumes:
         shutil.rmtree(root.join(path))
-    _forget(root, book)
+    _forget(root, book, manifest)
     # What the packages' own removal scripts deleted is no longer there to be found.
     leftovers = find(root, manifest, book, packages.table(root), purge)
     left = [f"package {name}: stays, since something else needs it" for name in leftovers.packages]
@@ -91,7 +91,7 @@ def _run(root: Root, manifest: dict[str, Any] | None, book: Ledger, purge: bool)
     return left
 
 
-def _forget(root: Root, book: Ledger) -> None:
+def _forget(root: Root, book: Ledger, manifest: dict[str, Any] | None) -> None:
     """Strike out what has gone, and packages that somebody else has asked for."""
     known = packages.table(root)
     manual = packages.marked_manual(root, book.packages)
@@ -99,7 +99,8 @@ def _forget(root: Root, book: Ledger) -> None:
     book.packages = [name for name in book.packages if name in here and name not in manual]
     book.configured = [name for name in book.configured if name in book.packages]
     book.made = [path for path in book.made if os.path.lexists(root.join(path))]
-    book.volumes = [row for row in book.volumes if _exists(root, row["path"])]
+    asked = (manifest or {}).get("volumes", [])
+    book.volumes = [row for row in book.volumes if row in asked or _exists(root, row["path"])]
 
 
 def _exists(root: Root, path: str) -> bool:

@@ -111,7 +111,8 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         trust.verify(root, request.id, signature, request.signer)
         _check_secrets(request.secrets)
         recovered = settle(root)
-        files.remove(root.state("uninstalling"))
+        for name in ("uninstalling", "KEPT"):
+            files.remove(root.state(name))
         if generation is None:
             if archive is None:
                 raise NeedArchive(request.id)
