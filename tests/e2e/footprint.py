@@ -60,7 +60,12 @@ def main() -> None:
 
 
 def _skipped(path: str) -> bool:
-    return path in SKIPPED or (os.path.ismount(path) and not os.path.islink(path))
+    # A running unit's private /tmp has another name at each start.
+    return (
+        path in SKIPPED
+        or os.path.basename(path).startswith("systemd-private-")
+        or (os.path.ismount(path) and not os.path.islink(path))
+    )
 
 
 def _described(path: str) -> str:

@@ -53,6 +53,12 @@ def differences(before, after, patterns):
     return found
 
 
+def assert_same(before, after, patterns):
+    """Fail with one line for each difference."""
+    found = differences(before, after, patterns)
+    assert not found, "\n".join(map(str, found))
+
+
 @pytest.fixture(scope="module")
 def before(lab, node):
     lab.ssh(node, PREPARE)
@@ -76,7 +82,7 @@ def test_a_first_deploy_that_fails_leaves_the_machine_as_it_was(lab, node, befor
     done = lab.deploy(node, "--site", str(layer), check=False)
     assert done.returncode == 5, done.stderr
     kept = ["/var/lib/kos", "/var/lib/kos/*", ARCHIVES, "/root/.ansible*"]
-    assert differences(before, footprint(lab, node), [*allowed(), *kept]) == []
+    assert_same(before, footprint(lab, node), [*allowed(), *kept])
 
 
 def test_a_service_that_was_there_gives_way(lab, node, before):
@@ -92,7 +98,8 @@ def test_the_doctor_names_each_drift_and_a_run_mends_exactly_that(lab, node, bef
         node,
         "echo drift >> /etc/kos/valkey/valkey.conf; chmod 666 /etc/kos/caddy/caddy.json; systemctl stop kos-nats;"
         " rm /etc/systemd/system/multi-user.target.wants/kos-valkey.service; usermod -s /bin/bash kos-nats;"
-        " nft flush table inet kos; DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge promtool >/dev/null;"
+        " nft flush table inet kos;"
+        " DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge prometheus-node-exporter >/dev/null;"
         " rm /var/lib/kos/secrets/valkey.exporter.cred;"
         f" mkdir {OVERRIDES}; echo '[Service]' > {OVERRIDES}/x.conf;"
         " apt-mark hold caddy >/dev/null; chmod 755 /var/lib/kos-caddy",
@@ -102,8 +109,9 @@ def test_the_doctor_names_each_drift_and_a_run_mends_exactly_that(lab, node, bef
     for sentence in (
         "valkey.conf: content differs", "caddy.json: mode is 0666, not 0644", "unit kos-nats.service: does not run",
         "kos-valkey.service: missing", "shell is /bin/bash", "kos-firewall.service: what it made was altered",
-        "package promtool: not installed", "secret valkey.exporter: missing", f"overridden by {OVERRIDES}/x.conf",
-        "package caddy: is held back", "volume /var/lib/kos-caddy: mode is 0755, not 0700",
+        "package prometheus-node-exporter: not installed", "secret valkey.exporter: missing",
+        f"overridden by {OVERRIDES}/x.conf",
+        "package caddy: is held back", "volume /var/lib/kos-caddy: mode is 0755",
     ):  # fmt: skip
         assert sentence in text, (sentence, rows)
     assert all(row["fix"] for row in rows)
@@ -162,7 +170,7 @@ def test_uninstall_wants_the_name(lab, node, before):
 
 def test_uninstall_leaves_the_machine_as_it_was(lab, node, before):
     lab.kai("uninstall", "-i", INVENTORY, "--limit", node, "--purge", "--yes-i-know", node)
-    assert differences(before, footprint(lab, node), allowed()) == []
+    assert_same(before, footprint(lab, node), allowed())
     assert (
         "there is no kOS"
         in lab.kai("uninstall", "-i", INVENTORY, "--limit", node, "--purge", "--yes-i-know", node).stderr

@@ -19,6 +19,8 @@ from .ledger import Ledger
 _ARCHIVES = "/var/cache/apt/archives"
 _HOST_KEY = "/var/lib/systemd/credential.secret"
 _CREDENTIALS = "/etc/credstore.encrypted"
+# Without these and the sealed key nobody could tell which backups are this node's.
+_OF_BACKUPS = ("backup.json", "backup-key.json", "repositories.json")
 _KEPT = (
     "kOS was uninstalled from this machine. These data volumes and their users were kept;\n"
     "'kai uninstall --purge' removes them, a deploy takes them up again:\n\n"
@@ -103,7 +105,7 @@ def _remove_stamps(root: Root) -> None:
 
 def _leave_kept(root: Root, kept: list[dict[str, str]]) -> None:
     """Of our own directory, what the kept volumes need: the ledger, the secrets they were made with, and a list."""
-    stays = {"ledger.json", "secrets", "lock", "KEPT", *(["uninstalling"] if not kept else [])}
+    stays = {"ledger.json", "secrets", "lock", "KEPT", *_OF_BACKUPS, *(["uninstalling"] if not kept else [])}
     if kept:
         lines = [f"{row['path']}  (user {row['user']}, service {row['service']})\n" for row in kept]
         files.write(root.state("KEPT"), (_KEPT + "".join(lines)).encode())
