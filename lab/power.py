@@ -19,12 +19,6 @@ _OFFSET = re.compile(r"([+-])(\d{1,6})([smhd])")
 _BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
-def kill(lab: Lab, name: str) -> None:
-    """Cut the power of a node, as a pulled plug does; its disk stays. Raises LabError."""
-    with lock.held(lab):
-        node.stop(lab, _running(lab, name).name)
-
-
 def reboot(lab: Lab, name: str, hard: bool = False) -> str:
     """Restart a node, in order or `hard` (as the button does), and wait for it; gives systemd's word for its state.
 

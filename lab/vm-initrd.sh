@@ -5,6 +5,7 @@
 #
 # In the initrd of a virtual node, once its disk is there: give a disk that is nobody's yet the node's identity, and lay
 # out what lives in memory only.
+# shellcheck disable=SC2154  # the initrd sets rootmnt
 [ "$1" != prereqs ] || exit 0
 if [ -d /seed ] && ! cmp -s /seed/etc/machine-id "$rootmnt/etc/machine-id"; then
     mount -o remount,rw "$rootmnt"

@@ -194,7 +194,7 @@ def give_identity(folder: Path, group: str, seed: Files) -> None:
 
 
 def _go_on(monitor: Path) -> None:
-    """Let a machine run that was stopped when its memory was saved; while it reads its memory it would not heed that."""
+    """Let a machine run that was stopped when its memory was saved. It heeds nothing while it reads that."""
     deadline = time.monotonic() + _SAVE_SECONDS
     while qmp.execute(monitor, "query-status")["status"] == "inmigrate" and time.monotonic() < deadline:
         time.sleep(0.05)
