@@ -60,6 +60,10 @@ sanity: setup ## ansible-test sanity, in a copy of the tree (CONTRIBUTING.md: wh
 lab-test test-lab: setup ## molecule scenarios and end-to-end tests on lab nodes (root)
 	@tests/run.sh lab
 
+.PHONY: vm-test
+vm-test: setup ## end-to-end tests on a node with a kernel of its own (emulated: many minutes)
+	@tests/run.sh vm
+
 ##@ To release
 .PHONY: build
 build: setup ## dist/: the collection's tarball and the wheel
