@@ -42,10 +42,10 @@ def _make(workshop: Workshop) -> None:
     make_tree(workshop, RECIPE.packages, workshop.folder / "root")
 
 
-def make_tree(workshop: Workshop, packages: Sequence[str], tree: Path) -> None:
-    """A fresh Debian 13 server with these packages. Raises LabError."""
+def make_tree(workshop: Workshop, packages: Sequence[str], tree: Path, *options: str) -> None:
+    """A fresh Debian 13 server with these packages, made with further options of mmdebstrap. Raises LabError."""
     networkd = '--customize-hook=chroot "$1" systemctl --quiet enable systemd-networkd'
-    workshop.debootstrap(RECIPE.variant, packages, tree, networkd)
+    workshop.debootstrap(RECIPE.variant, packages, tree, networkd, *options)
     _finish(tree, workshop.apt)
 
 

@@ -290,9 +290,7 @@ def _vm_facts(seen: Survey) -> list[Fact]:
     verdict = found.kvm
     state = "not tried yet" if verdict is None else "usable" if verdict.usable else "not usable"
     why = verdict.why if verdict else "a kernel is started on it at the first `kai lab up NAME --driver vm`"
-    slow = (
-        "; nodes are emulated: shown all the same, some thirty times slower" if verdict and not verdict.usable else ""
-    )
+    slow = "; nodes are emulated, which shows the same, slower" if verdict and not verdict.usable else ""
     return [
         Fact("vm: qemu", f"{found.qemu} in {found.image}" if found.qemu else "not made yet", None, made),
         Fact("vm: /dev/kvm", state, None, why + slow),
