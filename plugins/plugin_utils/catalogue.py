@@ -181,6 +181,17 @@ class BackupCommands(Strict):
     stopped: list[Literal["backup", "restore"]] = Field(default=[], description="verbs for which its units are stopped")
 
 
+class ImportCommands(Strict):
+    """How another service's export becomes this one's data; ``$KOS_BACKUP`` names what that one's backup command made.
+
+    `compare` prints one JSON line a thing (name, number, checksum) and fails where the two differ.
+    """
+
+    user: str | None = None
+    command: Argv
+    compare: Argv
+
+
 class Hooks(Strict):
     user: str | None = Field(default=None, description="default: the service's user")
     pre_init: list[Argv] = []
@@ -218,6 +229,9 @@ class Service(Strict):
     metrics_reason: str | None = None
     backup: BackupCommands | None = None
     backup_reason: str | None = None
+    imports: dict[ServiceName, ImportCommands] = Field(
+        default_factory=dict, description="another service, whose data this one takes over in a migration"
+    )
     hooks: Hooks = Hooks()
     fallbacks: list[Fallback] = []
     notes: list[str] = []
