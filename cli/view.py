@@ -48,6 +48,8 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     parts: list[RenderableType] = [table, Text()]
     if plan["unavailable"]:
         parts += [_unavailable(plan["unavailable"]), Text()]
+    if plan["answers"]:
+        parts += [_answers(plan["answers"]), Text()]
     if plan["not_acted_on"]:
         keys = ", ".join(plan["not_acted_on"])
         parts += [Text(f"Set, but not acted on by this release: {keys}", style="dim"), Text()]
@@ -68,6 +70,14 @@ def _unavailable(rows: list[dict[str, str]]) -> Table:
     table = _table("not available yet", "for", "why")
     for row in rows:
         table.add_row(Text(row["requested"], style="yellow"), row["capability"], Text(row["why"], style="dim"))
+    return table
+
+
+def _answers(rows: list[dict[str, str]]) -> Table:
+    table = _table("setting", "", "answer")
+    states = {"met": Text("✓", style="green"), "elsewhere": Text("→"), "unavailable": Text("–", style="yellow")}
+    for row in rows:
+        table.add_row(f"{row['key']}: {row['value']}", states[row["state"]], Text(row["says"], style="dim"))
     return table
 
 

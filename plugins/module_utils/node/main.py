@@ -26,8 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     except transaction.SwitchFailed as error:
         sys.stderr.write(f"{error}\n")
         return 5 if error.reverted else 6
-    except NodeError as error:
-        sys.stderr.write(f"{error}\n")
+    except (NodeError, OSError) as error:
+        sys.stderr.write(f"{files.spoken(error) if isinstance(error, OSError) else error}\n")
         return 1
 
 
