@@ -37,7 +37,7 @@ KILL_INSIDE_RESTIC = """
 systemctl start --no-block kos-backup
 timeout 60 sh -c 'until grep -qx backup /run/kos-backup/arguments 2>/dev/null \
   && [ "$(systemctl show -P ActiveState kos-restic)" = activating ]; do sleep 0.01; done; sleep 0.2'
-systemctl kill --signal=KILL kos-restic kos-backup
+systemctl kill --signal=KILL --kill-whom=main kos-restic kos-backup
 timeout 60 sh -c 'until systemctl show -P ActiveState kos-backup | grep -qE "^(failed|inactive)$"; do sleep 0.1; done'
 """
 FLIP_A_BYTE = """
