@@ -83,16 +83,17 @@ def holds(service: dict[str, Any]) -> bool:
     argv = service["backup"].get("holds")
     if argv is None:
         return False
-    done = _as_user(user_of(service), argv, "/nonexistent")
-    if done.returncode > 1:
-        raise system.CommandFailed(f"{service['name']} cannot be asked whether it holds data: is it running?")
-    return done.returncode == 0
+    answer = run_as(user_of(service), argv, "/nonexistent").strip()
+    if answer not in ("yes", "no"):
+        raise system.CommandFailed(f"{service['name']} cannot say whether it holds data: {answer}")
+    return answer == "yes"
 
 
 def _as_user(user: str, argv: list[str], directory: str) -> subprocess.CompletedProcess[bytes]:
     account = _account(user)
     identity: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    credentials = next((path for path in CREDENTIALS if os.path.isdir(path)), CREDENTIALS[-1])
+    # Outside that unit the first is the empty place where it is mounted.
+    credentials = next((path for path in CREDENTIALS if os.path.isdir(path) and os.listdir(path)), CREDENTIALS[-1])
     environment = {**_ENVIRONMENT, "KOS_BACKUP": directory, "KOS_CREDENTIALS": credentials}
     try:
         return subprocess.run(
