@@ -118,7 +118,7 @@ def take_in(root: Root, source: str, target: str) -> dict[str, Any]:
     for name in record["services"]:
         if name in here or name in moved:
             continue
-        importer = next((service for service in here.values() if name in service["imports"]), None)
+        importer = next((service for service in here.values() if name in service.get("imports", {})), None)
         if importer is None:
             continue
         if name in _moved_on(record):
