@@ -128,18 +128,18 @@ class Playbook:
         self._process.wait()
 
 
-def ask(target: Target, query: str) -> tuple[dict[str, Any], list[str]]:
-    """The answer of ``kind.kos.node`` by host, and a sentence for each host that could not be asked.
+def ask(target: Target, playbook: str, variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The answer of a playbook's one module by host, and a sentence for each host that could not be asked.
 
     Raises AnsibleFailed when none answered.
     """
-    playbook = Playbook("ask", target, {"kos_query": query})
-    events = [event for event in playbook.events() if event]
-    code = playbook.wait()
+    run = Playbook(playbook, target, variables)
+    events = [event for event in run.events() if event]
+    code = run.wait()
     failed = [f"{event['host']}: {event['msg']}" for event in events if "msg" in event]
     answers = {event["host"]: event["answer"] for event in events if "answer" in event}
     if not answers:
-        raise AnsibleFailed("\n".join(failed) or (nobody(target) if code == 0 else playbook.said()))
+        raise AnsibleFailed("\n".join(failed) or (nobody(target) if code == 0 else run.said()))
     return answers, failed
 
 

@@ -39,6 +39,14 @@ options:
   archive:
     description: The generation's archive, as M(kind.kos.plan) returns it. Needed by O(step=stage).
     type: path
+  signature:
+    description: The generation's signature; added on the controller, where the signing key is.
+    type: str
+    default: ""
+  signer:
+    description: The public key of the signer; a node that trusts nobody yet comes to trust it.
+    type: str
+    default: ""
   token:
     description: What O(step=stage) returned. Needed by the other steps.
     type: str
@@ -110,7 +118,11 @@ number:
   type: int
 reverted:
   description: Whether the node is back where it was.
-  returned: when a switch failed
+  returned: when a switch or the commit failed
+  type: bool
+no_room:
+  description: The change does not fit on the node's disk. Nothing was touched.
+  returned: when step is stage and it failed for that
   type: bool
 """
 
@@ -121,12 +133,15 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import transaction
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
+from ansible_collections.kind.kos.plugins.module_utils.node.space import NoRoom
 
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["stage", "switch", "commit", "revert"]},
     "id": {"type": "str"},
     "archive": {"type": "path"},
+    "signature": {"type": "str", "default": ""},
+    "signer": {"type": "str", "default": ""},
     "token": {"type": "str", "no_log": False},
     "part": {
         "type": "str",
@@ -153,7 +168,8 @@ REQUIRED = [
 
 def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
     options = module.params
-    request = transaction.Request(options["id"], options["secrets"], options["node"])
+    names = ("id", "secrets", "node", "signature", "signer")
+    request = transaction.Request(**{name: options[name] for name in names})
     archive = None
     if options["archive"]:
         with open(options["archive"], "rb") as stream:
@@ -199,8 +215,12 @@ def main() -> None:
         module.exit_json(**STEPS[module.params["step"]](module, Root(module.params["root"])))
     except transaction.SwitchFailed as error:
         module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
+    except NoRoom as error:
+        module.fail_json(msg=str(error), no_room=True)
     except NodeError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

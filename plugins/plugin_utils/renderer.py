@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from .catalogue import Catalogue, FileManifest
+from .catalogue import Catalogue, FileManifest, Service
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
 from .resolver import Plan, PlannedService
@@ -56,7 +56,7 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "packages": plan.packages,
         "users": plan.users,
         "secrets": [
-            {"service": service.name, "name": secret.name, "length": secret.length}
+            {"service": service.name, "name": secret.name, "length": secret.length if secret.made == "node" else 0}
             for service in plan.services
             for secret in service.manifest.secrets
         ],
@@ -80,7 +80,12 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
         "hooks": manifest.hooks.model_dump(),
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
+        "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
     }
+
+
+def _packages(manifest: Service) -> list[str]:
+    return manifest.substrates.deb.packages if manifest.substrates.deb else []
 
 
 def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
@@ -91,7 +96,7 @@ def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
         "on_change": unit.on_change,
         "oneshot": unit.type == "oneshot",
         "starts": unit.starts,
-        "runs_node_code": "/var/lib/kos/current/node" in unit.exec,
+        "runs_node_code": "/var/lib/kos/current/node" in (unit.exec or ""),
     }
 
 
@@ -104,7 +109,8 @@ def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
             text = unit_text(unit, service.manifest, catalogue)
             path = f"/etc/systemd/system/{unit.name}"
             yield _file(path, text, service, [unit.name])
-            yield _link(f"/etc/systemd/system/{wanted_by(unit)}.wants/{unit.name}", path, service, [])
+            if unit.starts != "demand":
+                yield _link(f"/etc/systemd/system/{wanted_by(unit)}.wants/{unit.name}", path, service, [])
         for file in service.manifest.files:
             yield _template_entry(file, service, plan, catalogue, environment)
     yield from _alert_entries(plan, catalogue)
@@ -169,7 +175,7 @@ def _rendered(
     source = catalogue.text(owner, f"templates/{file.template}")
     try:
         return environment.from_string(source).render(
-            plan=plan, service=service.manifest, settings=plan.deployment.settings
+            plan=plan, service=service.manifest, settings=plan.deployment.settings, headers=catalogue.headers()
         )
     except jinja2.TemplateError as error:
         place = Place(f"services/{owner}/templates/{file.template}", getattr(error, "lineno", 0) or 0)

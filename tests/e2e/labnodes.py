@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -24,7 +25,10 @@ class Lab:
     """Nodes of one lab: booted on demand, gone at the end."""
 
     def __init__(self, identity):
-        self.environment = {**os.environ, "KOS_LAB_ID": identity, "LC_ALL": "C.UTF-8", "COLUMNS": "160"}
+        # A signing key of the tests' own: the user's is not theirs to make.
+        self._keys = tempfile.TemporaryDirectory(prefix="kos-e2e-")
+        own = {"KOS_LAB_ID": identity, "XDG_CONFIG_HOME": self._keys.name, "LC_ALL": "C.UTF-8", "COLUMNS": "160"}
+        self.environment = {**os.environ, **own}
 
     def run(self, *argv, check=True, **options):
         done = subprocess.run(

@@ -11,7 +11,7 @@ import shutil
 import time
 from typing import Any
 
-from . import changes, facts, files, gate, history, store, system
+from . import backup, changes, facts, files, gate, history, store, system, trust
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -33,6 +33,7 @@ def status(root: Root) -> dict[str, Any]:
         "shortfalls": node.get("shortfalls", []),
         "resources": _resources(),
         "storage": _storage(None),
+        "backup": backup.state(root),
     }
     if generation is None:
         return document
@@ -41,6 +42,7 @@ def status(root: Root) -> dict[str, Any]:
         "number": generation.number,
         "id": generation.id,
         "profile": manifest["profile"],
+        "signed_by": signed_by(root),
         "state": _state(root),
         "committed": _committed(root, generation.number),
         "seconds_left": _seconds_left(root),
@@ -51,6 +53,15 @@ def status(root: Root) -> dict[str, Any]:
     document["unavailable"] = manifest["unavailable"]
     document["storage"] = _storage(manifest["storage"])
     return document
+
+
+def signed_by(root: Root) -> str | None:
+    """The trusted signer of the current generation, or None where there is none."""
+    generation = store.current(root)
+    try:
+        return trust.verify(root, generation.id, generation.signature) if generation else None
+    except trust.Untrusted:
+        return None
 
 
 def doctor(root: Root) -> list[dict[str, str]]:
@@ -68,6 +79,9 @@ def doctor(root: Root) -> list[dict[str, str]]:
                 "kai deploy (or wait: it goes back by itself)",
             )
         )
+    if signed_by(root) is None:
+        problem = "nobody this node trusts has signed the current generation"
+        findings.append(_finding("generation", problem, "kai deploy"))
     comparison = changes.compare(root, generation, {})
     for change in comparison.changes:
         findings.append(
@@ -82,6 +96,7 @@ def doctor(root: Root) -> list[dict[str, str]]:
             units = next(s["units"] for s in generation.manifest["services"] if s["name"] == row.service)
             fix = f"journalctl -u {units[0]} -n 50" if units else "kai deploy"
             findings.append(_finding(row.service, row.detail, fix))
+    findings += [_finding("backup", problem, fix) for problem, fix in backup.findings(root)]
     return findings
 
 

@@ -16,6 +16,9 @@ from .files import NodeError, Root
 
 KEEP = 5
 MANIFEST = "manifest.json"
+SIGNATURE = "signature"
+# Beside the tree, not of it.
+_NOT_CONTENT = ("pinned", SIGNATURE)
 
 
 class Refused(NodeError):
@@ -30,6 +33,11 @@ class Generation:
         self.number = number
         self.id = identity
         self.manifest: dict[str, Any] = files.read_json(os.path.join(path, MANIFEST), {})
+
+    @property
+    def signature(self) -> str:
+        """Its armoured signature; empty where none is stored."""
+        return (files.read(os.path.join(self.path, SIGNATURE)) or b"").decode()
 
     def content(self, source: str) -> bytes:
         """The bytes of the file `source` of the tree."""
@@ -63,22 +71,43 @@ def verified_files(archive: bytes, identity: str) -> dict[str, bytes]:
     return found
 
 
-def add(root: Root, archive: bytes, identity: str) -> Generation:
-    """Store the generation in `archive`. Raises Refused when it is not `identity`."""
+def add(root: Root, archive: bytes, identity: str, signature: str) -> Generation:
+    """Store the generation in `archive` with its (verified) signature.
+
+    Raises Refused when it is not `identity`, OSError where space lacks.
+    """
     content = verified_files(archive, identity)
     number = max([0, *_numbers(root)]) + 1
-    final = root.state("generations", str(number))
-    unfinished = root.state("generations", f".{number}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for name, data in content.items():
-        path = os.path.join(unfinished, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as stream:
-            stream.write(data)
-            os.fchmod(stream.fileno(), 0o644)
-    os.sync()
-    os.rename(unfinished, final)
+    final, unfinished = root.state("generations", str(number)), _hidden(root, number)
+    _sweep(root)
+    try:
+        for name, data in content.items():
+            path = os.path.join(unfinished, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as stream:
+                stream.write(data)
+                os.fchmod(stream.fileno(), 0o644)
+        files.write(os.path.join(unfinished, SIGNATURE), signature.encode())
+        os.sync()
+        os.rename(unfinished, final)
+    except OSError:
+        _sweep(root)
+        raise
+    files.sync_directory(final)
     return Generation(final, number, identity)
+
+
+def _hidden(root: Root, number: int) -> str:
+    """Where generation `number` lies while it is only half there."""
+    return root.state("generations", f".{number}")
+
+
+def _sweep(root: Root) -> None:
+    """Remove what a killed `add` or `prune` left."""
+    folder = root.state("generations")
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name.startswith("."):
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
 def unpack(archive: bytes, identity: str, folder: str) -> Generation:
@@ -148,7 +177,9 @@ def prune(root: Root, keep: int = KEEP) -> list[int]:
     rows = listing(root)
     dropped = [row["number"] for row in rows[:-keep] if not row["current"] and not row["pinned"]]
     for number in dropped:
-        shutil.rmtree(root.state("generations", str(number)))
+        # In one step, or a kill would leave half a generation that still bears a number.
+        os.rename(root.state("generations", str(number)), _hidden(root, number))
+    _sweep(root)
     return dropped
 
 
@@ -161,7 +192,7 @@ def _numbers(root: Root) -> list[int]:
 
 def _remembered_id(path: str) -> str:
     """The id recomputed from what is on disk: a stored generation that was touched no longer has its id."""
-    return merkle.root(leaf for leaf in _leaves(path) if leaf[0] != "pinned")
+    return merkle.root(leaf for leaf in _leaves(path) if leaf[0] not in _NOT_CONTENT)
 
 
 def _leaves(path: str) -> list[tuple[str, str]]:
