@@ -166,9 +166,15 @@ def test_patroni_is_moved_by_nobody_without_its_password(host, planned):
 def test_patroni_takes_the_place_of_postgresql(host, planned, manifest):
     planned("patroni")
     assert "postgresql" not in [service["name"] for service in manifest["services"]]
+    folder = "/run/accept.kos"
+    host.check_output(f"install -d -m 0700 {folder}; sh /etc/kos/certificates/client.sh accept {folder}")
     password = secret(host, "patroni.password")
-    login = f"PGPASSWORD={password} psql -XAtq -h 127.0.0.1 -U kos -d kos -c"
-    assert host.check_output(f"{login} 'SELECT current_user'") == "kos"
+    tls = f"sslmode=verify-ca sslrootcert={folder}/ca.crt sslcert={folder}/tls.crt sslkey={folder}/tls.key"
+    for given, known in ((f"{tls}", True), ("sslmode=require", False)):
+        target = shlex.quote(f"host=127.0.0.1 user=kos dbname=kos {given}")
+        asked = host.run(f"PGPASSWORD={password} psql -XAtq {target} -c 'SELECT current_user'")
+        assert (asked.stdout.strip() == "kos") is known, asked.stderr
+    host.check_output(f"rm -r {folder}")
     if "pgvector" in [service["name"] for service in manifest["services"]]:
         assert query(host, "SELECT '[1,2,3]'::vector <-> '[1,2,4]'") == "1"
 
