@@ -30,6 +30,7 @@ ACTED_ON = (
     "services.",
     "agents.",
     "networking.",
+    "logging.level",
     "backup.",
     "security.compliance.data_retention",
     "security.tls",
@@ -365,10 +366,10 @@ def _first_runnable(
     reasons = []
     for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
         if other is None:
-            obstacle = _obstacle(manifest, facts)
-            if obstacle is None:
+            why_not = obstacle(manifest, facts) or _missing(manifest, catalogue, facts, ())
+            if why_not is None:
                 return name, reasons
-            reasons.append(f"{name}: {obstacle}")
+            reasons.append(f"{name}: {why_not}")
         elif other.service not in (name, *tried):
             found, more = _first_runnable(other.service, catalogue, facts, (*tried, name))
             if found is not None:
@@ -378,7 +379,8 @@ def _first_runnable(
     return None, reasons
 
 
-def _obstacle(manifest: Service, facts: Facts) -> str | None:
+def obstacle(manifest: Service, facts: Facts) -> str | None:
+    """Why this release does not run `manifest` on a machine with `facts`, or None."""
     if "gpu" in manifest.needs and not facts.gpus:
         return "it needs a GPU, and this machine has none"
     if manifest.not_run:
@@ -392,6 +394,16 @@ def _obstacle(manifest: Service, facts: Facts) -> str | None:
         if getattr(manifest.substrates, substrate) is not None:
             return reason
     return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
+
+
+def _missing(manifest: Service, catalogue: Catalogue, facts: Facts, asking: tuple[str, ...]) -> str | None:
+    """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
+    for needed in (name for name in manifest.requires if name not in asking):
+        required = catalogue.services[needed]
+        why_not = obstacle(required, facts) or _missing(required, catalogue, facts, (*asking, manifest.name))
+        if why_not is not None:
+            return f"it needs {needed} ({why_not})"
+    return None
 
 
 def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
