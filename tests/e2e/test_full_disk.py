@@ -19,7 +19,7 @@ from ansible_collections.kind.kos.lab import cgroup
 from ansible_collections.kind.kos.lab import node as lab_node
 from ansible_collections.kind.kos.lab.identity import identify
 
-NODE = "small"
+NODE = "crash-small"
 OLD = "services: {cache: redis, vector_db: null}\n"
 NEW = "services: {cache: redis, vector_db: null, monitoring: [node_exporter]}\nnetworking: {ports: {frontend: 8443}}\n"
 MB = 10**6
@@ -76,6 +76,12 @@ class Small:
         return " ".join(done.stderr.split())
 
 
+def changed(small, before):
+    """What is not as `before`. Users may stay behind: an id that was given out once is better not given to others."""
+    found = differences(before, observe(small.lab, NODE))
+    return [row for row in found if not row.startswith(("users:", "groups:"))]
+
+
 @pytest.fixture(scope="module")
 def small(lab, tmp_path_factory):
     lab.kai("lab", "up", NODE, "--memory-backed", "700M")
@@ -120,7 +126,7 @@ def test_a_disk_that_fills_up_in_a_change_is_gone_back_from(small, word):
     with crashtable.row("full disk, change", word) as line:
         with small.stopped_at(word, small.fill) as point:
             done = small.deploy("new", check=False)
-        found = differences(small.expected, observe(small.lab, NODE))
+        found = changed(small, small.expected)
         small.empty()
         assert point.hit and done.returncode == 5, done.stderr
         assert "no space" in done.stderr.lower() and "everything was taken back" in done.stderr
@@ -138,7 +144,7 @@ def test_too_few_files_left_is_refused_and_running_out_of_them_is_gone_back_from
             done = small.deploy("new", check=False)
         assert point.hit and done.returncode == 5, done.stderr
         small.limit_files(None)
-        assert differences(small.expected, observe(small.lab, NODE)) == []
+        assert changed(small, small.expected) == []
         line["by"] = "itself: went back"
 
 
