@@ -148,7 +148,7 @@ def at_steps(world, key, number, purpose):
 
 
 def test_module_killed_after_each_record_of_a_first_deploy(world):
-    for index, words in after_records(world, "first", 2):
+    for index, words in after_records(world, "first", 1):
         with crashtable.row("module, first deploy", words) as line:
             world.lab.kai("lab", "reset", BARE)
             with world.breakpoint(BARE, index) as point:
@@ -164,7 +164,7 @@ def test_module_killed_after_each_record_of_a_change(world):
         assert point.hit and done.returncode == 1, done.stderr
         return world.again(WORK, layer)
 
-    world.strike("module, change to", {layer: after_records(world, layer, 2) for layer in ("new", "old")}, blow)
+    world.strike("module, change to", {layer: after_records(world, layer, 1) for layer in ("new", "old")}, blow)
 
 
 def test_module_killed_and_called_again_by_the_same_run(world):
@@ -191,7 +191,7 @@ def test_module_killed_at_each_write_of_the_commit(world):
 
 
 def test_module_killed_at_each_write_of_going_back(world):
-    for step, words in at_steps(world, "bad", 2, "revert"):
+    for step, words in at_steps(world, "bad", 1, "revert"):
         with crashtable.row("module, going back", words) as line:
             with world.breakpoint(WORK, "reverting", steps=step) as point:
                 done = world.deploy(WORK, "bad", check=False)
