@@ -32,7 +32,7 @@ options:
     description: What to ask or do.
     type: str
     required: true
-    choices: [status, doctor, generations, rollback]
+    choices: [facts, status, doctor, generations, rollback]
   number:
     description: The generation to go back to; without it, the one committed before the current.
     type: int
@@ -53,10 +53,10 @@ answer:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kind.kos.plugins.module_utils.node import rollback, status, store, transaction
+from ansible_collections.kind.kos.plugins.module_utils.node import facts, rollback, status, store, transaction
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
 
-QUERIES = {"status": status.status, "doctor": status.doctor, "generations": store.listing}
+QUERIES = {"facts": facts.facts, "status": status.status, "doctor": status.doctor, "generations": store.listing}
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
             "query": {
                 "type": "str",
                 "required": True,
-                "choices": ["status", "doctor", "generations", "rollback"],
+                "choices": ["facts", "status", "doctor", "generations", "rollback"],
             },
             "number": {"type": "int"},
         },
