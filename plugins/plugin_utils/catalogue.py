@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +82,7 @@ class FileManifest(Strict):
     """A template and where it lands; `sealed` ones are encrypted on the node for one systemd unit."""
 
     template: str
+    of: ServiceName | None = Field(default=None, description="the service whose template it is; default: this one")
     path: Annotated[str, Field(pattern=r"^/")] | None = None
     sealed: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] | None = None
     unit: str | None = None
@@ -187,7 +188,7 @@ class MetricsEndpoint(Strict):
 
 
 class BackupCommands(Strict):
-    """Run as `user` with ``$KOS_BACKUP`` naming a directory."""
+    """Run as `user`; ``$KOS_BACKUP`` names a directory, ``$KOS_CREDENTIALS`` the one with the units' credentials."""
 
     user: str | None = None
     command: Argv
@@ -236,6 +237,9 @@ class Service(Strict):
     not_run: str | None = Field(default=None, description="why no release so far runs it, whatever its substrates")
     instead: Fallback | None = Field(default=None, description="what kOS runs whenever this is asked for")
     requires: list[str] = []
+    stands_for: list[ServiceName] = Field(
+        default=[], description="services whose place it takes, where both are asked for or another requires them"
+    )
     substrates: Substrates
     user: str | None = None
     groups: list[str] = []
@@ -295,6 +299,16 @@ class Catalogue:
         """The service called `name`, or of which that is a variant. Raises KeyError."""
         return self.variants[name][0] if name in self.variants else self.services[name]
 
+    def standing_in(self, stand_ins: Mapping[str, str]) -> Catalogue:
+        """The same catalogue where whatever requires a key of `stand_ins` requires its value instead."""
+        services = {
+            name: service.model_copy(
+                update={"requires": [stand_ins.get(needed, needed) for needed in service.requires]}
+            )
+            for name, service in self.services.items()
+        }
+        return Catalogue(self.folder, services, self.sandbox, self.asks)
+
     def text(self, service: str, relative: str) -> str:
         """The content of a file in the service's folder; it never leaves that folder."""
         base = (self.folder / service).resolve()
@@ -320,7 +334,8 @@ def load_catalogue(folder: Path) -> Catalogue:
     paths = sorted(folder.glob("*/service.yaml"))
     for path in paths:
         try:
-            document = read_document(path)
+            # A probe may send what no text holds: MQTT is binary.
+            document = read_document(path, control=True)
             manifest = parse(Service, document.data, document.place)
         except ConfigurationError as error:
             faults += error.faults
@@ -360,8 +375,9 @@ def _wrong_references(services: dict[str, Service], folders: set[str], places: d
                 yield Fault(f"another service is already called '{variant.name}'", places[service.name], "variants")
             known.add(variant.name)
     for service in services.values():
-        # Only a service itself can be started before another.
-        references = [(needed, folders) for needed in service.requires]
+        # A variant has no process of its own: it cannot be started, replaced or borrowed from.
+        named = [*service.requires, *service.stands_for, *(file.of for file in service.files if file.of)]
+        references = [(needed, folders) for needed in named]
         references += [(other.service, known) for other in service.others]
         for referred, names in references:
             if referred not in names:

@@ -8,6 +8,7 @@ YAML, JSON and TOML (by the file's ending) mean the same here: data only, bounde
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -24,6 +25,7 @@ from .syntax_yaml import parse_yaml
 __all__ = ["MAX_BYTES", "SUFFIXES", "Document", "KeyPath", "dotted", "one_of", "parse_document", "read_document"]
 
 MAX_BYTES = 1 << 20
+MAX_FACTS_BYTES = 64 << 20
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 
 
@@ -42,16 +44,16 @@ class Document:
         return Place(self.file, self.lines.get(path, 0))
 
 
-def read_document(path: Path) -> Document:
-    """The mapping in `path`.
+def read_document(path: Path, control: bool = False) -> Document:
+    """The mapping in `path`; with `control`, its texts may hold control characters.
 
     Raises ConfigurationError when the file cannot be read, is not UTF-8, is too large, or is not
     a plain mapping.
     """
-    return parse_document(read_text(path), shown_path(path))
+    return parse_document(read_text(path), shown_path(path), control)
 
 
-def parse_document(text: str, name: str) -> Document:
+def parse_document(text: str, name: str, control: bool = False) -> Document:
     """The mapping written in `text`; `name` stands for the file in faults, its ending names the format.
 
     Raises ConfigurationError.
@@ -59,7 +61,7 @@ def parse_document(text: str, name: str) -> Document:
     try:
         parsed, broken = _parsed(text, name)
         if not broken:
-            refuse_unwritable(parsed)
+            refuse_unwritable(parsed, control)
     except Broken as fault:
         parsed, broken = Parsed(), [fault]
     if broken:
@@ -79,11 +81,26 @@ def _fault(broken: Broken, name: str) -> Fault:
     return Fault(broken.message, Place(name, broken.line), dotted(broken.path), broken.fix)
 
 
-def read_text(path: Path) -> str:
-    """The text of a configuration file. Raises ConfigurationError as `read_document` does."""
+def read_facts(path: Path) -> dict[str, Any]:
+    """The JSON mapping in `path`: facts of one machine or of a fleet, far larger than what a person writes.
+
+    Raises ConfigurationError as `read_document` does.
+    """
     name = shown_path(path)
     try:
-        raw = read_bytes(path)
+        data = json.loads(read_text(path, MAX_FACTS_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError([Fault(f"not valid JSON: {error}", Place(name))]) from error
+    if not isinstance(data, dict):
+        raise ConfigurationError([Fault("must be a mapping: what kai facts prints", Place(name))])
+    return data
+
+
+def read_text(path: Path, limit: int = MAX_BYTES) -> str:
+    """The text of a file of at most `limit` bytes. Raises ConfigurationError as `read_document` does."""
+    name = shown_path(path)
+    try:
+        raw = read_bytes(path, limit)
     except OSError as error:
         raise ConfigurationError([Fault(f"cannot be read: {error.strerror}", Place(name))]) from error
     except ValueError as error:
@@ -95,7 +112,7 @@ def read_text(path: Path) -> str:
         raise ConfigurationError([Fault("not UTF-8", Place(name, line), fix="save it as UTF-8")]) from error
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, limit: int = MAX_BYTES) -> bytes:
     """The content of a regular file. Raises ConfigurationError for any other kind or size, and OSError."""
     # O_NONBLOCK: opening a FIFO must not hang.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -103,11 +120,11 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigurationError([Fault("not a regular file", Place(shown_path(path)))])
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
-            raw = stream.read(MAX_BYTES + 1)
+            raw = stream.read(limit + 1)
     finally:
         os.close(descriptor)
-    if len(raw) > MAX_BYTES:
-        raise ConfigurationError([Fault(f"larger than {MAX_BYTES // 1024} KiB", Place(shown_path(path)))])
+    if len(raw) > limit:
+        raise ConfigurationError([Fault(f"larger than {limit // 1024} KiB", Place(shown_path(path)))])
     return raw
 
 

@@ -136,7 +136,7 @@ def _template_entry(
     catalogue: Catalogue,
     environment: SandboxedEnvironment,
 ) -> _Entry:
-    text = _rendered(file.template, service, plan, catalogue, environment)
+    text = _rendered(file, service, plan, catalogue, environment)
     own_units = [unit.name for unit in service.manifest.units]
     affected = file.units if file.units is not None else [file.unit] if file.unit else own_units
     if file.sealed and file.unit:
@@ -160,19 +160,20 @@ def _alert_entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
 
 
 def _rendered(
-    template: str,
+    file: FileManifest,
     service: PlannedService,
     plan: Plan,
     catalogue: Catalogue,
     environment: SandboxedEnvironment,
 ) -> str:
-    source = catalogue.text(service.name, f"templates/{template}")
+    owner = file.of or service.name
+    source = catalogue.text(owner, f"templates/{file.template}")
     try:
         return environment.from_string(source).render(
             plan=plan, service=service.manifest, settings=plan.deployment.settings
         )
     except jinja2.TemplateError as error:
-        place = Place(f"services/{service.name}/templates/{template}", getattr(error, "lineno", 0) or 0)
+        place = Place(f"services/{owner}/templates/{file.template}", getattr(error, "lineno", 0) or 0)
         raise ConfigurationError([Fault(f"cannot be rendered: {error}", place)]) from error
 
 

@@ -32,6 +32,8 @@ ACTED_ON = (
     "backup.",
     "security.compliance.data_retention",
     "monitoring.metrics.prometheus.retention",
+    "monitoring.metrics.victoriametrics.retention",
+    "monitoring.logging.loki.retention",
 )
 
 # What a `backup:` section with a repository asks for.
@@ -249,6 +251,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     _features(deployment, catalogue, facts, choices)
     _backup(deployment, catalogue, facts, choices)
     gateway = _gateway(deployment, choices)
+    catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
     services = tuple(
@@ -418,6 +421,17 @@ def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
     if "frontend" in ports:
         return Gateway(bind, ports["frontend"], None)
     return Gateway(bind)
+
+
+def _stand_ins(catalogue: Catalogue, choices: _Choices) -> dict[str, str]:
+    """Whose place a chosen service takes; where both were asked for, one of the two runs."""
+    found = {absent: name for name in choices.capabilities for absent in catalogue.services[name].stands_for}
+    for absent, name in found.items():
+        for capability in choices.capabilities.pop(absent, []):
+            asked, reasons = choices.why[name]
+            choices.add(name, capability, asked, [])
+            choices.why[name] = (asked, (*reasons, f"it also takes the place of {absent}"))
+    return found
 
 
 def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:

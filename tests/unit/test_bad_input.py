@@ -31,8 +31,8 @@ TEXTS = {
     "a key twice in JSON": ("x.json", '{"logging": {},\n "logging": {}}', "written twice"),
     "a key twice in TOML": ("x.toml", "[logging]\n[logging]\n", "not valid TOML: cannot declare"),
     "a key twice by its plus": ("x.yaml", "services: {monitoring: [grafana], monitoring+: [loki]}", "written twice"),
-    "a key twice by its plus in TOML": ("x.toml", '[services]\nmonitoring = "a"\n"monitoring+" = "b"\n', "written twice"),
-    "a key twice in an environment": ("x.env", "KOS__logging__level=info\nKOS__logging__level=debug\n", "written twice"),
+    "a TOML key twice by its plus": ("x.toml", '[services]\nmonitoring = "a"\n"monitoring+" = "b"\n', "written twice"),
+    "a key twice in an environment": ("x.env", "KOS__ui__theme=a\nKOS__ui__theme=b\n", "written twice"),
     "alias bomb": ("x.yaml", BOMB, "aliases (*name) are not accepted"),
     "recursive alias": ("x.yaml", "a: &a [*a]\n", "aliases (*name) are not accepted"),
     "recursive merge": ("x.yaml", "a: &a {<<: *a}\n", "aliases (*name) are not accepted"),
@@ -82,7 +82,7 @@ TEXTS = {
     "broken TOML": ("x.toml", "logging.level = \n", "not valid TOML"),
     "two documents": ("x.yaml", "logging: {}\n---\nui: {}\n", "single document"),
     "unknown key": ("x.yaml", "servces: {}\n", "servces: unknown key (did you mean 'services'?)"),
-    "unknown value": ("x.toml", LEVEL["toml"] % '"debgu"', "'debgu' is not a value of this key (did you mean 'debug'?)"),
+    "unknown value": ("x.toml", LEVEL["toml"] % '"debgu"', "'debgu' is not a value of this key (did you mean"),
     "a vault in the clear": ("x.vault", "kos_secrets: {}\n", "is not encrypted"),
 }  # fmt: skip
 
