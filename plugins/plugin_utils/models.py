@@ -76,6 +76,8 @@ def _fault(model: type[BaseModel], path: KeyPath, detail: Any, place: Callable[[
 
 
 def _short(text: str) -> str:
+    """`text` as a fault shows it: not too long, and without the password of an address."""
+    text = re.sub(r"(//[^/@\s]*?:)[^/@\s]*@", r"\1…@", text)
     return text if len(text) <= 80 else text[:79] + "…"
 
 
