@@ -79,6 +79,15 @@ def plans(request: Request, fleet: Mapping[str, Facts]) -> dict[str, Planned]:
     return found
 
 
+def groups(planned: Mapping[str, Planned]) -> list[tuple[list[str], Planned]]:
+    """Hosts that share a plan and measure up to it alike, with one `Planned` for all of them."""
+    found: dict[tuple[object, ...], tuple[list[str], Planned]] = {}
+    for host, entry in planned.items():
+        key = (id(entry.plan), tuple(entry.shortfalls), entry.unsupported)
+        found.setdefault(key, ([], entry))[0].append(host)
+    return list(found.values())
+
+
 def generation(planned: Planned) -> Generation:
     """The generation of a plan. Raises ConfigurationError."""
     return render(planned.plan, planned.catalogue, node_code())

@@ -188,7 +188,7 @@ class MetricsEndpoint(Strict):
 
 
 class BackupCommands(Strict):
-    """Run as `user` with ``$KOS_BACKUP`` naming a directory."""
+    """Run as `user`; ``$KOS_BACKUP`` names a directory, ``$KOS_CREDENTIALS`` the one with the units' credentials."""
 
     user: str | None = None
     command: Argv
@@ -334,7 +334,7 @@ def load_catalogue(folder: Path) -> Catalogue:
     paths = sorted(folder.glob("*/service.yaml"))
     for path in paths:
         try:
-            document = read_document(path)
+            document = read_document(path, any_text=True)
             manifest = parse(Service, document.data, document.place)
         except ConfigurationError as error:
             faults += error.faults

@@ -14,6 +14,7 @@ from typing import Any
 
 from .asks import State, asked, leaves
 from .catalogue import Catalogue, Service
+from .contradictions import contradictions
 from .faults import ConfigurationError, Fault, Place, nearest
 from .hardware import Facts, KindOfHardware
 from .layers import Deployment
@@ -28,7 +29,6 @@ ACTED_ON = (
     "services.",
     "agents.",
     "networking.",
-    "server.",
     "logging.level",
     "backup.",
     "security.compliance.data_retention",
@@ -156,7 +156,8 @@ class Plan:
     def not_acted_on(self) -> list[str]:
         """Keys that are set and understood, and that this release does nothing about."""
         keys = {".".join(path) for path, _ in leaves(self.deployment.settings)}
-        return sorted(key for key in keys - self.answered if not key.startswith(ACTED_ON))
+        silent = keys - self.answered - self.deployment.mapped
+        return sorted(key for key in silent if not key.startswith(ACTED_ON))
 
     @property
     def units(self) -> list[str]:
@@ -218,6 +219,7 @@ class _Choices:
     unavailable: list[Unavailable] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
+    places: dict[str, Place | None] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, service: str, capability: str, asked: str, reasons: list[str]) -> None:
@@ -238,7 +240,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     Raises ConfigurationError for a service that nobody describes, a port or directory wanted twice, and
     requirements that go in a circle.
     """
-    choices = _Choices()
+    choices = _Choices(faults=list(contradictions(deployment)))
     for section, capability, requested, place in _requests(deployment):
         if requested not in catalogue.names:
             choices.faults.append(
@@ -247,6 +249,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
             continue
         _choose(capability, requested, place, catalogue, facts, choices)
     _asks(deployment, catalogue, facts, choices)
+    _features(deployment, catalogue, facts, choices)
     _backup(deployment, catalogue, facts, choices)
     gateway = _gateway(deployment, choices)
     catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
@@ -257,7 +260,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
         for name in _start_order(choices.capabilities, catalogue, choices.faults)
     )
     ports = tuple(_ports(services, gateway))
-    choices.faults += [*_port_conflicts(ports, deployment), *_directory_conflicts(services)]
+    choices.faults += [*_port_conflicts(ports, deployment, choices.places), *_directory_conflicts(services)]
     if choices.faults:
         raise ConfigurationError(choices.faults)
     return Plan(
@@ -306,7 +309,7 @@ def _unknown(requested: str, capability: str, at: Fault, catalogue: Catalogue) -
 
 def _asks(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
     """What the settings outside ``services:`` ask for; what is not available is told once."""
-    for entry in asked(catalogue.asks, deployment.settings):
+    for entry in asked(catalogue.asks, {**deployment.settings, "profile": deployment.name}):
         choices.answered.add(entry.key)
         if entry.reply is None:
             continue
@@ -316,6 +319,21 @@ def _asks(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _
         for name in (name for name in entry.reply.services if name not in known):
             capability = (catalogue.service(name).provides or [name])[0]
             _choose(capability, name, deployment.place(entry.path), catalogue, facts, choices)
+
+
+def _features(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+    """What a mode promises beyond its settings: every feature is answered for."""
+    for name, feature in deployment.features.items():
+        if feature.service:
+            if feature.service in catalogue.names:
+                capability = (catalogue.service(feature.service).provides or [name])[0]
+                _choose(capability, feature.service, None, catalogue, facts, choices)
+            else:
+                choices.lacks(Unavailable("feature", name, "no service of this release's catalogue answers it"))
+        elif feature.unavailable:
+            choices.lacks(Unavailable("feature", name, feature.unavailable))
+        elif feature.built_in:
+            choices.answers.append(Answer("feature", name, "met", feature.built_in))
 
 
 def _choose(
@@ -332,6 +350,7 @@ def _choose(
         why = "; ".join(reasons).removeprefix(f"{requested}: ")
         choices.lacks(Unavailable(capability, requested, why))
     else:
+        choices.places.setdefault(name, place)
         choices.add(name, capability, asked_for, reasons)
 
 
@@ -472,15 +491,22 @@ def _ports(services: tuple[PlannedService, ...], gateway: Gateway) -> Iterator[P
                 yield PlannedPort(service.name, port.name, number, port.protocol, exposure)
 
 
-def _port_conflicts(ports: tuple[PlannedPort, ...], deployment: Deployment) -> Iterator[Fault]:
+def _port_conflicts(
+    ports: tuple[PlannedPort, ...], deployment: Deployment, places: dict[str, Place | None]
+) -> Iterator[Fault]:
     taken: dict[tuple[int | str, str], PlannedPort] = {}
+    moved = deployment.place(_FRONTEND) if _FRONTEND in deployment.origins else None
     for port in ports:
         other = taken.setdefault((port.port, port.protocol), port)
         if other is not port:
             wanted = f"{other.service} ({other.name}) and {port.service} ({port.name})"
+            asked = [str(place) for name in (other.service, port.service) if (place := places.get(name))]
             message = f"{port.protocol} port {port.port} is wanted by {wanted}"
-            moved = deployment.place(_FRONTEND) if _FRONTEND in deployment.origins else None
-            yield Fault(message, moved, ".".join(_FRONTEND) if moved else "", "move one of them")
+            if len(asked) > 1:
+                message += f", asked for in {' and '.join(dict.fromkeys(asked))}"
+            fix = "move one of them" if moved else "ask for one of them only"
+            place = moved or places.get(port.service) or places.get(other.service)
+            yield Fault(message, place, ".".join(_FRONTEND) if moved else "", fix)
 
 
 def _directories(manifest: Service) -> list[str]:

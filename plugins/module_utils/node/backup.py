@@ -115,9 +115,7 @@ def _collect(root: Root, generation: store.Generation) -> dict[str, Any]:
     """Every service's copy in the staging folder, and the manifest beside them. Raises Refused, Busy."""
     services = servicedata.with_data(generation)
     repository.travel_directory()
-    os.makedirs(STAGING, mode=0o711, exist_ok=True)
-    os.chmod(STAGING, 0o711)  # noqa: S103 - each service reaches its own folder in it and sees no other
-    settle()
+    prepare_staging()
     _check_space(services)
     with _undisturbed(root):
         began = time.monotonic()
@@ -139,6 +137,14 @@ def _collect(root: Root, generation: store.Generation) -> dict[str, Any]:
     files.write(os.path.join(repository.TRAVEL, "secrets.json"), json.dumps(travelling).encode(), 0o600)
     servicedata.hand_over(os.path.join(repository.TRAVEL, "secrets.json"), repository.USER)
     return manifest
+
+
+def prepare_staging() -> None:
+    """The empty staging folder: kos-backup may list it, each service reach its own folder in it."""
+    os.makedirs(STAGING, mode=0o751, exist_ok=True)
+    os.chown(STAGING, 0, repository.group())
+    os.chmod(STAGING, 0o751)  # noqa: S103 - what is in it has its own owner and 0700
+    settle()
 
 
 def _copy_all(services: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -93,10 +93,15 @@ def held(root: Root) -> Iterator[None]:
                 files.remove(os.path.join(TRAVEL, name))
 
 
+def group() -> int:
+    """The id of kos-backup's own group."""
+    return pwd.getpwnam(USER).pw_gid
+
+
 def travel_directory() -> str:
     """The folder in memory that root and kos-backup share; made when missing."""
     os.makedirs(TRAVEL, mode=0o750, exist_ok=True)
-    os.chown(TRAVEL, 0, pwd.getpwnam(USER).pw_gid)
+    os.chown(TRAVEL, 0, group())
     os.chmod(TRAVEL, 0o750)  # noqa: S103 - for root and kos-backup's own group
     return TRAVEL
 

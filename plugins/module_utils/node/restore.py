@@ -134,8 +134,7 @@ def _chosen(generation: store.Generation, manifest: dict[str, Any], services: li
 
 def _lay_down(place: str, snapshot: str, manifest: dict[str, Any], names: list[str]) -> None:
     """Put the copies into the staging folder and prove that each is what was saved. Raises Damaged."""
-    os.makedirs(STAGING, mode=0o711, exist_ok=True)
-    backup.settle()
+    backup.prepare_staging()
     servicedata.make_directory(_LAID, repository.USER)
     included = [argument for name in names for argument in ("--include", os.path.join(STAGING, name))]
     repository.restic(place, "--no-lock", "--quiet", "restore", snapshot, "--target", _LAID, *included)

@@ -16,6 +16,8 @@ from typing import Any
 from . import merkle, store, system
 from .files import NodeError, Root
 
+# systemd hides every unit's credentials from a unit with a sandbox; kos-backup.service sees them at the first place.
+CREDENTIALS = ("/run/kos-credentials", "/run/credentials")
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
 
 
@@ -85,7 +87,8 @@ def holds(service: dict[str, Any]) -> bool:
 def _as_user(service: dict[str, Any], argv: list[str], directory: str) -> subprocess.CompletedProcess[bytes]:
     account = _account(user_of(service))
     identity: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    environment = {**_ENVIRONMENT, "KOS_BACKUP": directory}
+    credentials = next((path for path in CREDENTIALS if os.path.isdir(path)), CREDENTIALS[-1])
+    environment = {**_ENVIRONMENT, "KOS_BACKUP": directory, "KOS_CREDENTIALS": credentials}
     try:
         return subprocess.run(
             argv, env=environment, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False, **identity
