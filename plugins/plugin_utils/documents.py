@@ -44,24 +44,24 @@ class Document:
         return Place(self.file, self.lines.get(path, 0))
 
 
-def read_document(path: Path, any_text: bool = False) -> Document:
-    """The mapping in `path`; `any_text` lets control characters stand, as a probe may have to send them.
+def read_document(path: Path, control: bool = False) -> Document:
+    """The mapping in `path`; with `control`, its texts may hold control characters.
 
     Raises ConfigurationError when the file cannot be read, is not UTF-8, is too large, or is not
     a plain mapping.
     """
-    return parse_document(read_text(path), shown_path(path), any_text)
+    return parse_document(read_text(path), shown_path(path), control)
 
 
-def parse_document(text: str, name: str, any_text: bool = False) -> Document:
+def parse_document(text: str, name: str, control: bool = False) -> Document:
     """The mapping written in `text`; `name` stands for the file in faults, its ending names the format.
 
     Raises ConfigurationError.
     """
     try:
         parsed, broken = _parsed(text, name)
-        if not broken and not any_text:
-            refuse_unwritable(parsed)
+        if not broken:
+            refuse_unwritable(parsed, control)
     except Broken as fault:
         parsed, broken = Parsed(), [fault]
     if broken:

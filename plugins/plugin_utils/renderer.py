@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from .catalogue import Catalogue, FileManifest
+from .catalogue import Catalogue, FileManifest, Service
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
 from .resolver import Plan, PlannedService
@@ -80,7 +80,12 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
         "hooks": manifest.hooks.model_dump(),
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
+        "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
     }
+
+
+def _packages(manifest: Service) -> list[str]:
+    return manifest.substrates.deb.packages if manifest.substrates.deb else []
 
 
 def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
@@ -170,7 +175,7 @@ def _rendered(
     source = catalogue.text(owner, f"templates/{file.template}")
     try:
         return environment.from_string(source).render(
-            plan=plan, service=service.manifest, settings=plan.deployment.settings
+            plan=plan, service=service.manifest, settings=plan.deployment.settings, headers=catalogue.headers()
         )
     except jinja2.TemplateError as error:
         place = Place(f"services/{owner}/templates/{file.template}", getattr(error, "lineno", 0) or 0)

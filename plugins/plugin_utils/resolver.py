@@ -9,13 +9,14 @@ Pure: no file, clock or network is touched.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .asks import State, asked, leaves
 from .catalogue import Catalogue, Service
 from .contradictions import contradictions
 from .faults import ConfigurationError, Fault, Place, nearest
+from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import Facts, KindOfHardware
 from .layers import Deployment
 
@@ -32,6 +33,7 @@ ACTED_ON = (
     "logging.level",
     "backup.",
     "security.compliance.data_retention",
+    "security.tls",
     "monitoring.metrics.prometheus.retention",
     "monitoring.metrics.victoriametrics.retention",
     "monitoring.logging.loki.retention",
@@ -128,15 +130,6 @@ class Answer:
     def as_dict(self) -> dict[str, str]:
         """The same as plain data."""
         return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """Where the node's one front door listens."""
-
-    bind: str = "all"
-    https_port: int = 443
-    http_port: int | None = 80
 
 
 @dataclass(frozen=True)
@@ -251,7 +244,8 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     _asks(deployment, catalogue, facts, choices)
     _features(deployment, catalogue, facts, choices)
     _backup(deployment, catalogue, facts, choices)
-    gateway = _gateway(deployment, choices)
+    _unanswered_ports(deployment, choices)
+    gateway = listening(deployment, choices.faults)
     catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
@@ -259,6 +253,9 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
         PlannedService(name, tuple(choices.capabilities[name]), "deb", *choices.why[name], catalogue.services[name])
         for name in _start_order(choices.capabilities, catalogue, choices.faults)
     )
+    manifests = [service.manifest for service in services]
+    gateway = replace(gateway, routes=routes(manifests, choices.faults))
+    choices.faults += _gateway_faults(services, gateway, deployment)
     ports = tuple(_ports(services, gateway))
     choices.faults += [*_port_conflicts(ports, deployment, choices.places), *_directory_conflicts(services)]
     if choices.faults:
@@ -421,18 +418,24 @@ def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices:
     _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, facts, choices)
 
 
-def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
-    networking = deployment.settings.get("networking", {})
-    ports = networking.get("ports", {})
+def _unanswered_ports(deployment: Deployment, choices: _Choices) -> None:
+    ports = deployment.settings.get("networking", {}).get("ports", {})
     for name in ("api", "vault"):
         if name in ports:
             choices.unavailable.append(
                 Unavailable(f"networking.ports.{name}", name, f"nothing of this release answers on port {ports[name]}")
             )
-    bind = "loopback" if networking.get("host") in ("localhost", "127.0.0.1", "::1") else "all"
-    if "frontend" in ports:
-        return Gateway(bind, ports["frontend"], None)
-    return Gateway(bind)
+
+
+def _gateway_faults(services: tuple[PlannedService, ...], gateway: Gateway, deployment: Deployment) -> Iterator[Fault]:
+    """There is one front door, and it can show the certificate that the profile asks for."""
+    doors = [service for service in services if "gateway" in service.capabilities]
+    if len(doors) > 1:
+        place = deployment.place(("services", "gateway"))
+        names = " and ".join(door.name for door in doors)
+        yield Fault(f"a node has one gateway, and these are {names}", place, "services.gateway", "name one of them")
+    for door in doors:
+        yield from acme_faults(gateway, door.manifest, deployment)
 
 
 def _stand_ins(catalogue: Catalogue, choices: _Choices) -> dict[str, str]:
@@ -489,6 +492,9 @@ def _ports(services: tuple[PlannedService, ...], gateway: Gateway) -> Iterator[P
                 exposure = "network" if gateway.bind == "all" else "node"
             if number is not None:
                 yield PlannedPort(service.name, port.name, number, port.protocol, exposure)
+        if "load_balancer" in service.capabilities:
+            for offered in (entry for other in services for entry in other.manifest.balanced):
+                yield PlannedPort(service.name, offered.name, offered.listen, "tcp", offered.exposure)
 
 
 def _port_conflicts(
