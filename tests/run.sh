@@ -27,11 +27,12 @@ command_of() {
     sanity) echo "tests/run_sanity.sh" ;;
     molecule) echo "molecule test --all" ;;
     e2e) echo "pytest -p no:cacheprovider tests/e2e" ;;
+    crashes) echo "pytest -p no:cacheprovider -s tests/e2e/test_crashes.py tests/e2e/test_full_disk.py" ;;
     *) return 1 ;;
   esac
 }
 
-needs_lab() { [[ " ${lab[*]} " == *" $1 "* ]]; }
+needs_lab() { [[ " ${lab[*]} crashes " == *" $1 "* ]]; }
 
 checks=()
 for name in "$@"; do
@@ -56,6 +57,7 @@ for check in "${checks[@]}"; do
   if needs_lab "$check" && ((EUID)); then
     # No bytecode and no caches as root: the checkout stays its owner's.
     command=(sudo env PATH="$PATH" LC_ALL="${LC_ALL:-C.UTF-8}" ANSIBLE_CONFIG="$ANSIBLE_CONFIG" CI="${CI:-}"
+      KOS_E2E="${KOS_E2E:-}" KOS_CRASH_SEED="${KOS_CRASH_SEED:-}"
       PYTHONDONTWRITEBYTECODE=1 "${command[@]}")
   fi
   printf '\n== %s: %s\n' "$check" "${command[*]}"

@@ -34,7 +34,7 @@ class Lab:
         done = subprocess.run(
             [str(BIN / argv[0]), *argv[1:]],
             cwd=ROOT, env={**self.environment, **options.pop("env", {})}, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, check=False, timeout=420, **options,
+            **({} if "input" in options else {"stdin": subprocess.DEVNULL}), check=False, timeout=420, **options,
         )  # fmt: skip
         if check and done.returncode != 0:
             pytest.fail(f"{' '.join(argv)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
