@@ -201,6 +201,9 @@ class UnitManifest(Strict):
     sandbox: list[SandboxException] = []
     extra: dict[str, dict[str, str | int | list[str]]] = {}
     on_change: Literal["restart", "reload"] = "restart"
+    live: Argv | None = Field(
+        default=None, description="prints what the unit keeps in the kernel; a different answer later is drift"
+    )
     starts: Literal["now", "boot", "demand"] = Field(
         default="now", description="`boot`: only when the machine starts; `demand`: only by a timer or a command"
     )

@@ -55,6 +55,17 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "units": [_unit_row(service, unit) for service in plan.services for unit in service.manifest.units],
         "packages": plan.packages,
         "users": plan.users,
+        "volumes": [
+            {
+                "path": f"/var/lib/{unit.state_directory}",
+                "service": service.name,
+                "user": unit.user or service.manifest.user or "root",
+                "unit": unit.name,
+            }
+            for service in plan.services
+            for unit in service.manifest.units
+            if unit.state_directory
+        ],
         "secrets": [
             {"service": service.name, "name": secret.name, "length": secret.length if secret.made == "node" else 0}
             for service in plan.services
@@ -97,11 +108,14 @@ def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
         "oneshot": unit.type == "oneshot",
         "starts": unit.starts,
         "runs_node_code": "/var/lib/kos/current/node" in (unit.exec or ""),
+        "live": unit.live,
     }
 
 
 def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
     yield _users_entry(plan)
+    if plan.packages:
+        yield _packages_entry(plan)
     environment = _environment()
     for service in plan.services:
         yield from _mask_entries(service)
@@ -125,6 +139,14 @@ def _users_entry(plan: Plan) -> _Entry:
         lines += [f"m {manifest.user} {group}" for group in manifest.groups]
     row = _row("/etc/sysusers.d/kos.conf", None, 0, "packages", [])
     return _Entry({**row, "source": "tree/etc/sysusers.d/kos.conf"}, ("\n".join(lines) + "\n").encode())
+
+
+def _packages_entry(plan: Plan) -> _Entry:
+    """Keeps apt's autoremove away from packages that kOS installs marked as automatic."""
+    path = "/etc/apt/apt.conf.d/80kos"
+    names = "".join(f'    "^{name.replace(".", "[.]").replace("+", "[+]")}$";\n' for name in plan.packages)
+    text = f"// What kOS needs, although nobody asked apt for it by name.\nAPT::NeverAutoRemove {{\n{names}}};\n"
+    return _Entry({**_row(path, None, 0, "packages", []), "source": f"tree{path}"}, text.encode())
 
 
 def _mask_entries(service: PlannedService) -> Iterator[_Entry]:
