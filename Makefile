@@ -68,6 +68,10 @@ e2e: setup ## The end-to-end tests in full: what the others take a seeded sample
 e2e-crashes: setup ## The crash table in full: a kill after every record of the journal (root; KOS_CRASH_SEED=n)
 	@KOS_E2E=full tests/run.sh crashes
 
+.PHONY: vm-test
+vm-test: setup ## end-to-end tests on a node with a kernel of its own (emulated: many minutes)
+	@tests/run.sh vm
+
 ##@ To release
 .PHONY: build
 build: setup ## dist/: the collection's tarball and the wheel
