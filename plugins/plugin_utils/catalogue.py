@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +82,7 @@ class FileManifest(Strict):
     """A template and where it lands; `sealed` ones are encrypted on the node for one systemd unit."""
 
     template: str
+    of: ServiceName | None = Field(default=None, description="the service whose template it is; default: this one")
     path: Annotated[str, Field(pattern=r"^/")] | None = None
     sealed: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] | None = None
     unit: str | None = None
@@ -120,6 +121,64 @@ class Resources(Strict):
     cpu: Bounds = Bounds()
     disk: Bounds = Bounds()
     tasks_max: int | None = None
+
+
+class RouteManifest(Strict):
+    """What the gateway passes on to the service: a path prefix, or a host name of its own, and who may use it."""
+
+    path: Annotated[
+        str | None,
+        Field(pattern=r"^(/[a-z0-9][a-z0-9_-]*)+$", description="`/service_name` or `/service_name/function`"),
+    ] = None
+    host: Annotated[
+        str | None,
+        Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="a label before the node's own name"),
+    ] = None
+    port: Annotated[int | None, Field(ge=1, le=65535, description="on loopback")] = None
+    socket: Annotated[str | None, Field(pattern=r"^/run/[A-Za-z0-9._/-]+$")] = None
+    strip: Annotated[bool, Field(description="whether the service is asked without the path prefix")] = False
+    authentication: bool = True
+    reason: Annotated[str | None, Field(description="why a route needs no authentication")] = None
+    reach: Annotated[Exposure, Field(description="`node`: only programs of this node")] = "network"
+    streaming: Annotated[bool, Field(description="WebSocket or long answers: nothing is buffered")] = False
+    rate_limit: Annotated[int | None, Field(ge=1, description="requests a minute and client")] = None
+    content_security_policy: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9 ';:/.*_=-]+$", description="where the service's pages need another")
+    ] = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> RouteManifest:
+        if (self.path is None) == (self.host is None):
+            raise ValueError("needs either `path` or `host`")
+        if (self.port is None) == (self.socket is None):
+            raise ValueError("needs either `port` or `socket`")
+        if not self.authentication and not self.reason:
+            raise ValueError("a route without authentication needs a `reason`")
+        return self
+
+
+class BalancedManifest(Strict):
+    """A port that the load balancer spreads over the peers of a cluster; `check` tells which peers take part."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    listen: Annotated[int, Field(ge=1, le=65535, description="the load balancer's port")]
+    port: Annotated[int, Field(ge=1, le=65535, description="the port on each peer")]
+    mode: Literal["tcp", "http"] = "tcp"
+    exposure: Exposure = "node"
+    check_port: Annotated[int | None, Field(ge=1, le=65535, description="default: the port itself")] = None
+    check_path: Annotated[str | None, Field(pattern=r"^/[A-Za-z0-9/_?=&.-]*$")] = None
+    tls: Annotated[bool, Field(description="whether the peers speak TLS with certificates of the node's authority")] = (
+        False
+    )
+
+
+class CertificateManifest(Strict):
+    """A certificate of the node's own authority, made on the node and handed to the units as credentials."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", description="its common name")]
+    units: list[str]
+    usage: list[Literal["server", "client"]]
+    public: Annotated[bool, Field(description="whether it names the node's public name, for the gateway")] = False
 
 
 class UnitManifest(Strict):
@@ -239,6 +298,9 @@ class Service(Strict):
     not_run: str | None = Field(default=None, description="why no release so far runs it, whatever its substrates")
     instead: Fallback | None = Field(default=None, description="what kOS runs whenever this is asked for")
     requires: list[str] = []
+    stands_for: list[ServiceName] = Field(
+        default=[], description="services whose place it takes, where both are asked for or another requires them"
+    )
     substrates: Substrates
     user: str | None = None
     groups: list[str] = []
@@ -247,6 +309,13 @@ class Service(Strict):
     secrets: list[Secret] = []
     files: list[FileManifest] = []
     units: list[UnitManifest] = []
+    check: Annotated[
+        Argv | None, Field(description="refuses its new files before they are in place; run in a room of its own")
+    ] = None
+    routes: list[RouteManifest] = []
+    balanced: list[BalancedManifest] = []
+    certificates: list[CertificateManifest] = []
+    acme: Annotated[bool, Field(description="as gateway: fetches certificates for a public name itself")] = False
     resources: Resources = Resources()
     trust: Literal["core", "trusted", "community", "untrusted"] = "trusted"
     affinity: list[str] = []
@@ -298,6 +367,16 @@ class Catalogue:
         """The service called `name`, or of which that is a variant. Raises KeyError."""
         return self.variants[name][0] if name in self.variants else self.services[name]
 
+    def standing_in(self, stand_ins: Mapping[str, str]) -> Catalogue:
+        """The same catalogue where whatever requires a key of `stand_ins` requires its value instead."""
+        services = {
+            name: service.model_copy(
+                update={"requires": [stand_ins.get(needed, needed) for needed in service.requires]}
+            )
+            for name, service in self.services.items()
+        }
+        return Catalogue(self.folder, services, self.sandbox, self.asks)
+
     def text(self, service: str, relative: str) -> str:
         """The content of a file in the service's folder; it never leaves that folder."""
         base = (self.folder / service).resolve()
@@ -305,6 +384,11 @@ class Catalogue:
         if not path.is_relative_to(base):
             raise ConfigurationError([Fault(f"'{relative}' points outside {base.name}/", None, service)])
         return path.read_text(encoding="utf-8")
+
+    def headers(self) -> dict[str, Any]:
+        """The security headers that every gateway sends; empty where the catalogue has none."""
+        path = self.folder / "headers.yaml"
+        return read_document(path).data if path.is_file() else {}
 
     def has(self, service: str, relative: str) -> bool:
         """Whether the service's folder holds `relative`."""
@@ -323,7 +407,8 @@ def load_catalogue(folder: Path) -> Catalogue:
     paths = sorted(folder.glob("*/service.yaml"))
     for path in paths:
         try:
-            document = read_document(path)
+            # A probe may send what no text holds: MQTT is binary.
+            document = read_document(path, control=True)
             manifest = parse(Service, document.data, document.place)
         except ConfigurationError as error:
             faults += error.faults
@@ -363,8 +448,9 @@ def _wrong_references(services: dict[str, Service], folders: set[str], places: d
                 yield Fault(f"another service is already called '{variant.name}'", places[service.name], "variants")
             known.add(variant.name)
     for service in services.values():
-        # Only a service itself can be started before another.
-        references = [(needed, folders) for needed in service.requires]
+        # A variant has no place of its own in the start order, and no templates.
+        borrowed = [file.of for file in service.files if file.of]
+        references = [(needed, folders) for needed in (*service.requires, *service.stands_for, *borrowed)]
         references += [(other.service, known) for other in service.others]
         for referred, names in references:
             if referred not in names:

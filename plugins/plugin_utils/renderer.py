@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from .catalogue import Catalogue, FileManifest
+from .catalogue import Catalogue, FileManifest, Service
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
 from .resolver import Plan, PlannedService
@@ -91,7 +91,12 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
         "hooks": manifest.hooks.model_dump(),
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
+        "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
     }
+
+
+def _packages(manifest: Service) -> list[str]:
+    return manifest.substrates.deb.packages if manifest.substrates.deb else []
 
 
 def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
@@ -158,7 +163,7 @@ def _template_entry(
     catalogue: Catalogue,
     environment: SandboxedEnvironment,
 ) -> _Entry:
-    text = _rendered(file.template, service, plan, catalogue, environment)
+    text = _rendered(file, service, plan, catalogue, environment)
     own_units = [unit.name for unit in service.manifest.units]
     affected = file.units if file.units is not None else [file.unit] if file.unit else own_units
     if file.sealed and file.unit:
@@ -182,19 +187,20 @@ def _alert_entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
 
 
 def _rendered(
-    template: str,
+    file: FileManifest,
     service: PlannedService,
     plan: Plan,
     catalogue: Catalogue,
     environment: SandboxedEnvironment,
 ) -> str:
-    source = catalogue.text(service.name, f"templates/{template}")
+    owner = file.of or service.name
+    source = catalogue.text(owner, f"templates/{file.template}")
     try:
         return environment.from_string(source).render(
-            plan=plan, service=service.manifest, settings=plan.deployment.settings
+            plan=plan, service=service.manifest, settings=plan.deployment.settings, headers=catalogue.headers()
         )
     except jinja2.TemplateError as error:
-        place = Place(f"services/{service.name}/templates/{template}", getattr(error, "lineno", 0) or 0)
+        place = Place(f"services/{owner}/templates/{file.template}", getattr(error, "lineno", 0) or 0)
         raise ConfigurationError([Fault(f"cannot be rendered: {error}", place)]) from error
 
 

@@ -9,12 +9,14 @@ Pure: no file, clock or network is touched.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .asks import State, asked, leaves
 from .catalogue import Catalogue, Service
+from .contradictions import contradictions
 from .faults import ConfigurationError, Fault, Place, nearest
+from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import Facts, KindOfHardware
 from .layers import Deployment
 
@@ -28,10 +30,13 @@ ACTED_ON = (
     "services.",
     "agents.",
     "networking.",
-    "server.",
+    "logging.level",
     "backup.",
     "security.compliance.data_retention",
+    "security.tls",
     "monitoring.metrics.prometheus.retention",
+    "monitoring.metrics.victoriametrics.retention",
+    "monitoring.logging.loki.retention",
 )
 
 # What a `backup:` section with a repository asks for.
@@ -128,15 +133,6 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Gateway:
-    """Where the node's one front door listens."""
-
-    bind: str = "all"
-    https_port: int = 443
-    http_port: int | None = 80
-
-
-@dataclass(frozen=True)
 class Plan:
     """What should run on one kind of machine; services are in start order."""
 
@@ -153,7 +149,8 @@ class Plan:
     def not_acted_on(self) -> list[str]:
         """Keys that are set and understood, and that this release does nothing about."""
         keys = {".".join(path) for path, _ in leaves(self.deployment.settings)}
-        return sorted(key for key in keys - self.answered if not key.startswith(ACTED_ON))
+        silent = keys - self.answered - self.deployment.mapped
+        return sorted(key for key in silent if not key.startswith(ACTED_ON))
 
     @property
     def units(self) -> list[str]:
@@ -215,6 +212,7 @@ class _Choices:
     unavailable: list[Unavailable] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
     answered: set[str] = field(default_factory=set)
+    places: dict[str, Place | None] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, service: str, capability: str, asked: str, reasons: list[str]) -> None:
@@ -235,7 +233,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     Raises ConfigurationError for a service that nobody describes, a port or directory wanted twice, and
     requirements that go in a circle.
     """
-    choices = _Choices()
+    choices = _Choices(faults=list(contradictions(deployment)))
     for section, capability, requested, place in _requests(deployment):
         if requested not in catalogue.names:
             choices.faults.append(
@@ -244,16 +242,22 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
             continue
         _choose(capability, requested, place, catalogue, facts, choices)
     _asks(deployment, catalogue, facts, choices)
+    _features(deployment, catalogue, facts, choices)
     _backup(deployment, catalogue, facts, choices)
-    gateway = _gateway(deployment, choices)
+    _unanswered_ports(deployment, choices)
+    gateway = listening(deployment, choices.faults)
+    catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
     services = tuple(
         PlannedService(name, tuple(choices.capabilities[name]), "deb", *choices.why[name], catalogue.services[name])
         for name in _start_order(choices.capabilities, catalogue, choices.faults)
     )
+    manifests = [service.manifest for service in services]
+    gateway = replace(gateway, routes=routes(manifests, choices.faults))
+    choices.faults += _gateway_faults(services, gateway, deployment)
     ports = tuple(_ports(services, gateway))
-    choices.faults += [*_port_conflicts(ports, deployment), *_directory_conflicts(services)]
+    choices.faults += [*_port_conflicts(ports, deployment, choices.places), *_directory_conflicts(services)]
     if choices.faults:
         raise ConfigurationError(choices.faults)
     return Plan(
@@ -314,6 +318,21 @@ def _asks(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _
             _choose(capability, name, deployment.place(entry.path), catalogue, facts, choices)
 
 
+def _features(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+    """What a mode promises beyond its settings: every feature is answered for."""
+    for name, feature in deployment.features.items():
+        if feature.service:
+            if feature.service in catalogue.names:
+                capability = (catalogue.service(feature.service).provides or [name])[0]
+                _choose(capability, feature.service, None, catalogue, facts, choices)
+            else:
+                choices.lacks(Unavailable("feature", name, "no service of this release's catalogue answers it"))
+        elif feature.unavailable:
+            choices.lacks(Unavailable("feature", name, feature.unavailable))
+        elif feature.built_in:
+            choices.answers.append(Answer("feature", name, "met", feature.built_in))
+
+
 def _choose(
     capability: str,
     requested: str,
@@ -328,6 +347,7 @@ def _choose(
         why = "; ".join(reasons).removeprefix(f"{requested}: ")
         choices.lacks(Unavailable(capability, requested, why))
     else:
+        choices.places.setdefault(name, place)
         choices.add(name, capability, asked_for, reasons)
 
 
@@ -346,10 +366,10 @@ def _first_runnable(
     reasons = []
     for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
         if other is None:
-            obstacle = _obstacle(manifest, facts)
-            if obstacle is None:
+            why_not = obstacle(manifest, facts) or _missing(manifest, catalogue, facts, ())
+            if why_not is None:
                 return name, reasons
-            reasons.append(f"{name}: {obstacle}")
+            reasons.append(f"{name}: {why_not}")
         elif other.service not in (name, *tried):
             found, more = _first_runnable(other.service, catalogue, facts, (*tried, name))
             if found is not None:
@@ -359,7 +379,8 @@ def _first_runnable(
     return None, reasons
 
 
-def _obstacle(manifest: Service, facts: Facts) -> str | None:
+def obstacle(manifest: Service, facts: Facts) -> str | None:
+    """Why this release does not run `manifest` on a machine with `facts`, or None."""
     if "gpu" in manifest.needs and not facts.gpus:
         return "it needs a GPU, and this machine has none"
     if manifest.not_run:
@@ -375,6 +396,16 @@ def _obstacle(manifest: Service, facts: Facts) -> str | None:
     return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
 
 
+def _missing(manifest: Service, catalogue: Catalogue, facts: Facts, asking: tuple[str, ...]) -> str | None:
+    """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
+    for needed in (name for name in manifest.requires if name not in asking):
+        required = catalogue.services[needed]
+        why_not = obstacle(required, facts) or _missing(required, catalogue, facts, (*asking, manifest.name))
+        if why_not is not None:
+            return f"it needs {needed} ({why_not})"
+    return None
+
+
 def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
     """Backups run where a repository is named: the one thing that nobody can guess."""
     asked = deployment.settings.get("backup")
@@ -387,18 +418,35 @@ def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices:
     _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, facts, choices)
 
 
-def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
-    networking = deployment.settings.get("networking", {})
-    ports = networking.get("ports", {})
+def _unanswered_ports(deployment: Deployment, choices: _Choices) -> None:
+    ports = deployment.settings.get("networking", {}).get("ports", {})
     for name in ("api", "vault"):
         if name in ports:
             choices.unavailable.append(
                 Unavailable(f"networking.ports.{name}", name, f"nothing of this release answers on port {ports[name]}")
             )
-    bind = "loopback" if networking.get("host") in ("localhost", "127.0.0.1", "::1") else "all"
-    if "frontend" in ports:
-        return Gateway(bind, ports["frontend"], None)
-    return Gateway(bind)
+
+
+def _gateway_faults(services: tuple[PlannedService, ...], gateway: Gateway, deployment: Deployment) -> Iterator[Fault]:
+    """There is one front door, and it can show the certificate that the profile asks for."""
+    doors = [service for service in services if "gateway" in service.capabilities]
+    if len(doors) > 1:
+        place = deployment.place(("services", "gateway"))
+        names = " and ".join(door.name for door in doors)
+        yield Fault(f"a node has one gateway, and these are {names}", place, "services.gateway", "name one of them")
+    for door in doors:
+        yield from acme_faults(gateway, door.manifest, deployment)
+
+
+def _stand_ins(catalogue: Catalogue, choices: _Choices) -> dict[str, str]:
+    """Whose place a chosen service takes; where both were asked for, one of the two runs."""
+    found = {absent: name for name in choices.capabilities for absent in catalogue.services[name].stands_for}
+    for absent, name in found.items():
+        for capability in choices.capabilities.pop(absent, []):
+            asked, reasons = choices.why[name]
+            choices.add(name, capability, asked, [])
+            choices.why[name] = (asked, (*reasons, f"it also takes the place of {absent}"))
+    return found
 
 
 def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
@@ -406,7 +454,7 @@ def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
         known = needed in choices.capabilities
         provided = (catalogue.services[needed].provides or [needed])[0]
         if not known:
-            choices.add(needed, provided, f"{name} runs inside it", [])
+            choices.add(needed, provided, f"{name} needs it", [])
             _require(needed, catalogue, choices)
 
 
@@ -444,17 +492,27 @@ def _ports(services: tuple[PlannedService, ...], gateway: Gateway) -> Iterator[P
                 exposure = "network" if gateway.bind == "all" else "node"
             if number is not None:
                 yield PlannedPort(service.name, port.name, number, port.protocol, exposure)
+        if "load_balancer" in service.capabilities:
+            for offered in (entry for other in services for entry in other.manifest.balanced):
+                yield PlannedPort(service.name, offered.name, offered.listen, "tcp", offered.exposure)
 
 
-def _port_conflicts(ports: tuple[PlannedPort, ...], deployment: Deployment) -> Iterator[Fault]:
+def _port_conflicts(
+    ports: tuple[PlannedPort, ...], deployment: Deployment, places: dict[str, Place | None]
+) -> Iterator[Fault]:
     taken: dict[tuple[int | str, str], PlannedPort] = {}
+    moved = deployment.place(_FRONTEND) if _FRONTEND in deployment.origins else None
     for port in ports:
         other = taken.setdefault((port.port, port.protocol), port)
         if other is not port:
             wanted = f"{other.service} ({other.name}) and {port.service} ({port.name})"
+            asked = [str(place) for name in (other.service, port.service) if (place := places.get(name))]
             message = f"{port.protocol} port {port.port} is wanted by {wanted}"
-            moved = deployment.place(_FRONTEND) if _FRONTEND in deployment.origins else None
-            yield Fault(message, moved, ".".join(_FRONTEND) if moved else "", "move one of them")
+            if len(asked) > 1:
+                message += f", asked for in {' and '.join(dict.fromkeys(asked))}"
+            fix = "move one of them" if moved else "ask for one of them only"
+            place = moved or places.get(port.service) or places.get(other.service)
+            yield Fault(message, place, ".".join(_FRONTEND) if moved else "", fix)
 
 
 def _directories(manifest: Service) -> list[str]:

@@ -256,8 +256,12 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
         stale = name in touched or stamp is None or stamp.decode() != comparison.inputs[name]
         running = state.get("ActiveState") in _RUNNING[:2]
         # Reading its files again is enough for a running daemon only where its unit is the one it was started by.
+        # A credential is read at the start only.
+        sealed_anew = any(
+            entry.differs and "sealed" in entry.row and name in entry.row["units"] for entry in comparison.wanted
+        )
         same_unit = row["oneshot"] or (stamp is not None and f"{UNITS}/{name}" not in touched_paths)
-        reloads = row["on_change"] == "reload" and same_unit
+        reloads = row["on_change"] == "reload" and same_unit and not sealed_anew
         why = _stale(root, row, running, stale)
         if why:
             action = "start" if not running else "reload" if reloads else "restart"

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 STATE = "/var/lib/kos"
+CONFIGURATION = "/etc/kos"
 _UNFINISHED = ".kos-new"
 
 

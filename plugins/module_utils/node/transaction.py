@@ -18,6 +18,7 @@ from typing import Any
 
 from . import apply, changes, cleanup, files, gate, history, ledger, space, store, system, trust
 from .changes import Comparison
+from .check import check_files
 from .deadline import arm, disarm, forget, overdue
 from .files import Busy, NodeError, Root
 from .gate import Health
@@ -128,6 +129,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         if not comparison.changes:
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
+        check_files(root, comparison)
         size = _fetch(root, comparison)
         token = randomness.token_hex(8)
         previous = store.current(root)
@@ -196,6 +198,7 @@ def _switch(
     if not journal.has("prepared"):
         apply.prepare(root, journal, comparison, given_secrets)
         comparison = changes.compare(root, generation, given_secrets)
+    check_files(root, comparison, part)
     apply.switch_part(root, journal, comparison, part)
     return comparison
 
