@@ -16,9 +16,9 @@ from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, hardware, layers
 from ..plugins.plugin_utils.assemble import COLLECTION
 from . import options
-from .ansible import Playbook, Target, log_path, nobody
+from .ansible import Playbook, Target, log_path, nobody, terminable
 from .exits import Exit
-from .view import changes_view, console, counted, errors, faults_view, preflight_view
+from .view import changes_view, console, counted, errors, faults_view, preflight_view, stopped_view
 
 # From the most to the least demanding; `--auto-detect` takes the first whose minimum the machine meets.
 CANDIDATES = ("personal_node", "development")
@@ -118,17 +118,14 @@ class Run:
     def follow(self, playbook: Playbook) -> None:
         """Print what happens until the playbook ends, then leave with its exit code."""
         try:
-            with errors.status("reading hardware facts …") as spinner:
+            with terminable(), errors.status("reading hardware facts …") as spinner:
                 for event in playbook.events():
                     if event is not None:
                         self._events.append(event)
                         self._show(event, spinner)
         except KeyboardInterrupt:
             playbook.interrupt()
-            errors.print(
-                "[yellow]Stopped.[/yellow] What was switched and not committed goes back by itself"
-                " (180 s, or kos_deadline); running kai deploy again repairs it at once."
-            )
+            errors.print(stopped_view([event for event in playbook.events() if event]), markup=False, style="yellow")
             raise typer.Exit(Exit.UNEXPECTED) from None
         code = playbook.wait()
         if not self._events and code == 0:
@@ -215,7 +212,7 @@ class Run:
     def _on_stage_failed(self, event: dict[str, Any], _spinner: Any) -> None:
         code = Exit.PREFLIGHT_FAILED if event.get("no_room") else Exit.REVERTED
         self._exit = max(self._exit, code)
-        self._say(f"[red]{escape(event['msg'])}[/red] Nothing was changed.", event["host"])
+        self._say(f"[red]{escape(event['msg'].rstrip('.'))}.[/red] Nothing was changed.", event["host"])
 
     def _on_commit_failed(self, event: dict[str, Any], _spinner: Any) -> None:
         if "reverted" in event:

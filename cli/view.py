@@ -306,3 +306,24 @@ def faults_view(faults: list[dict[str, Any]]) -> RenderableType:
         message = ("\n    " if heading else "    ") + row["message"]
         blocks.append(Text.assemble(*spaced, (message, "red"), (fix, "cyan")))
     return Group(*blocks)
+
+
+def stopped_view(events: list[dict[str, Any]]) -> str:
+    """What becomes of each node of a run that was told to stop, from the run's events; plain text."""
+    last = {row["host"]: row for row in events if row["event"].startswith(("switch.", "commit.", "rollback."))}
+    if not last:
+        return "Stopped. Nothing was changed."
+    return "\n".join(["Stopped.", *(f"{host} {_fate(row)}" for host, row in last.items())])
+
+
+def _fate(event: dict[str, Any]) -> str:
+    if event["event"] in ("commit.end", "rollback.end"):
+        return "was finished before: its generation is committed"
+    if event.get("reverted"):
+        return "had failed before and runs what it ran"
+    if event["event"] in ("commit.begin", "rollback.begin"):
+        return "was about to finish: kai status says whether it has; if not, it takes the change back by itself"
+    return (
+        "had begun to change and takes it back by itself (180 s after its last sign of life, or kos_deadline);"
+        " running the same command again mends it sooner"
+    )

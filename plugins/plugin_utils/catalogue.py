@@ -255,9 +255,21 @@ class BackupCommands(Strict):
     command: Argv
     restore: Argv
     holds: Argv | None = Field(
-        default=None, description="ends with 0 when there is data that a restore would replace; default: never"
+        default=None,
+        description="prints `yes` or `no`: whether there is data that a restore would replace; default: never",
     )
     stopped: list[Literal["backup", "restore"]] = Field(default=[], description="verbs for which its units are stopped")
+
+
+class ImportCommands(Strict):
+    """How another service's export becomes this one's data; ``$KOS_BACKUP`` names what that one's backup command made.
+
+    `compare` prints one JSON line a thing (name, number, checksum) and fails where the two differ.
+    """
+
+    user: str | None = None
+    command: Argv
+    compare: Argv
 
 
 class Hooks(Strict):
@@ -326,6 +338,9 @@ class Service(Strict):
     metrics_reason: str | None = None
     backup: BackupCommands | None = None
     backup_reason: str | None = None
+    imports: dict[ServiceName, ImportCommands] = Field(
+        default_factory=dict, description="another service, whose data this one takes over in a migration"
+    )
     hooks: Hooks = Hooks()
     fallbacks: list[Fallback] = []
     notes: list[str] = []

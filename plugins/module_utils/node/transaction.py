@@ -117,6 +117,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         if generation is None:
             if archive is None:
                 raise NeedArchive(request.id)
+            space.require(root, [space.for_change(0)])
             generation = store.add(root, archive, request.id, signature)
         elif generation.signature != signature:
             # Signed anew, perhaps because the first signer is trusted no longer.
