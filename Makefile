@@ -11,6 +11,7 @@ export LC_ALL := C.UTF-8
 PYTHON ?= python3
 LAB ?= yes
 UPGRADE ?=
+ONLY ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -68,12 +69,16 @@ build: setup ## dist/: the collection's tarball and the wheel
 	@ls -l dist
 
 .PHONY: bench
-bench: setup ## kOS beside apt-get, ansible -m setup and template tasks, on lab nodes: ratios
-	$(AS_ROOT) $(BIN)/python benchmarks/run.py
+bench: setup ## kOS beside apt-get, ansible, restic and itself, on lab nodes: ratios (ONLY="planning fleet deploys")
+	$(AS_ROOT) $(BIN)/python benchmarks/run.py $(ONLY)
 
 .PHONY: pictures
 pictures: setup ## Export the tables that README shows, from the running lab
 	$(AS_ROOT) $(BIN)/python docs/make_pictures.py
+
+.PHONY: docs
+docs: setup ## Write the pages of docs/ that follow from data or code
+	$(BIN)/python docs/render.py
 
 .PHONY: schema
 schema: setup ## Write the JSON Schemas in docs/schema again from the models

@@ -16,7 +16,7 @@ from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, layers
 from ..plugins.plugin_utils.assemble import Request
 from ..plugins.plugin_utils.catalogue import Service
-from ..plugins.plugin_utils.documents import read_document
+from ..plugins.plugin_utils.documents import read_facts
 from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
 from ..plugins.plugin_utils.hardware import Facts
 from ..plugins.plugin_utils.profile import Mode, Profile, Settings
@@ -42,7 +42,9 @@ _ANY_MACHINE = {
 
 def plan(
     profile: options.Profile = None,
-    facts: Annotated[Path | None, typer.Option("--facts", help="Hardware facts as JSON, of another machine.")] = None,
+    facts: Annotated[
+        Path | None, typer.Option("--facts", help="Facts as JSON: of one machine, or of many by host.")
+    ] = None,
     inventory: options.Inventory = None,
     limit: options.Limit = None,
     environment: options.Environment = None,
@@ -52,8 +54,10 @@ def plan(
 ) -> None:
     """Show what would run, on what, and why.
 
-    Without --facts or -i the plan is for the machine kai runs on. Below the profile's minimum the plan is
-    printed all the same, with every shortfall, and the exit code is 4.
+    Without --facts or -i the plan is for the machine kai runs on. --facts takes what kai facts printed: of one
+    machine, or of a whole fleet, planned once a kind of hardware without asking any host.
+
+    Below the profile's minimum the plan is printed all the same, with every shortfall, and the exit code is 4.
 
     Examples:
 
@@ -71,7 +75,11 @@ def plan(
         if not profile:
             raise typer.BadParameter("name one: --profile personal_node")
         request = Request(profile, environment, options.site_path(site), accepted=accepted)
-        documents = {"": assemble.plan(request, _facts(facts)).as_dict()}
+        fleet = _fleet(facts) if facts else {"": assemble.facts_from(node_facts.facts(), "facts of this machine")}
+        if list(fleet) != [""]:
+            _plan_fleet(request, fleet, as_json)
+            return
+        documents = {"": assemble.plan(request, fleet[""]).as_dict()}
     if as_json:
         print(json.dumps(documents if inventory else documents[""], indent=1))
     else:
@@ -80,10 +88,26 @@ def plan(
         raise typer.Exit(Exit.PREFLIGHT_FAILED)
 
 
-def _facts(path: Path | None) -> Facts:
-    if path:
-        return assemble.facts_from(read_document(path).data, str(path))
-    return assemble.facts_from(node_facts.facts(), "facts of this machine")
+def _fleet(path: Path) -> dict[str, Facts]:
+    """The machines of a file as `kai facts` prints it: one (named ``""``), or many by host."""
+    data = read_facts(path)
+    if "architecture" in data:
+        return {"": assemble.facts_from(data, str(path))}
+    return {host: assemble.facts_from(facts, f"{path}: {host}") for host, facts in data.items()}
+
+
+def _plan_fleet(request: Request, fleet: dict[str, Facts], as_json: bool) -> None:
+    """Plan each kind of machine once, and show which hosts share a plan."""
+    groups = assemble.groups(assemble.plans(request, fleet))
+    if as_json:
+        print(json.dumps([{"hosts": hosts, "plan": planned.as_dict()} for hosts, planned in groups], indent=1))
+    else:
+        for hosts, planned in groups:
+            more = f" and {len(hosts) - 5} more" if len(hosts) > 5 else ""
+            console.print(f"{', '.join(hosts[:5])}{more}", style="bold")
+            console.print(plan_view(planned.as_dict()))
+    if any(planned.blocked for _hosts, planned in groups):
+        raise typer.Exit(Exit.PREFLIGHT_FAILED)
 
 
 def _plans_of(target: Target, variables: dict[str, Any]) -> dict[str, Any]:

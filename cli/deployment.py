@@ -202,10 +202,14 @@ class _Run:
         self._say(f"[green]generation {event['number']} committed[/green]", event["host"])
 
     def _on_stage_failed(self, event: dict[str, Any], _spinner: Any) -> None:
-        self._exit = max(self._exit, Exit.REVERTED)
+        code = Exit.PREFLIGHT_FAILED if event.get("no_room") else Exit.REVERTED
+        self._exit = max(self._exit, code)
         self._say(f"[red]{escape(event['msg'])}[/red] Nothing was changed.", event["host"])
 
     def _on_commit_failed(self, event: dict[str, Any], _spinner: Any) -> None:
+        if "reverted" in event:
+            self._on_switch_failed(event, _spinner)
+            return
         self._exit = max(self._exit, Exit.REVERTED)
         self._say(f"[red]not committed: {escape(event['msg'])}[/red] The node takes the change back.", event["host"])
 

@@ -97,6 +97,42 @@ def down(names: Names = None) -> None:
     _say("removed" if found else "there was nothing to remove")
 
 
+@app.command()
+def kill(name: Annotated[str, typer.Argument(help="The node.")]) -> None:
+    """Pull a node's plug: nothing is stopped or written back. Its disk stays, and `up` switches it on again.
+
+    Example:
+
+      kai lab kill node1
+    """
+    privilege.become_root()
+    lifecycle.kill(identify(), name)
+
+
+@app.command()
+def save(name: Annotated[str, typer.Argument(help="The node, switched off.")]) -> None:
+    """Keep a node's disk as it is now, so that `reset` brings it back as often as you like.
+
+    Example:
+
+      kai lab kill node1 && kai lab save node1
+    """
+    privilege.become_root()
+    lifecycle.save(identify(), name)
+
+
+@app.command()
+def reset(name: Annotated[str, typer.Argument(help="The node, on or off.")]) -> None:
+    """Give a node the disk that `save` kept and switch it on: what happened to it since is gone.
+
+    Example:
+
+      kai lab reset node1
+    """
+    privilege.become_root()
+    lifecycle.reset(identify(), name, say=_say)
+
+
 @app.command("list")
 def show(as_json: AsJson = False) -> None:
     """List the nodes of this checkout's lab and the ports that lead to them.

@@ -14,7 +14,7 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import configuration, deployment, lab, nodes, trust
+from . import backups, configuration, deployment, lab, nodes, trust
 from .ansible import AnsibleFailed
 from .exits import Exit
 from .view import errors, faults_view
@@ -48,6 +48,9 @@ app.command("rollback")(deployment.rollback)
 app.command("status")(nodes.status)
 app.command("doctor")(nodes.doctor)
 app.command("generations")(nodes.generations)
+app.command("restore")(backups.restore)
+app.command("verify")(backups.verify)
+app.add_typer(backups.backup_app, name="backup")
 app.add_typer(nodes.logs_app, name="logs")
 app.add_typer(trust.app, name="trust")
 app.add_typer(lab.app, name="lab")

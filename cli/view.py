@@ -25,6 +25,14 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
+def size(number: int) -> str:
+    """Bytes for people: ``12.3 MB``."""
+    if number < 1000:
+        return f"{number} B"
+    power = min(4, (len(str(number)) - 1) // 3)
+    return f"{number / 1000**power:.1f} {' kMGT'[power]}B"
+
+
 def counted(number: int, noun: str) -> str:
     """``1 change``, ``2 changes``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -40,6 +48,8 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     parts: list[RenderableType] = [table, Text()]
     if plan["unavailable"]:
         parts += [_unavailable(plan["unavailable"]), Text()]
+    if plan["answers"]:
+        parts += [_answers(plan["answers"]), Text()]
     if plan["not_acted_on"]:
         keys = ", ".join(plan["not_acted_on"])
         parts += [Text(f"Set, but not acted on by this release: {keys}", style="dim"), Text()]
@@ -60,6 +70,14 @@ def _unavailable(rows: list[dict[str, str]]) -> Table:
     table = _table("not available yet", "for", "why")
     for row in rows:
         table.add_row(Text(row["requested"], style="yellow"), row["capability"], Text(row["why"], style="dim"))
+    return table
+
+
+def _answers(rows: list[dict[str, str]]) -> Table:
+    table = _table("setting", "", "answer")
+    states = {"met": Text("✓", style="green"), "elsewhere": Text("→"), "unavailable": Text("–", style="yellow")}
+    for row in rows:
+        table.add_row(f"{row['key']}: {row['value']}", states[row["state"]], Text(row["says"], style="dim"))
     return table
 
 
@@ -121,12 +139,28 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         names = ", ".join(row["requested"] for row in status["unavailable"])
         parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
     parts.append(_machine(status))
+    if status.get("backup"):
+        parts.append(_backup_line(status["backup"]))
     for row in status["shortfalls"]:
         parts.append(Text(f"! {row['what']}: needs {row['need']}, has {row['have']} (accepted)", style="yellow"))
     storage = status["storage"]
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
         parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
     return Group(*parts)
+
+
+def _backup_line(backup: dict[str, Any]) -> Text:
+    last, success = backup["last"], backup["last_success"]
+    if last is None:
+        text = Text("! Backup: none has been made yet (kai backup)", style="yellow")
+    elif not last["ok"]:
+        good = f"; the last complete one is from {_ago(success)}" if success else ""
+        text = Text(f"! Backup failed {_ago(last['time'])}: {last['error']}{good}", style="red")
+    else:
+        text = Text(f"Backup {_ago(last['time'])} · snapshot {last['snapshot']}", style="dim")
+    if backup["key_exported"] is None:
+        text.append("\n! Its key is on this node only: kai backup key export", style="yellow")
+    return text
 
 
 def _verdict(status: dict[str, Any]) -> Text:
@@ -197,6 +231,60 @@ def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     for row in rows:
         table.add_row(Text("●" if row["current"] else "", style="green"), row["name"], row["fingerprint"])
     return table
+
+
+def backup_view(host: str, record: dict[str, Any]) -> RenderableType:
+    """What one backup stored."""
+    rows = _table("service", "files", "size", "took", title=f"{host}: snapshot {record['snapshot']}")
+    for name, row in record["services"].items():
+        rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
+    places = ", ".join(record["repositories"])
+    closing = (
+        f"{size(record['added'])} added to {places} in {record['seconds']} s;"
+        f" all copies are of the same {record['window_seconds']} s"
+    )
+    return Group(rows, Text(closing, style="dim"))
+
+
+def snapshots_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The snapshots in a node's first repository."""
+    if not rows:
+        return Text(f"{host}: no snapshot yet (kai backup)", style="yellow")
+    listed = _table("snapshot", "made (UTC)", "node", "size", "added", "", title=f"Snapshots that {host} sees")
+    for row in rows:
+        made = row["time"].replace("T", " ").rstrip("Z")
+        marks = Text(", ".join(row["tags"]), style="yellow")
+        listed.add_row(Text(row["id"], style="bold"), made, row["host"], size(row["bytes"]), size(row["added"]), marks)
+    return listed
+
+
+def restore_view(host: str, report: dict[str, Any]) -> RenderableType:
+    """What a restore brought back, and whether it runs."""
+    snapshot, came = report["snapshot"], report["manifest"]
+    rows = _table("restored", "files", "size", "took", title=f"{host}: snapshot {snapshot['id']} of {came['node']}")
+    for name, row in report["services"].items():
+        rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
+    sick = [row for row in report["health"] if not row["healthy"]]
+    lines = [Text(f"✗ {row['service']}: {row['detail']}", style="red") for row in sick]
+    lines += [] if sick else [Text(f"✓ all services are healthy, after {report['seconds']} s", style="green")]
+    if report["safety"]:
+        lines.append(Text(f"What was there before is snapshot {report['safety']}", style="dim"))
+    return Group(rows, *lines)
+
+
+def verify_view(host: str, report: dict[str, Any]) -> RenderableType:
+    """What a check of the repositories and of one snapshot found."""
+    rows = _table("checked", "", "size", title=f"{host}: {'all is well' if report['ok'] else 'NOT all is well'}")
+    for row in report["repositories"]:
+        rows.add_row(Text(row["place"], style="bold"), _intact(row), "")
+    for name, row in report["services"].items():
+        rows.add_row(Text(name, style="bold"), _intact(row), size(row["bytes"]))
+    problem = [Text(f"✗ {report['problem']}", style="red")] if "problem" in report else []
+    return Group(rows, *problem)
+
+
+def _intact(row: dict[str, Any]) -> Text:
+    return Text("✓ intact", style="green") if row["ok"] else Text(f"✗ {row['problem']}", style="red")
 
 
 def faults_view(faults: list[dict[str, Any]]) -> RenderableType:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import base_root, cgroup, host, lock, network, node, slirp, ssh, state, traffic
+from . import base_root, cgroup, disk, host, lock, network, node, slirp, ssh, state, traffic
 from .base_root import Say
 from .errors import UsageError
 from .identity import Lab, check_node_name
@@ -89,6 +89,40 @@ def _introduce(lab: Lab, current: State, say: Say) -> None:
     for name in current.nodes:
         if node.running(lab, name) and not node.write_hosts(lab, current, name):
             say(f"{name} could not write its /etc/hosts: it does not know all its peers by name")
+
+
+def kill(lab: Lab, name: str) -> None:
+    """Cut the power of one node; its disk stays, and `up` switches it on again. Raises LabError."""
+    with lock.held(lab):
+        node.stop(lab, state.require(lab).node(name).name)
+
+
+def save(lab: Lab, name: str) -> None:
+    """Keep the disk of a node that is off as it is now, for `reset`. Raises LabError."""
+    with lock.held(lab):
+        known = _on_disk(lab, name)
+        if node.running(lab, name):
+            raise UsageError(f"node {name} is on, so its disk is not at rest; `kai lab kill {name}` switches it off")
+        disk.save(lab.node_var(known.name))
+
+
+def reset(lab: Lab, name: str, say: Say = print) -> None:
+    """Give a node the disk that `save` kept, and switch it on. Raises LabError."""
+    with lock.held(lab):
+        known = _on_disk(lab, name)
+        if not disk.saved(lab.node_var(name)):
+            raise UsageError(f"the disk of node {name} was never saved; `kai lab save {name}` does it")
+        node.stop(lab, name)
+        disk.reset(lab.node_var(name))
+        node.start(lab, known)
+        _finish(lab, state.require(lab), [known], say)
+
+
+def _on_disk(lab: Lab, name: str) -> Node:
+    known = state.require(lab).node(name)
+    if known.memory_backed:
+        raise UsageError(f"node {name} has its disk in memory, which is gone with its power")
+    return known
 
 
 def down(lab: Lab, names: Sequence[str] = (), say: Say = print) -> bool:

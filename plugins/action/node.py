@@ -18,6 +18,7 @@ SHOWN = (
     "download_bytes",
     "health",
     "msg",
+    "no_room",
     "number",
     "parts",
     "recovered",

@@ -118,7 +118,11 @@ number:
   type: int
 reverted:
   description: Whether the node is back where it was.
-  returned: when a switch failed
+  returned: when a switch or the commit failed
+  type: bool
+no_room:
+  description: The change does not fit on the node's disk. Nothing was touched.
+  returned: when step is stage and it failed for that
   type: bool
 """
 
@@ -129,7 +133,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import transaction
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
+from ansible_collections.kind.kos.plugins.module_utils.node.space import NoRoom
 
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["stage", "switch", "commit", "revert"]},
@@ -210,8 +215,12 @@ def main() -> None:
         module.exit_json(**STEPS[module.params["step"]](module, Root(module.params["root"])))
     except transaction.SwitchFailed as error:
         module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
+    except NoRoom as error:
+        module.fail_json(msg=str(error), no_room=True)
     except NodeError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

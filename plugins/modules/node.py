@@ -54,7 +54,7 @@ answer:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import rollback, status, store, transaction
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
 
 QUERIES = {"status": status.status, "doctor": status.doctor, "generations": store.listing}
 
@@ -85,6 +85,8 @@ def main() -> None:
         module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
     except NodeError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

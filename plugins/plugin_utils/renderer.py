@@ -56,7 +56,7 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "packages": plan.packages,
         "users": plan.users,
         "secrets": [
-            {"service": service.name, "name": secret.name, "length": secret.length}
+            {"service": service.name, "name": secret.name, "length": secret.length if secret.made == "node" else 0}
             for service in plan.services
             for secret in service.manifest.secrets
         ],
@@ -96,7 +96,7 @@ def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
         "on_change": unit.on_change,
         "oneshot": unit.type == "oneshot",
         "starts": unit.starts,
-        "runs_node_code": "/var/lib/kos/current/node" in unit.exec,
+        "runs_node_code": "/var/lib/kos/current/node" in (unit.exec or ""),
     }
 
 
@@ -109,7 +109,8 @@ def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
             text = unit_text(unit, service.manifest, catalogue)
             path = f"/etc/systemd/system/{unit.name}"
             yield _file(path, text, service, [unit.name])
-            yield _link(f"/etc/systemd/system/{wanted_by(unit)}.wants/{unit.name}", path, service, [])
+            if unit.starts != "demand":
+                yield _link(f"/etc/systemd/system/{wanted_by(unit)}.wants/{unit.name}", path, service, [])
         for file in service.manifest.files:
             yield _template_entry(file, service, plan, catalogue, environment)
     yield from _alert_entries(plan, catalogue)

@@ -16,10 +16,14 @@ ISSUED = "/var/lib/kos-certificates"
 
 def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str:
     """The file of `unit`; pure."""
-    sections: dict[str, list[Directive]] = {"Unit": list(_unit_section(unit, service, catalogue))}
-    if unit.exec:
-        sections["Service"] = [*_service_section(unit, service), *_limits(unit, service), *_sandbox(unit, catalogue)]
-    sections["Install"] = [("WantedBy", wanted_by(unit))]
+    sections: dict[str, list[Directive]] = {
+        "Unit": list(_unit_section(unit, service, catalogue)),
+    }
+    if unit.exec is not None:
+        service_section = _service_section(unit, unit.exec, service)
+        sections["Service"] = [*service_section, *_limits(unit, service), *_sandbox(unit, catalogue)]
+    if unit.starts != "demand":
+        sections["Install"] = [("WantedBy", wanted_by(unit))]
     for section, directives in unit.extra.items():
         for name, value in directives.items():
             values = value if isinstance(value, list) else [str(value)]
@@ -46,7 +50,7 @@ def _unit_section(unit: UnitManifest, service: Service, catalogue: Catalogue) ->
         yield "Wants", " ".join(needed)
 
 
-def _service_section(unit: UnitManifest, service: Service) -> Iterator[Directive]:
+def _service_section(unit: UnitManifest, command: str, service: Service) -> Iterator[Directive]:
     yield "Type", unit.type
     user = unit.user or service.user
     if user and user != "root":
@@ -54,7 +58,7 @@ def _service_section(unit: UnitManifest, service: Service) -> Iterator[Directive
         yield "Group", user
     for line in unit.exec_start_pre:
         yield "ExecStartPre", line
-    yield "ExecStart", unit.exec
+    yield "ExecStart", command
     for line in unit.exec_start_post:
         yield "ExecStartPost", line
     if unit.exec_reload:

@@ -200,6 +200,24 @@ def test_node_reboots_and_keeps_its_disk(own: OwnLab):
     assert own.said("two", "cat /root/kept") == "kept"
 
 
+def test_saved_disk_comes_back_after_a_power_cut(own: OwnLab):
+    own.kai("up", "kept")
+    try:
+        own.on("kept", "echo before > /etc/mark; rm /etc/motd; echo home > /home/mark")
+        assert own.kai("save", "kept", ok=False).returncode == 2
+        assert own.kai("reset", "kept", ok=False).returncode == 2
+        own.kai("kill", "kept")
+        assert own.show()["nodes"]["kept"]["power"] == "off"
+        own.kai("save", "kept")
+        own.kai("up", "kept")
+        own.on("kept", "echo after > /etc/mark; echo new > /etc/motd; rm /home/mark; touch /etc/more")
+        own.kai("reset", "kept")
+        assert own.said("kept", "cat /etc/mark /home/mark; ls /etc/motd /etc/more 2>/dev/null; true") == "before\nhome"
+        assert own.said("kept", "stat -c %a /home") == "755"
+    finally:
+        own.kai("down", "kept")
+
+
 def test_disk_in_memory_is_bounded(own: OwnLab):
     own.kai("up", "small", "--memory-backed", "64M")
     try:

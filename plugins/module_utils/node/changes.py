@@ -208,8 +208,8 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
     touched_paths = {entry.row["path"] for entry in comparison.wanted if entry.differs}
     found = []
     for row in rows:
-        if row["starts"] == "boot":
-            # Its own start may be what runs this very comparison.
+        if row["starts"] != "now":
+            # Something else starts it: its own start may even be what runs this very comparison.
             continue
         name, state = row["name"], states[row["name"]]
         stamp = files.read(stamp_path(root, name))

@@ -45,6 +45,12 @@ def disarm(root: Root) -> None:
         files.remove(root.state("deadline"))
 
 
+def forget(root: Root) -> None:
+    """Disarm what a run that was killed at its very end left armed."""
+    if os.path.exists(root.state("deadline")):
+        disarm(root)
+
+
 def overdue(root: Root) -> bool:
     """Whether the deadline that was armed last has passed."""
     return uptime() >= float(files.read_json(root.state("deadline"), 0))

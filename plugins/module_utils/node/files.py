@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,6 +15,8 @@ from typing import Any
 
 STATE = "/var/lib/kos"
 CONFIGURATION = "/etc/kos"
+UNITS = "/etc/systemd/system"
+_UNFINISHED = ".kos-new"
 
 
 class Root:
@@ -36,6 +39,14 @@ class NodeError(Exception):
     """Something expected went wrong on the node; the text is a sentence for people."""
 
 
+def spoken(error: OSError) -> str:
+    """What the operating system refused, as a sentence for people."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"no space is left on the node's disk{where}: free some, then run again"
+    return f"{error.strerror or error}{where}"
+
+
 class Busy(NodeError):
     """Another run holds the node; its text says who and what to do."""
 
@@ -43,7 +54,7 @@ class Busy(NodeError):
 @contextlib.contextmanager
 def lock(root: Root, wait: bool = False) -> Iterator[None]:
     """Hold the node's lock. Raises Busy when another process has it, unless told to `wait`."""
-    os.makedirs(root.state(), mode=0o755, exist_ok=True)
+    make_directory(root.state())
     with open(root.state("lock"), "w", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -53,10 +64,20 @@ def lock(root: Root, wait: bool = False) -> Iterator[None]:
 
 
 def write(path: str, content: bytes, mode: int = 0o644, uid: int = -1, gid: int = -1) -> None:
-    """Put `content` at `path` atomically: complete or not at all, on disk when this returns."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.kos-new"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    """Put `content` at `path` atomically: complete or not at all, on disk when this returns. Raises OSError."""
+    make_directory(os.path.dirname(path))
+    temporary = path + _UNFINISHED
+    try:
+        _write_through(temporary, content, mode, uid, gid)
+        os.rename(temporary, path)
+    except OSError:
+        drop_unfinished(path)
+        raise
+    sync_directory(path)
+
+
+def _write_through(path: str, content: bytes, mode: int, uid: int, gid: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
     with open(descriptor, "wb") as stream:
         stream.write(content)
         if (uid, gid) != (-1, -1):
@@ -64,23 +85,36 @@ def write(path: str, content: bytes, mode: int = 0o644, uid: int = -1, gid: int 
         os.fchmod(descriptor, mode)
         stream.flush()
         os.fsync(descriptor)
-    os.rename(temporary, path)
-    sync_directory(path)
 
 
 def link(path: str, target: str) -> None:
     """Make `path` a symbolic link to `target`, atomically."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.kos-new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(temporary)
+    make_directory(os.path.dirname(path))
+    temporary = path + _UNFINISHED
+    drop_unfinished(path)
     os.symlink(target, temporary)
     os.rename(temporary, path)
     sync_directory(path)
 
 
+def drop_unfinished(path: str) -> None:
+    """Delete what a `write` or `link` of `path` that was killed half-way left beside it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path + _UNFINISHED)
+
+
+def make_directory(path: str) -> None:
+    """Make the directory `path` and its parents where missing; each new name is on disk when this returns."""
+    if os.path.isdir(path):
+        return
+    make_directory(os.path.dirname(path))
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    sync_directory(path)
+
+
 def sync_directory(path: str) -> None:
-    """Make a rename in the directory of `path` durable."""
+    """Make durable that the name `path` has come into its directory, or left it."""
     descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -89,16 +123,17 @@ def sync_directory(path: str) -> None:
 
 
 def remove(path: str) -> None:
-    """Delete a file or link; nothing to do when it is not there."""
+    """Delete a file or link, durably; nothing to do when it is not there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+        sync_directory(path)
 
 
 def remove_from(root: Root, path: str) -> None:
-    """Delete what kOS put at `path`, and the directories of /etc/kos that this leaves empty."""
+    """Delete what kOS put at `path`, and the directories of kOS's own that this leaves empty."""
     remove(root.join(path))
     folder = os.path.dirname(path)
-    while folder.startswith(CONFIGURATION):
+    while folder.startswith(CONFIGURATION) or (folder.startswith(f"{UNITS}/kos-") and folder.endswith(".d")):
         try:
             os.rmdir(root.join(folder))
         except OSError:

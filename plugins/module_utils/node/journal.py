@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The write-ahead journal of one transaction: what is about to be done is on disk before it is done."""
+"""The write-ahead journal of one transaction: what is about to be done is on disk before it is done.
+
+Space for going back is set aside at the start: a disk that fills up in between cannot forbid the return.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,11 @@ from . import files
 from .files import Root
 
 DIRECTORY = "transaction"
+# As many files and bytes as going back may need: originals, dpkg's own records, a few more lines here.
+RESERVE_FILES = 16
+RESERVE_BYTES = 16 * 2**20
+# The records after which a transaction waits for its controller; after any other, somebody was at work on it.
+_AT_REST = ("begin", "switched")
 
 
 def uptime() -> float:
@@ -34,6 +42,7 @@ class Journal:
     def __init__(self, root: Root) -> None:
         self._folder = root.state(DIRECTORY)
         self._path = os.path.join(self._folder, "journal")
+        self._reserve = os.path.join(self._folder, "reserve")
         self.records: list[dict[str, Any]] = []
         content = files.read(self._path) or b""
         whole = content[: content.rfind(b"\n") + 1]
@@ -57,6 +66,11 @@ class Journal:
         """Whether anything of the node has been touched."""
         return any(record["op"] != "begin" for record in self.records)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether the last step ended; one that was cut short leaves nobody to go on with it."""
+        return self.records[-1]["op"] in _AT_REST
+
     def seconds_idle(self) -> float:
         """Seconds since the last record was written; endless when the machine has been started anew since."""
         if self.begin["boot"] != boot_id():
@@ -64,23 +78,54 @@ class Journal:
         return uptime() - float(self.records[-1]["at"])
 
     def start(self, **record: Any) -> None:
-        """Open a transaction, dropping the remains of one that had only staged."""
-        shutil.rmtree(self._folder, ignore_errors=True)
-        os.makedirs(os.path.join(self._folder, "originals"), mode=0o700)
+        """Open a transaction, dropping the remains of one that had only staged. Raises OSError where space lacks."""
+        self.close()
+        files.make_directory(self._folder)
         os.chmod(self._folder, 0o700)
-        self.records = []
-        self.write("begin", boot=boot_id(), **record)
+        os.mkdir(os.path.join(self._folder, "originals"), mode=0o700)
+        try:
+            self._set_aside()
+            self.write("begin", boot=boot_id(), **record)
+            # The file's own name must be as durable as its lines.
+            files.sync_directory(self._path)
+        except OSError:
+            self.close()
+            raise
+
+    def _set_aside(self) -> None:
+        os.mkdir(self._reserve, mode=0o700)
+        for number in range(RESERVE_FILES):
+            descriptor = os.open(os.path.join(self._reserve, str(number)), os.O_WRONLY | os.O_CREAT, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, RESERVE_BYTES // RESERVE_FILES)
+            finally:
+                os.close(descriptor)
+
+    def free_reserve(self) -> None:
+        """Give back the space that was set aside: the transaction is about to end."""
+        shutil.rmtree(self._reserve, ignore_errors=True)
 
     def write(self, op: str, **record: Any) -> None:
-        """Append a record; it is on disk when this returns."""
+        """Append a record; it is on disk, whole, when this returns. Raises OSError, and then nothing was appended."""
         row = {"op": op, "at": round(uptime(), 2), **record}
-        self.records.append(row)
         descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.write(descriptor, (json.dumps(row) + "\n").encode())
-            os.fsync(descriptor)
+            length = os.fstat(descriptor).st_size
+            try:
+                self._append(descriptor, (json.dumps(row) + "\n").encode())
+            except OSError:
+                # Half a line here would spoil the next one too.
+                os.ftruncate(descriptor, length)
+                raise
         finally:
             os.close(descriptor)
+        self.records.append(row)
+
+    @staticmethod
+    def _append(descriptor: int, line: bytes) -> None:
+        while line:
+            line = line[os.write(descriptor, line) :]
+        os.fsync(descriptor)
 
     def has(self, op: str, **match: Any) -> bool:
         """Whether a record `op` with these values was written."""
@@ -108,6 +153,7 @@ class Journal:
     def restore(self, root: Root, record: dict[str, Any]) -> None:
         """Bring back the file of a ``file`` record."""
         real = root.join(record["path"])
+        files.drop_unfinished(real)
         if record["kind"] == "absent":
             files.remove_from(root, record["path"])
         elif record["kind"] == "link":

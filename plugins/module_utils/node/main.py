@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from typing import Any
 
-from . import backup, facts, files, rollback, status, store, transaction
+from . import backup, facts, files, rollback, servicedata, status, store, transaction
 from .files import NodeError, Root
 from .journal import Journal, boot_id
 from .transaction import Request
@@ -25,8 +26,8 @@ def main(arguments: list[str] | None = None) -> int:
     except transaction.SwitchFailed as error:
         sys.stderr.write(f"{error}\n")
         return 5 if error.reverted else 6
-    except NodeError as error:
-        sys.stderr.write(f"{error}\n")
+    except (NodeError, OSError) as error:
+        sys.stderr.write(f"{files.spoken(error) if isinstance(error, OSError) else error}\n")
         return 1
 
 
@@ -50,6 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     rollback = verbs.add_parser("rollback")
     rollback.add_argument("number", type=int, nargs="?")
     rollback.set_defaults(run=_rollback)
+    verbs.add_parser("backup-run").set_defaults(run=_backup_run)
+    verbs.add_parser("backup-settle").set_defaults(run=_backup_settle)
     for name in ("backup", "restore"):
         copy = verbs.add_parser(name)
         copy.add_argument("service")
@@ -112,4 +115,17 @@ def _boot(root: Root, _options: argparse.Namespace) -> int:
 
 
 def _copy_data(root: Root, options: argparse.Namespace) -> int:
-    return backup.copy_data(root, options.verb, options.service, options.directory)
+    servicedata.copy_data(root, options.verb, options.service, options.directory)
+    return 0
+
+
+def _backup_run(root: Root, _options: argparse.Namespace) -> int:
+    # Told to stop, it still puts everything back.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
+    record = backup.run(root)
+    return _print({key: record[key] for key in ("snapshot", "added", "seconds", "window_seconds")})
+
+
+def _backup_settle(_root: Root, _options: argparse.Namespace) -> int:
+    backup.settle()
+    return 0

@@ -11,7 +11,7 @@ import shutil
 import time
 from typing import Any
 
-from . import changes, facts, files, gate, history, store, system, trust
+from . import backup, changes, facts, files, gate, history, store, system, trust
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -33,6 +33,7 @@ def status(root: Root) -> dict[str, Any]:
         "shortfalls": node.get("shortfalls", []),
         "resources": _resources(),
         "storage": _storage(None),
+        "backup": backup.state(root),
     }
     if generation is None:
         return document
@@ -95,6 +96,7 @@ def doctor(root: Root) -> list[dict[str, str]]:
             units = next(s["units"] for s in generation.manifest["services"] if s["name"] == row.service)
             fix = f"journalctl -u {units[0]} -n 50" if units else "kai deploy"
             findings.append(_finding(row.service, row.detail, fix))
+    findings += [_finding("backup", problem, fix) for problem, fix in backup.findings(root)]
     return findings
 
 

@@ -72,22 +72,42 @@ def verified_files(archive: bytes, identity: str) -> dict[str, bytes]:
 
 
 def add(root: Root, archive: bytes, identity: str, signature: str) -> Generation:
-    """Store the generation in `archive` with its (verified) signature. Raises Refused when it is not `identity`."""
+    """Store the generation in `archive` with its (verified) signature.
+
+    Raises Refused when it is not `identity`, OSError where space lacks.
+    """
     content = verified_files(archive, identity)
     number = max([0, *_numbers(root)]) + 1
-    final = root.state("generations", str(number))
-    unfinished = root.state("generations", f".{number}")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    for name, data in content.items():
-        path = os.path.join(unfinished, name)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with open(path, "wb") as stream:
-            stream.write(data)
-            os.fchmod(stream.fileno(), 0o644)
-    files.write(os.path.join(unfinished, SIGNATURE), signature.encode())
-    os.sync()
-    os.rename(unfinished, final)
+    final, unfinished = root.state("generations", str(number)), _hidden(root, number)
+    _sweep(root)
+    try:
+        for name, data in content.items():
+            path = os.path.join(unfinished, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as stream:
+                stream.write(data)
+                os.fchmod(stream.fileno(), 0o644)
+        files.write(os.path.join(unfinished, SIGNATURE), signature.encode())
+        os.sync()
+        os.rename(unfinished, final)
+    except OSError:
+        _sweep(root)
+        raise
+    files.sync_directory(final)
     return Generation(final, number, identity)
+
+
+def _hidden(root: Root, number: int) -> str:
+    """Where generation `number` lies while it is only half there."""
+    return root.state("generations", f".{number}")
+
+
+def _sweep(root: Root) -> None:
+    """Remove what a killed `add` or `prune` left."""
+    folder = root.state("generations")
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name.startswith("."):
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
 
 
 def unpack(archive: bytes, identity: str, folder: str) -> Generation:
@@ -157,7 +177,9 @@ def prune(root: Root, keep: int = KEEP) -> list[int]:
     rows = listing(root)
     dropped = [row["number"] for row in rows[:-keep] if not row["current"] and not row["pinned"]]
     for number in dropped:
-        shutil.rmtree(root.state("generations", str(number)))
+        # In one step, or a kill would leave half a generation that still bears a number.
+        os.rename(root.state("generations", str(number)), _hidden(root, number))
+    _sweep(root)
     return dropped
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 
@@ -14,6 +15,7 @@ from .files import NodeError, Root
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "UCF_FORCE_CONFFOLD": "1"}
 _APT = ["apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
 _APT += ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
+_INSTALLED = re.compile(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", re.MULTILINE)
 _SHOWN = "Id,LoadState,ActiveState,NRestarts,MemoryCurrent,ControlGroup"
 
 
@@ -86,6 +88,21 @@ def packages_to_fetch(root: Root, packages: Iterable[str], lists: str | None = N
             raise CommandFailed("apt-get cannot find the packages (is the mirror reachable?): " + " / ".join(said[-4:]))
     rows = (line.split(" ") for line in done.stdout.decode().splitlines() if line.startswith("'"))
     return [(row[1], int(row[2])) for row in rows if len(row) >= 3]
+
+
+def installed_bytes(root: Root, packages: Iterable[str], lists: str | None = None) -> int:
+    """The bytes that installing `packages` (dependencies too) will take, as their maintainers declare them.
+
+    `lists` is the directory that `packages_to_fetch` may have refreshed apt's lists into.
+    """
+    refreshed = lists is not None and os.path.isdir(os.path.join(lists, "partial"))
+    elsewhere = ["-o", f"Dir::State::lists={lists}"] if refreshed else []
+    simulated = run(in_root(root, [*_APT, *elsewhere, "--simulate", "install", *sorted(packages)])).stdout.decode()
+    chosen = [f"{name}={version}" for name, version in _INSTALLED.findall(simulated)]
+    if not chosen:
+        return 0
+    shown = run(in_root(root, ["apt-cache", *elsewhere, "show", *chosen])).stdout.decode()
+    return 1024 * sum(int(size) for size in re.findall(r"^Installed-Size: (\d+)$", shown, re.MULTILINE))
 
 
 def download_packages(root: Root, packages: Iterable[str]) -> None:

@@ -16,10 +16,10 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apply, changes, files, gate, history, store, system, trust
+from . import apply, changes, files, gate, history, space, store, system, trust
 from .changes import Comparison
 from .check import check_files
-from .deadline import arm, disarm, overdue
+from .deadline import arm, disarm, forget, overdue
 from .files import Busy, NodeError, Root
 from .gate import Health
 from .journal import Journal
@@ -28,7 +28,7 @@ from .undo import take_back
 DEADLINE = 180
 # A controller that is alive calls again within this many seconds.
 _LEASE = 20
-_SECRET = re.compile(r"[A-Za-z0-9._~+=/-]{12,128}")
+_SECRET = re.compile(r"[A-Za-z0-9._~+=/-]{12,4096}")
 
 
 class NeedArchive(Exception):
@@ -83,8 +83,8 @@ class Request:
 def stage(root: Root, request: Request, archive: bytes | None = None, patience: float = 30) -> Staged:
     """Compare, fetch and verify; open a transaction when there is work.
 
-    Waits up to `patience` seconds for another run. Raises NeedArchive, Refused, Untrusted, Busy,
-    UnknownToken, CommandFailed; on each the node is as it was.
+    Waits up to `patience` seconds for another run. Raises NeedArchive, Refused, Untrusted, Busy, UnknownToken,
+    NoRoom, CommandFailed, OSError; on each the node is as it was.
     """
     until = time.monotonic() + patience
     while True:
@@ -133,7 +133,10 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
 
 
 def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> Staged:
-    """What `stage`, `switch` and `commit` would do; changes nothing. `scratch` is an empty directory."""
+    """What `stage`, `switch` and `commit` would do; changes nothing. `scratch` is an empty directory.
+
+    Raises NeedArchive, Refused, UnknownToken, NoRoom, CommandFailed.
+    """
     generation = store.find(root, request.id)
     signature = request.signature or (generation.signature if generation else "")
     trust.verify(root, request.id, signature, request.signer)
@@ -146,6 +149,8 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
     if comparison.missing_packages:
         # apt's lists are refreshed beside the node's own, which stay as they are.
         size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages, scratch))
+    if comparison.changes:
+        _require_room(root, comparison, size, scratch)
     rows = [change.as_dict() for change in comparison.changes]
     return Staged(rows, comparison.parts(), "", generation.number, size, changes.diffs(root, comparison))
 
@@ -163,8 +168,9 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
             _switch(root, journal, generation, part, given_secrets)
             health = _gate(root, generation, part)
             arm(root, journal, generation, deadline)
+            journal.write("switched", part=part)
         except Exception as error:
-            raise SwitchFailed(f"{_spoken(part)}: {error}", [], _taken_back(root, journal)) from error
+            raise SwitchFailed(f"{_spoken(part)}: {_said(error)}", [], _taken_back(root, journal)) from error
         sick = [row for row in health if not row.healthy]
         if sick:
             names = ", ".join(f"{row.service} ({row.detail})" for row in sick)
@@ -187,6 +193,10 @@ def _spoken(part: str) -> str:
     return part.replace("_", " ")
 
 
+def _said(error: Exception) -> str:
+    return files.spoken(error) if isinstance(error, OSError) else str(error)
+
+
 def _taken_back(root: Root, journal: Journal) -> bool:
     """Revert, and say whether what ran before runs again."""
     try:
@@ -197,23 +207,34 @@ def _taken_back(root: Root, journal: Journal) -> bool:
 
 
 def commit(root: Root, token: str) -> int:
-    """Keep what was switched. Returns the generation's number. Raises Superseded."""
+    """Keep what was switched. Returns the generation's number.
+
+    Raises Superseded, or SwitchFailed after everything has been taken back.
+    """
     with files.lock(root, wait=True):
         journal = _mine(root, token)
         generation = _staged_generation(root, journal)
-        for name in ("ledger.json", "node.json", "pending"):
-            journal.keep_original(root, f"{files.STATE}/{name}")
-        _write_ledger(root, generation, journal)
-        _remember_node(root, journal.begin["node"])
-        if root.booted:
-            files.remove(root.state("pending"))
-        else:
-            files.write_json(root.state("pending"), {"generation": generation.number})
-        history.record(root, generation.number, generation.id, "committed")
+        try:
+            _write_down(root, generation, journal)
+        except Exception as error:
+            raise SwitchFailed(f"commit: {_said(error)}", [], _taken_back(root, journal)) from error
+        # The one step that decides: before it everything goes back, after it everything stays.
         journal.close()
         disarm(root)
         store.prune(root)
         return generation.number
+
+
+def _write_down(root: Root, generation: store.Generation, journal: Journal) -> None:
+    for name in ("ledger.json", "node.json", "pending", "history.json"):
+        journal.keep_original(root, f"{files.STATE}/{name}")
+    _write_ledger(root, generation, journal)
+    _remember_node(root, journal.begin["node"])
+    if root.booted:
+        files.remove(root.state("pending"))
+    else:
+        files.write_json(root.state("pending"), {"generation": generation.number})
+    history.record(root, generation.number, generation.id, "committed")
 
 
 def revert(root: Root, token: str | None = None, only_overdue: bool = False) -> list[Health] | None:
@@ -245,7 +266,7 @@ def _check_secrets(given: dict[str, str]) -> None:
     """Refuse before anything happens a value that some daemon's configuration could not hold."""
     for name, value in given.items():
         if not isinstance(value, str) or not _SECRET.fullmatch(value):
-            raise NodeError(f"the secret {name} must be text of 12 to 128 letters, digits or any of . _ ~ + = / -")
+            raise NodeError(f"the secret {name} must be text of 12 to 4096 letters, digits or any of . _ ~ + = / -")
 
 
 def _settle(root: Root) -> bool:
@@ -255,9 +276,10 @@ def _settle(root: Root) -> bool:
     """
     journal = Journal(root)
     if not journal.open or not journal.switched:
-        # Only staged: nothing was touched, and the newer run wins.
+        # Only staged, or killed right after its commit: nothing is to be taken back, and the newer run wins.
+        forget(root)
         return False
-    if journal.seconds_idle() < _LEASE and not journal.has("reverting"):
+    if journal.at_rest and journal.seconds_idle() < _LEASE:
         left = _LEASE - journal.seconds_idle()
         raise Busy(
             f"another run began to change this node and has not committed; if it has died, "
@@ -282,13 +304,22 @@ def _staged_generation(root: Root, journal: Journal) -> store.Generation:
 
 
 def _fetch(root: Root, comparison: Comparison) -> int:
-    """Download what is missing; returns its size in bytes."""
+    """Download what is missing, if it will fit; returns its size in bytes."""
     if not comparison.missing_packages:
+        _require_room(root, comparison, 0)
         return 0
     system.repair_packages(root)
     size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages))
+    _require_room(root, comparison, size)
     system.download_packages(root, comparison.missing_packages)
     return size
+
+
+def _require_room(root: Root, comparison: Comparison, download: int, lists: str | None = None) -> None:
+    needs = [space.for_change(len(comparison.wanted))]
+    if comparison.missing_packages:
+        needs += space.for_packages(download, system.installed_bytes(root, comparison.missing_packages, lists))
+    space.require(root, needs)
 
 
 def _gate(root: Root, generation: store.Generation, part: str) -> list[Health]:

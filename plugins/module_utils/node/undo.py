@@ -16,6 +16,7 @@ from .journal import Journal
 
 def take_back(root: Root, journal: Journal) -> list[Health]:
     """Undo the open transaction; safe to repeat after a crash. Returns the old generation's health."""
+    journal.free_reserve()
     journal.write("reverting")
     begin = journal.begin
     noted = [record for record in journal.records if record["op"] == "unit"]
