@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -82,6 +82,7 @@ class FileManifest(Strict):
     """A template and where it lands; `sealed` ones are encrypted on the node for one systemd unit."""
 
     template: str
+    of: ServiceName | None = Field(default=None, description="the service whose template it is; default: this one")
     path: Annotated[str, Field(pattern=r"^/")] | None = None
     sealed: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] | None = None
     unit: str | None = None
@@ -200,6 +201,9 @@ class UnitManifest(Strict):
     sandbox: list[SandboxException] = []
     extra: dict[str, dict[str, str | int | list[str]]] = {}
     on_change: Literal["restart", "reload"] = "restart"
+    live: Argv | None = Field(
+        default=None, description="prints what the unit keeps in the kernel; a different answer later is drift"
+    )
     starts: Literal["now", "boot", "demand"] = Field(
         default="now", description="`boot`: only when the machine starts; `demand`: only by a timer or a command"
     )
@@ -251,9 +255,21 @@ class BackupCommands(Strict):
     command: Argv
     restore: Argv
     holds: Argv | None = Field(
-        default=None, description="ends with 0 when there is data that a restore would replace; default: never"
+        default=None,
+        description="prints `yes` or `no`: whether there is data that a restore would replace; default: never",
     )
     stopped: list[Literal["backup", "restore"]] = Field(default=[], description="verbs for which its units are stopped")
+
+
+class ImportCommands(Strict):
+    """How another service's export becomes this one's data; ``$KOS_BACKUP`` names what that one's backup command made.
+
+    `compare` prints one JSON line a thing (name, number, checksum) and fails where the two differ.
+    """
+
+    user: str | None = None
+    command: Argv
+    compare: Argv
 
 
 class Hooks(Strict):
@@ -294,6 +310,9 @@ class Service(Strict):
     not_run: str | None = Field(default=None, description="why no release so far runs it, whatever its substrates")
     instead: Fallback | None = Field(default=None, description="what kOS runs whenever this is asked for")
     requires: list[str] = []
+    stands_for: list[ServiceName] = Field(
+        default=[], description="services whose place it takes, where both are asked for or another requires them"
+    )
     substrates: Substrates
     user: str | None = None
     groups: list[str] = []
@@ -319,6 +338,9 @@ class Service(Strict):
     metrics_reason: str | None = None
     backup: BackupCommands | None = None
     backup_reason: str | None = None
+    imports: dict[ServiceName, ImportCommands] = Field(
+        default_factory=dict, description="another service, whose data this one takes over in a migration"
+    )
     hooks: Hooks = Hooks()
     fallbacks: list[Fallback] = []
     notes: list[str] = []
@@ -360,6 +382,16 @@ class Catalogue:
         """The service called `name`, or of which that is a variant. Raises KeyError."""
         return self.variants[name][0] if name in self.variants else self.services[name]
 
+    def standing_in(self, stand_ins: Mapping[str, str]) -> Catalogue:
+        """The same catalogue where whatever requires a key of `stand_ins` requires its value instead."""
+        services = {
+            name: service.model_copy(
+                update={"requires": [stand_ins.get(needed, needed) for needed in service.requires]}
+            )
+            for name, service in self.services.items()
+        }
+        return Catalogue(self.folder, services, self.sandbox, self.asks)
+
     def text(self, service: str, relative: str) -> str:
         """The content of a file in the service's folder; it never leaves that folder."""
         base = (self.folder / service).resolve()
@@ -390,7 +422,8 @@ def load_catalogue(folder: Path) -> Catalogue:
     paths = sorted(folder.glob("*/service.yaml"))
     for path in paths:
         try:
-            document = read_document(path)
+            # A probe may send what no text holds: MQTT is binary.
+            document = read_document(path, control=True)
             manifest = parse(Service, document.data, document.place)
         except ConfigurationError as error:
             faults += error.faults
@@ -430,8 +463,9 @@ def _wrong_references(services: dict[str, Service], folders: set[str], places: d
                 yield Fault(f"another service is already called '{variant.name}'", places[service.name], "variants")
             known.add(variant.name)
     for service in services.values():
-        # Only a service itself can be started before another.
-        references = [(needed, folders) for needed in service.requires]
+        # A variant has no place of its own in the start order, and no templates.
+        borrowed = [file.of for file in service.files if file.of]
+        references = [(needed, folders) for needed in (*service.requires, *service.stands_for, *borrowed)]
         references += [(other.service, known) for other in service.others]
         for referred, names in references:
             if referred not in names:

@@ -44,16 +44,16 @@ class Document:
         return Place(self.file, self.lines.get(path, 0))
 
 
-def read_document(path: Path) -> Document:
-    """The mapping in `path`.
+def read_document(path: Path, control: bool = False) -> Document:
+    """The mapping in `path`; with `control`, its texts may hold control characters.
 
     Raises ConfigurationError when the file cannot be read, is not UTF-8, is too large, or is not
     a plain mapping.
     """
-    return parse_document(read_text(path), shown_path(path))
+    return parse_document(read_text(path), shown_path(path), control)
 
 
-def parse_document(text: str, name: str) -> Document:
+def parse_document(text: str, name: str, control: bool = False) -> Document:
     """The mapping written in `text`; `name` stands for the file in faults, its ending names the format.
 
     Raises ConfigurationError.
@@ -61,7 +61,7 @@ def parse_document(text: str, name: str) -> Document:
     try:
         parsed, broken = _parsed(text, name)
         if not broken:
-            refuse_unwritable(parsed)
+            refuse_unwritable(parsed, control)
     except Broken as fault:
         parsed, broken = Parsed(), [fault]
     if broken:

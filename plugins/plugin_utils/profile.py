@@ -152,6 +152,12 @@ class PrometheusSettings(Strict):
     retention: Duration | None = None
 
 
+class VictoriametricsSettings(Strict):
+    retention: Duration | None = Field(
+        default=None, description="how long figures are kept; a year where it says nothing"
+    )
+
+
 class GrafanaSettings(Strict):
     enabled: bool | None = None
     dashboards: str | None = None
@@ -159,6 +165,7 @@ class GrafanaSettings(Strict):
 
 class Metrics(Strict):
     prometheus: PrometheusSettings | None = None
+    victoriametrics: VictoriametricsSettings | None = None
     grafana: GrafanaSettings | None = None
 
 

@@ -30,10 +30,13 @@ ACTED_ON = (
     "services.",
     "agents.",
     "networking.",
-    "security.tls",
+    "logging.level",
     "backup.",
     "security.compliance.data_retention",
+    "security.tls",
     "monitoring.metrics.prometheus.retention",
+    "monitoring.metrics.victoriametrics.retention",
+    "monitoring.logging.loki.retention",
 )
 
 # What a `backup:` section with a repository asks for.
@@ -243,6 +246,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     _backup(deployment, catalogue, facts, choices)
     _unanswered_ports(deployment, choices)
     gateway = listening(deployment, choices.faults)
+    catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
     services = tuple(
@@ -362,10 +366,10 @@ def _first_runnable(
     reasons = []
     for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
         if other is None:
-            obstacle = _obstacle(manifest, facts)
-            if obstacle is None:
+            why_not = obstacle(manifest, facts) or _missing(manifest, catalogue, facts, ())
+            if why_not is None:
                 return name, reasons
-            reasons.append(f"{name}: {obstacle}")
+            reasons.append(f"{name}: {why_not}")
         elif other.service not in (name, *tried):
             found, more = _first_runnable(other.service, catalogue, facts, (*tried, name))
             if found is not None:
@@ -375,7 +379,8 @@ def _first_runnable(
     return None, reasons
 
 
-def _obstacle(manifest: Service, facts: Facts) -> str | None:
+def obstacle(manifest: Service, facts: Facts) -> str | None:
+    """Why this release does not run `manifest` on a machine with `facts`, or None."""
     if "gpu" in manifest.needs and not facts.gpus:
         return "it needs a GPU, and this machine has none"
     if manifest.not_run:
@@ -389,6 +394,16 @@ def _obstacle(manifest: Service, facts: Facts) -> str | None:
         if getattr(manifest.substrates, substrate) is not None:
             return reason
     return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
+
+
+def _missing(manifest: Service, catalogue: Catalogue, facts: Facts, asking: tuple[str, ...]) -> str | None:
+    """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
+    for needed in (name for name in manifest.requires if name not in asking):
+        required = catalogue.services[needed]
+        why_not = obstacle(required, facts) or _missing(required, catalogue, facts, (*asking, manifest.name))
+        if why_not is not None:
+            return f"it needs {needed} ({why_not})"
+    return None
 
 
 def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
@@ -421,6 +436,17 @@ def _gateway_faults(services: tuple[PlannedService, ...], gateway: Gateway, depl
         yield Fault(f"a node has one gateway, and these are {names}", place, "services.gateway", "name one of them")
     for door in doors:
         yield from acme_faults(gateway, door.manifest, deployment)
+
+
+def _stand_ins(catalogue: Catalogue, choices: _Choices) -> dict[str, str]:
+    """Whose place a chosen service takes; where both were asked for, one of the two runs."""
+    found = {absent: name for name in choices.capabilities for absent in catalogue.services[name].stands_for}
+    for absent, name in found.items():
+        for capability in choices.capabilities.pop(absent, []):
+            asked, reasons = choices.why[name]
+            choices.add(name, capability, asked, [])
+            choices.why[name] = (asked, (*reasons, f"it also takes the place of {absent}"))
+    return found
 
 
 def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:

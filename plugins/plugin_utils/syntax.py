@@ -84,20 +84,20 @@ def integer(text: str, line: int) -> int:
     return int(text, 0)
 
 
-def refuse_unwritable(parsed: Parsed) -> None:
-    """Raise Broken for a text that no file can hold, and for numbers that are none."""
-    _refuse_unwritable(parsed.data, (), parsed.lines)
+def refuse_unwritable(parsed: Parsed, control: bool = False) -> None:
+    """Raise Broken for a text that no file can hold (unless `control`), and for numbers that are none."""
+    _refuse_unwritable(parsed.data, (), parsed.lines, control)
 
 
-def _refuse_unwritable(value: Any, path: KeyPath, lines: Lines) -> None:
+def _refuse_unwritable(value: Any, path: KeyPath, lines: Lines, control: bool) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
-            _refuse_unwritable(key, (*path, key), lines)
-            _refuse_unwritable(inner, (*path, key), lines)
+            _refuse_unwritable(key, (*path, key), lines, control)
+            _refuse_unwritable(inner, (*path, key), lines, control)
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            _refuse_unwritable(inner, (*path, index), lines)
-    elif isinstance(value, str) and _UNWRITABLE.search(value):
+            _refuse_unwritable(inner, (*path, index), lines, control)
+    elif isinstance(value, str) and not control and _UNWRITABLE.search(value):
         shown = tuple(part if isinstance(part, int) else _UNWRITABLE.sub("�", part) for part in path)
         raise Broken("holds a control character", lines.get(path, 0), "write plain text", shown)
     elif isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
