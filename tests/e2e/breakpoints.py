@@ -83,7 +83,7 @@ class Breakpoint:
 
     def _leader(self):
         """The node's first process; waits for a node that is being switched on."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while True:
             try:
                 return lab_node.leader(self._lab, self._name)
