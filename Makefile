@@ -11,6 +11,7 @@ export LC_ALL := C.UTF-8
 PYTHON ?= python3
 LAB ?= yes
 UPGRADE ?=
+ONLY ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -67,6 +68,10 @@ e2e: setup ## The end-to-end tests in full: what the others take a seeded sample
 e2e-crashes: setup ## The crash table in full: a kill after every record of the journal (root; KOS_CRASH_SEED=n)
 	@KOS_E2E=full tests/run.sh crashes
 
+.PHONY: vm-test
+vm-test: setup ## end-to-end tests on a node with a kernel of its own (emulated: many minutes)
+	@tests/run.sh vm
+
 ##@ To release
 .PHONY: build
 build: setup ## dist/: the collection's tarball and the wheel
@@ -76,12 +81,16 @@ build: setup ## dist/: the collection's tarball and the wheel
 	@ls -l dist
 
 .PHONY: bench
-bench: setup ## kOS beside apt-get, ansible -m setup and template tasks, on lab nodes: ratios
-	$(AS_ROOT) $(BIN)/python benchmarks/run.py
+bench: setup ## kOS beside apt-get, ansible, restic and itself, on lab nodes: ratios (ONLY="planning fleet deploys")
+	$(AS_ROOT) $(BIN)/python benchmarks/run.py $(ONLY)
 
 .PHONY: pictures
 pictures: setup ## Export the tables that README shows, from the running lab
 	$(AS_ROOT) $(BIN)/python docs/make_pictures.py
+
+.PHONY: docs
+docs: setup ## Write the pages of docs/ that follow from data or code
+	$(BIN)/python docs/render.py
 
 .PHONY: schema
 schema: setup ## Write the JSON Schemas in docs/schema again from the models
@@ -90,6 +99,10 @@ schema: setup ## Write the JSON Schemas in docs/schema again from the models
 # Without the UV_… variables of the caller: they could name another index, whose files have other hashes.
 COMPILE = env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --universal \
   --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
+
+.PHONY: docs
+docs: setup ## Write the pages of docs/ again that follow from data and code
+	$(BIN)/python docs/render.py
 
 .PHONY: lock
 lock: $(UV)/bin/uv ## Pin requirements/lock*.txt again from pyproject.toml (UPGRADE=1: newest versions)

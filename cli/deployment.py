@@ -38,11 +38,18 @@ def deploy(
     ] = False,
     environment: options.Environment = None,
     site: options.Site = None,
+    user: options.User = None,
+    configs: options.Configs = None,
     inventory: options.Inventory = None,
     limit: options.Limit = None,
+    vault_password_file: options.VaultPasswordFile = None,
+    ask_vault_pass: options.AskVaultPassword = False,
     check: Annotated[bool, typer.Option("--check", help="Say what would change; change nothing.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Log the text of every file that differs.")] = False,
     accept_shortfall: options.AcceptShortfall = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove the data of services that are no longer asked for.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make nodes what their profile says, as one transaction that goes back by itself when it fails.
@@ -54,16 +61,20 @@ def deploy(
       kai deploy -i inventories/lab --check
 
       kai deploy --auto-detect
+
+      kai deploy -i inventories/home --env production --ask-vault-pass
     """
     if auto_detect:
         profile = _detected(profile)
     accepted = options.accepted_shortfalls(accept_shortfall)
     if not profile and not inventory:
         raise typer.BadParameter("name one: --profile personal_node, or --auto-detect")
-    given = options.playbook_variables(profile, environment, site, accepted)
+    given = options.playbook_variables(profile, environment, site, accepted, user, configs)
+    given |= {"kos_purge": True} if purge else {}
+    password = options.vault_password(vault_password_file, ask_vault_pass)
     switches = [*(["--check"] if check else []), *(["--diff"] if diff else [])]
     target = Target(inventory, limit)
-    _Run(target, as_json, check).follow(Playbook("site", target, given, switches, log_path("deploy")))
+    Run(target, as_json, check).follow(Playbook("site", target, given, switches, log_path("deploy"), password))
 
 
 def rollback(
@@ -82,7 +93,7 @@ def rollback(
     """
     variables = {"kos_generation": number} if number is not None else {}
     target = Target(inventory, limit)
-    _Run(target, as_json, check=False).follow(Playbook("rollback", target, variables, [], log_path("rollback")))
+    Run(target, as_json, check=False).follow(Playbook("rollback", target, variables, [], log_path("rollback")))
 
 
 def _detected(profile: str | None) -> str:
@@ -100,7 +111,7 @@ def _detected(profile: str | None) -> str:
     raise typer.Exit(Exit.PREFLIGHT_FAILED)
 
 
-class _Run:
+class Run:
     """Follows a playbook's events, prints progress, and remembers what decides the exit code."""
 
     def __init__(self, target: Target, as_json: bool, check: bool) -> None:
@@ -181,12 +192,17 @@ class _Run:
             self._say("[green]nothing to do[/green]", event["host"])
             return
         fetched = f", {event['download_bytes'] / 1e6:.0f} MB fetched" if event["download_bytes"] else ""
-        packages = sum(row["kind"] == "package" for row in changes)
+        packages = sum((row["kind"], row["action"]) == ("package", "install") for row in changes)
         installing = f"; installing {counted(packages, 'package')} …" if packages else ""
         self._say(f"{counted(len(changes), 'change')} staged{fetched}{installing}", event["host"])
         stopping = [row["name"].removesuffix(".service") for row in changes if row["action"] == "stop"]
         if stopping:
-            self._say(f"[yellow]no longer asked for, stopping: {', '.join(stopping)}[/yellow]", event["host"])
+            self._say(f"[yellow]stopping: {', '.join(stopping)}[/yellow]", event["host"])
+        going = [row["name"] for row in changes if (row["kind"], row["action"]) == ("package", "remove")]
+        if going:
+            self._say(
+                f"[yellow]{counted(len(going), 'package')} to be removed after the commit[/yellow]", event["host"]
+            )
 
     def _on_switch_begin(self, event: dict[str, Any], spinner: Any) -> None:
         spinner.update(f"switching {_PARTS[event['part']]} …")
@@ -197,6 +213,8 @@ class _Run:
 
     def _on_commit_end(self, event: dict[str, Any], _spinner: Any) -> None:
         self._say(f"[green]generation {event['number']} committed[/green]", event["host"])
+        for sentence in event.get("left", []):
+            self._say(f"[yellow]not removed: {escape(sentence)}[/yellow]", event["host"])
 
     def _on_stage_failed(self, event: dict[str, Any], _spinner: Any) -> None:
         code = Exit.PREFLIGHT_FAILED if event.get("no_room") else Exit.REVERTED
@@ -225,6 +243,24 @@ class _Run:
             self._say("[red]NOT taken back[/red]: kai doctor says what is wrong", event["host"])
 
     _on_rollback_failed = _on_switch_failed
+
+    def _on_uninstall_begin(self, _event: dict[str, Any], spinner: Any) -> None:
+        spinner.update("stopping services, removing files, packages and users …")
+
+    def _on_uninstall_failed(self, event: dict[str, Any], _spinner: Any) -> None:
+        again = "run kai uninstall again: it goes on where it ended"
+        self._fail(Exit.UNEXPECTED, f"{event['host']}: {event['msg']} ({again})")
+
+    def _on_uninstall_end(self, event: dict[str, Any], _spinner: Any) -> None:
+        answer = event["answer"]
+        if not answer["removed"]:
+            self._say("[green]there is no kOS on this machine[/green]", event["host"])
+            return
+        self._say("[green]kOS was removed[/green]", event["host"])
+        for path in answer["kept"]:
+            self._say(f"data kept: {path} [dim](kai uninstall --purge removes it)[/dim]", event["host"])
+        for sentence in answer["left"]:
+            self._fail(Exit.UNEXPECTED, f"{event['host']}: not removed: {sentence}")
 
     def _on_rollback_end(self, event: dict[str, Any], _spinner: Any) -> None:
         answer = event["answer"]

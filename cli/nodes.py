@@ -36,7 +36,7 @@ def status(inventory: options.Inventory = None, limit: options.Limit = None, as_
 
       kai status -i inventories/lab --json
     """
-    answers, failed = ask(Target(inventory, limit), "status")
+    answers, failed = ask(Target(inventory, limit), "ask", {"kos_query": "status"})
     _print(answers, lambda _host, answer: Group(status_view(answer), Text()), as_json)
     _leave(all(map(_is_well, answers.values())), failed)
 
@@ -56,11 +56,12 @@ def doctor(inventory: options.Inventory = None, limit: options.Limit = None, as_
 
       kai doctor -i inventories/lab
     """
-    answers, failed = ask(Target(inventory, limit), "doctor")
+    answers, failed = ask(Target(inventory, limit), "ask", {"kos_query": "doctor"})
     where = f" -i {inventory}" if inventory else ""
     for findings in answers.values():
         for row in findings:
-            row["fix"] = row["fix"].replace("kai deploy", f"kai deploy{where}")
+            for verb in ("deploy", "uninstall"):
+                row["fix"] = row["fix"].replace(f"kai {verb}", f"kai {verb}{where}")
     _print(answers, doctor_view, as_json)
     _leave(not any(answers.values()), failed)
 
@@ -74,7 +75,7 @@ def generations(
 
       kai generations -i inventories/lab
     """
-    answers, failed = ask(Target(inventory, limit), "generations")
+    answers, failed = ask(Target(inventory, limit), "ask", {"kos_query": "generations"})
     _print(answers, generations_view, as_json)
     _leave(True, failed)
 

@@ -25,6 +25,14 @@ def _table(*columns: str, title: str | None = None) -> Table:
     return table
 
 
+def size(number: int) -> str:
+    """Bytes for people: ``12.3 MB``."""
+    if number < 1000:
+        return f"{number} B"
+    power = min(4, (len(str(number)) - 1) // 3)
+    return f"{number / 1000**power:.1f} {' kMGT'[power]}B"
+
+
 def counted(number: int, noun: str) -> str:
     """``1 change``, ``2 changes``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -40,6 +48,8 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     parts: list[RenderableType] = [table, Text()]
     if plan["unavailable"]:
         parts += [_unavailable(plan["unavailable"]), Text()]
+    if plan["answers"]:
+        parts += [_answers(plan["answers"]), Text()]
     if plan["not_acted_on"]:
         keys = ", ".join(plan["not_acted_on"])
         parts += [Text(f"Set, but not acted on by this release: {keys}", style="dim"), Text()]
@@ -60,6 +70,14 @@ def _unavailable(rows: list[dict[str, str]]) -> Table:
     table = _table("not available yet", "for", "why")
     for row in rows:
         table.add_row(Text(row["requested"], style="yellow"), row["capability"], Text(row["why"], style="dim"))
+    return table
+
+
+def _answers(rows: list[dict[str, str]]) -> Table:
+    table = _table("setting", "", "answer")
+    states = {"met": Text("✓", style="green"), "elsewhere": Text("→"), "unavailable": Text("–", style="yellow")}
+    for row in rows:
+        table.add_row(f"{row['key']}: {row['value']}", states[row["state"]], Text(row["says"], style="dim"))
     return table
 
 
@@ -89,14 +107,15 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
     """What a deploy would do on one host."""
     if not changes:
         return Text(f"{host}: nothing to do", style="green")
-    table = _table("does", "what", "for", title=f"Changes on {host}")
-    order = {"package": 0, "secret": 1, "file": 2, "unit": 3, "generation": 4}
-    for row in sorted(changes, key=lambda row: (order[row["kind"]], row["name"])):
+    table = _table("does", "what", "for", "why", title=f"Changes on {host}")
+    kinds = ("user", "package", "secret", "file", "unit", "generation", "volume", "group")
+    for row in sorted(changes, key=lambda row: (kinds.index(row["kind"]), row["name"])):
         style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
         table.add_row(
             Text(row["action"], style=style),
             f"{row['kind']} {row['name']}",
             Text(row["service"], style="dim"),
+            Text(row["why"], style="dim"),
         )
     restarts = sum(row["action"] == "restart" for row in changes)
     summary = (
@@ -109,7 +128,8 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     """One node: headline, services, machine."""
     generation = status["generation"]
     if generation is None:
-        return Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
+        nothing = Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
+        return Group(nothing, *map(_kept_volume, status["kept_volumes"]))
     headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
     table = _table("service", "for", "state", "memory", "runs on")
     for row in status["services"]:
@@ -121,12 +141,34 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         names = ", ".join(row["requested"] for row in status["unavailable"])
         parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
     parts.append(_machine(status))
+    if status.get("backup"):
+        parts.append(_backup_line(status["backup"]))
     for row in status["shortfalls"]:
         parts.append(Text(f"! {row['what']}: needs {row['need']}, has {row['have']} (accepted)", style="yellow"))
+    parts += [_kept_volume(row) for row in status["kept_volumes"]]
     storage = status["storage"]
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
         parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
     return Group(*parts)
+
+
+def _kept_volume(row: dict[str, Any]) -> Text:
+    size = f"{row['size_mb']} MB, " if row["size_mb"] is not None else ""
+    return Text(f"Kept: {row['path']} ({size}of {row['service']}, which nothing asks for; {row['remove']} removes it)")
+
+
+def _backup_line(backup: dict[str, Any]) -> Text:
+    last, success = backup["last"], backup["last_success"]
+    if last is None:
+        text = Text("! Backup: none has been made yet (kai backup)", style="yellow")
+    elif not last["ok"]:
+        good = f"; the last complete one is from {_ago(success)}" if success else ""
+        text = Text(f"! Backup failed {_ago(last['time'])}: {last['error']}{good}", style="red")
+    else:
+        text = Text(f"Backup {_ago(last['time'])} · snapshot {last['snapshot']}", style="dim")
+    if backup["key_exported"] is None:
+        text.append("\n! Its key is on this node only: kai backup key export", style="yellow")
+    return text
 
 
 def _verdict(status: dict[str, Any]) -> Text:
@@ -146,7 +188,8 @@ def _verdict(status: dict[str, Any]) -> Text:
 def _generation_text(generation: dict[str, Any]) -> str:
     ago = f", {_ago(generation['committed'])}" if generation["committed"] else ""
     number = f"generation {generation['number']} ({generation['id'][:12]})"
-    return f"   {generation['profile']} · {number} · {generation['state']}{ago}"
+    signed = f" · signed by {generation['signed_by']}" if generation["signed_by"] else " · NOT signed by anyone trusted"
+    return f"   {generation['profile']} · {number} · {generation['state']}{ago}{signed}"
 
 
 def _ago(moment: int) -> str:
@@ -186,6 +229,70 @@ def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
         last = Text(row["result"], style="red" if row["result"] == "reverted" else "")
         table.add_row(mark, str(row["number"]), row["id"][:12], row["profile"], last, str(len(row["services"])))
     return table if rows else Text(f"{host}: no generation yet", style="yellow")
+
+
+def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The keys whose signature a node accepts."""
+    if not rows:
+        return Text(f"{host}: trusts nobody yet; the first deploy enrols its controller", style="yellow")
+    table = _table("", "name", "key", title=f"Trusted signers on {host}  (● signed what runs)")
+    for row in rows:
+        table.add_row(Text("●" if row["current"] else "", style="green"), row["name"], row["fingerprint"])
+    return table
+
+
+def backup_view(host: str, record: dict[str, Any]) -> RenderableType:
+    """What one backup stored."""
+    rows = _table("service", "files", "size", "took", title=f"{host}: snapshot {record['snapshot']}")
+    for name, row in record["services"].items():
+        rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
+    places = ", ".join(record["repositories"])
+    closing = (
+        f"{size(record['added'])} added to {places} in {record['seconds']} s;"
+        f" all copies are of the same {record['window_seconds']} s"
+    )
+    return Group(rows, Text(closing, style="dim"))
+
+
+def snapshots_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The snapshots in a node's first repository."""
+    if not rows:
+        return Text(f"{host}: no snapshot yet (kai backup)", style="yellow")
+    listed = _table("snapshot", "made (UTC)", "node", "size", "added", "", title=f"Snapshots that {host} sees")
+    for row in rows:
+        made = row["time"].replace("T", " ").rstrip("Z")
+        marks = Text(", ".join(row["tags"]), style="yellow")
+        listed.add_row(Text(row["id"], style="bold"), made, row["host"], size(row["bytes"]), size(row["added"]), marks)
+    return listed
+
+
+def restore_view(host: str, report: dict[str, Any]) -> RenderableType:
+    """What a restore brought back, and whether it runs."""
+    snapshot, came = report["snapshot"], report["manifest"]
+    rows = _table("restored", "files", "size", "took", title=f"{host}: snapshot {snapshot['id']} of {came['node']}")
+    for name, row in report["services"].items():
+        rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
+    sick = [row for row in report["health"] if not row["healthy"]]
+    lines = [Text(f"✗ {row['service']}: {row['detail']}", style="red") for row in sick]
+    lines += [] if sick else [Text(f"✓ all services are healthy, after {report['seconds']} s", style="green")]
+    if report["safety"]:
+        lines.append(Text(f"What was there before is snapshot {report['safety']}", style="dim"))
+    return Group(rows, *lines)
+
+
+def verify_view(host: str, report: dict[str, Any]) -> RenderableType:
+    """What a check of the repositories and of one snapshot found."""
+    rows = _table("checked", "", "size", title=f"{host}: {'all is well' if report['ok'] else 'NOT all is well'}")
+    for row in report["repositories"]:
+        rows.add_row(Text(row["place"], style="bold"), _intact(row), "")
+    for name, row in report["services"].items():
+        rows.add_row(Text(name, style="bold"), _intact(row), size(row["bytes"]))
+    problem = [Text(f"✗ {report['problem']}", style="red")] if "problem" in report else []
+    return Group(rows, *problem)
+
+
+def _intact(row: dict[str, Any]) -> Text:
+    return Text("✓ intact", style="green") if row["ok"] else Text(f"✗ {row['problem']}", style="red")
 
 
 def faults_view(faults: list[dict[str, Any]]) -> RenderableType:

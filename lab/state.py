@@ -30,6 +30,7 @@ class Node:
     root: str
     host_key: str
     memory_backed: str | None = None
+    driver: str = "nspawn"
     ready: bool = False
     cut: bool = False
 

@@ -1,13 +1,16 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run the converge module; send the generation's archive only to a node that lacks it."""
+"""Run the converge module; sign the generation, and send its archive only to a node that lacks it."""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
+
+from ..plugin_utils import signing
 from .node import ActionModule as Watched
 
 
@@ -19,7 +22,10 @@ class ActionModule(Watched):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run one step on the node."""
         super(Watched, self).run(tmp, task_vars)
-        return self.watched(self._task.args.get("step", ""), dict(self._task.args), task_vars or {})
+        arguments = dict(self._task.args)
+        if arguments.get("step") == "stage" and not arguments.get("signature"):
+            arguments |= _signed(arguments["id"])
+        return self.watched(arguments.get("step", ""), arguments, task_vars or {})
 
     def on_node(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """One call of the module, and a second with the archive when the node asks for it."""
@@ -36,3 +42,11 @@ class ActionModule(Watched):
         self._transfer_file(archive, remote)
         self._fixup_perms2((folder, remote))
         return remote
+
+
+def _signed(identity: str) -> dict[str, str]:
+    try:
+        signer = signing.signer()
+        return {"signature": signer.sign(identity), "signer": signer.public}
+    except signing.SigningFailed as error:
+        raise AnsibleActionFail(str(error)) from error

@@ -39,6 +39,14 @@ options:
   archive:
     description: The generation's archive, as M(kind.kos.plan) returns it. Needed by O(step=stage).
     type: path
+  signature:
+    description: The generation's signature; added on the controller, where the signing key is.
+    type: str
+    default: ""
+  signer:
+    description: The public key of the signer; a node that trusts nobody yet comes to trust it.
+    type: str
+    default: ""
   token:
     description: What O(step=stage) returned. Needed by the other steps.
     type: str
@@ -54,6 +62,10 @@ options:
     description: What the node must remember of itself, such as accepted shortfalls.
     type: dict
     default: {}
+  purge:
+    description: Whether the data volumes of services that are no longer asked for go too, after the commit.
+    type: bool
+    default: false
   deadline:
     description: Seconds after which a node takes back what was not committed.
     type: int
@@ -108,6 +120,11 @@ number:
   description: The generation's number on this node.
   returned: when step is stage or commit
   type: int
+left:
+  description: A sentence for everything that is no longer asked for and could not be removed.
+  returned: when step is commit
+  type: list
+  elements: str
 reverted:
   description: Whether the node is back where it was.
   returned: when a switch or the commit failed
@@ -132,6 +149,8 @@ ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["stage", "switch", "commit", "revert"]},
     "id": {"type": "str"},
     "archive": {"type": "path"},
+    "signature": {"type": "str", "default": ""},
+    "signer": {"type": "str", "default": ""},
     "token": {"type": "str", "no_log": False},
     "part": {
         "type": "str",
@@ -145,6 +164,7 @@ ARGUMENTS = {
     },
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "node": {"type": "dict", "default": {}},
+    "purge": {"type": "bool", "default": False},
     "deadline": {"type": "int", "default": 180},
     "root": {"type": "path", "default": "/"},
 }
@@ -158,7 +178,8 @@ REQUIRED = [
 
 def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
     options = module.params
-    request = transaction.Request(options["id"], options["secrets"], options["node"])
+    names = ("id", "secrets", "node", "signature", "signer", "purge")
+    request = transaction.Request(**{name: options[name] for name in names})
     archive = None
     if options["archive"]:
         with open(options["archive"], "rb") as stream:
@@ -184,7 +205,10 @@ def _switch(module: AnsibleModule, root: Root) -> dict[str, Any]:
 
 
 def _commit(module: AnsibleModule, root: Root) -> dict[str, Any]:
-    return {"changed": False, "number": transaction.commit(root, module.params["token"])}
+    committed = transaction.commit(root, module.params["token"])
+    for sentence in committed.left:
+        module.warn(f"not removed: {sentence}")
+    return {"changed": False, "number": committed.number, "left": committed.left}
 
 
 def _revert(module: AnsibleModule, root: Root) -> dict[str, Any]:

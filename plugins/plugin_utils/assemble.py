@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from . import hardware, layers
 from .catalogue import Catalogue, load_catalogue
 from .faults import Place
 from .generation import Generation
-from .hardware import Facts, Shortfall
+from .hardware import Facts, KindOfHardware, Shortfall
 from .models import parse
 from .renderer import render
 from .resolver import Plan, resolve
@@ -59,11 +60,32 @@ class Planned:
 
 def plan(request: Request, facts: Facts) -> Planned:
     """The plan of `request` for a machine with `facts`. Raises ConfigurationError."""
+    return plans(request, {"": facts})[""]
+
+
+def plans(request: Request, fleet: Mapping[str, Facts]) -> dict[str, Planned]:
+    """The plan for each machine of `fleet`, resolved once a kind of hardware. Raises ConfigurationError."""
     deployment = layers.load_deployment(request.configs, request.name, request.environment, request.site, request.user)
     catalogue = load_catalogue(request.services)
-    resolved = resolve(deployment, catalogue, facts)
-    short = hardware.shortfalls(facts, deployment.minimum, set(request.accepted))
-    return Planned(resolved, short, hardware.unsupported(facts), catalogue)
+    accepted = set(request.accepted)
+    resolved: dict[KindOfHardware, Plan] = {}
+    found = {}
+    for host, facts in fleet.items():
+        kind = KindOfHardware.of(facts)
+        if kind not in resolved:
+            resolved[kind] = resolve(deployment, catalogue, facts)
+        short = hardware.shortfalls(facts, deployment.minimum, accepted)
+        found[host] = Planned(resolved[kind], short, hardware.unsupported(facts), catalogue)
+    return found
+
+
+def groups(planned: Mapping[str, Planned]) -> list[tuple[list[str], Planned]]:
+    """Hosts that share a plan and measure up to it alike, with one `Planned` for all of them."""
+    found: dict[tuple[object, ...], tuple[list[str], Planned]] = {}
+    for host, entry in planned.items():
+        key = (id(entry.plan), tuple(entry.shortfalls), entry.unsupported)
+        found.setdefault(key, ([], entry))[0].append(host)
+    return list(found.values())
 
 
 def generation(planned: Planned) -> Generation:

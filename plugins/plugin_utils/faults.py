@@ -77,5 +77,6 @@ def shown_path(path: Path) -> str:
     """A path as the user would type it: relative where it lies below the working directory."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, OSError, RuntimeError):
+        # Elsewhere, or nowhere: a link that leads to itself, a name with a NUL.
         return str(path)

@@ -79,7 +79,8 @@ def shortfalls(facts: Facts, minimum: Minimum, accepted: set[str]) -> list[Short
     for what, need, have, unit in rows:
         slack = 1.0 if what == "cpu" else TOLERANCE
         if need is not None and have is not None and have < need * slack:
-            found.append(Shortfall(what, f"{need} {unit}", f"{have} {unit}", what in accepted))
+            whole = " over the whole cluster" if minimum.distributed and what != "network" else ""
+            found.append(Shortfall(what, f"{need} {unit}{whole}", f"{have} {unit}", what in accepted))
     if minimum.gpu and not facts.gpus:
         found.append(Shortfall("gpu", "a GPU", "none", "gpu" in accepted))
     return found

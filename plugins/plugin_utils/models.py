@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Callable
@@ -24,6 +25,9 @@ class Strict(BaseModel):
 
 Model = TypeVar("Model", bound=BaseModel)
 
+SHOWN = 50
+_SHAPES: dict[Any, str] = {dict: "a mapping", list: "a list"}
+
 
 def parse(model: type[Model], data: dict[str, Any], place: Callable[[KeyPath], Place]) -> Model:
     """`data` as a `model`; `place` tells where the value at a key path was written.
@@ -39,27 +43,42 @@ def parse(model: type[Model], data: dict[str, Any], place: Callable[[KeyPath], P
 def _faults(
     error: ValidationError, model: type[BaseModel], data: dict[str, Any], place: Callable[[KeyPath], Place]
 ) -> list[Fault]:
-    faults = []
-    blamed = set()
-    for detail in error.errors():
-        path = _existing(detail["loc"], data)
+    details = [(_existing(detail["loc"], data), detail) for detail in error.errors(include_url=False)]
+    # A value that fits no member of a union is one fault: that of the member which got furthest into it.
+    deeper = {path[:length] for path, _detail in details for length in range(len(path))}
+    faults: dict[tuple[KeyPath, str], Fault] = {}
+    for path, detail in details:
         kind = detail["type"]
-        # A value that fits no member of a union is one fault, not one for each member.
-        if path in blamed and kind not in ("missing", "extra_forbidden"):
+        listed = kind if kind in ("missing", "extra_forbidden") else "wrong"
+        where = (*path, detail["loc"][-1]) if kind == "missing" else path
+        if listed == "wrong" and path in deeper:
             continue
-        blamed.add(path)
-        if kind == "extra_forbidden":
-            fix = nearest(str(path[-1]), _known_keys(model, path[:-1]))
-            faults.append(Fault("unknown key", place(path), dotted(path), fix))
-        elif kind == "missing":
-            missing = (*path, detail["loc"][-1])
-            faults.append(Fault("required and missing", place(path), dotted(missing), "add it"))
-        else:
-            value = detail.get("input")
-            shown = repr(value) if isinstance(value, (str, int, float, bool, type(None))) else type(value).__name__
-            message = detail["msg"].removeprefix("Value error, ")
-            faults.append(Fault(f"{shown}: {message[:1].lower()}{message[1:]}", place(path), dotted(path)))
-    return faults
+        known = faults.get((where, listed))
+        if known is None or (kind == "literal_error" and not known.fix):
+            faults[where, listed] = _fault(model, where, detail, place)
+        if len(faults) > SHOWN:
+            return [*faults.values(), Fault("and more of the kind: mend these first", place(()))]
+    return list(faults.values())
+
+
+def _fault(model: type[BaseModel], path: KeyPath, detail: Any, place: Callable[[KeyPath], Place]) -> Fault:
+    if detail["type"] == "extra_forbidden":
+        return Fault("unknown key", place(path), dotted(path), nearest(str(path[-1]), known_keys(model, path[:-1])))
+    if detail["type"] == "missing":
+        return Fault("required and missing", place(path), dotted(path), "add it")
+    value = detail.get("input")
+    if detail["type"] == "literal_error" and isinstance(value, str):
+        words = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
+        return Fault(f"'{_short(value)}' is not a value of this key", place(path), dotted(path), nearest(value, words))
+    shown = _SHAPES.get(type(value)) or _short(repr(value))
+    message = detail["msg"].removeprefix("Value error, ")
+    return Fault(f"{shown}: {message[:1].lower()}{message[1:]}", place(path), dotted(path))
+
+
+def _short(text: str) -> str:
+    """`text` as a fault shows it: not too long, and without the password of an address."""
+    text = re.sub(r"(//[^/@\s]*?:)[^/@\s]*@", r"\1…@", text)
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def _existing(loc: tuple[str | int, ...], data: Any) -> KeyPath:
@@ -76,7 +95,7 @@ def _existing(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     return tuple(path)
 
 
-def _known_keys(model: type[BaseModel], path: KeyPath) -> set[str]:
+def known_keys(model: type[BaseModel], path: KeyPath) -> set[str]:
     """The keys that `model` accepts at `path`."""
     candidates: list[type[BaseModel]] = [model]
     for part in path:

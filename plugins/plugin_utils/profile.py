@@ -9,22 +9,26 @@ set, `Profile` adds the two keys that only a base profile has.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from ipaddress import ip_address
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import AfterValidator, Field, PositiveInt, model_validator
 
+from .durations import Duration
+from .mode_options import BrowserOptions, ClusterOptions, EmbeddedOptions, ServerOptions, StandaloneOptions
 from .models import Strict
 
 Names = str | list[str]
-Duration = Annotated[str, Field(pattern=r"^[1-9][0-9]*[smhdwy]$", examples=["30d", "7y"])]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[str, AfterValidator(lambda text: str(ip_address(text))), Field(examples=["10.0.0.7"])]
 
 
 class Orchestration(Strict):
     enabled: bool | None = None
     agent_mesh: Literal["local", "full", "federated"] | None = None
     debugging: bool | None = None
-    kubernetes: Literal["optional", "required"] | None = None
+    kubernetes: Literal["none", "optional", "required"] | None = None
     load_balancing: bool | None = None
     helm_charts: str | None = None
     service_mesh: str | None = None
@@ -41,15 +45,27 @@ class Services(Strict):
     cache: Names | None = None
     database: Names | None = None
     databases: list[str] | None = None
-    monitoring: list[str] | None = None
+    monitoring: Names | None = None
     task_queue: Names | None = None
     identity: Names | None = None
     gateway: Names | None = None
     firewall: Names | None = None
     status: Names | None = None
+    load_balancer: Names | None = None
+    mesh_vpn: Names | None = None
+    intrusion_detection: Names | None = None
+    secret_store: Names | None = None
+    object_storage: Names | None = None
+    logging: Names | None = Field(default=None, description="log aggregation")
+    tracing: Names | None = None
+    image_generation: Names | None = None
+    web_ui: Names | None = None
+    orchestrator: Names | None = None
+    service_mesh: Names | None = None
+    coordination: Names | None = Field(default=None, description="a store that members of a cluster agree through")
     storage: Literal["local_filesystem", "encrypted_local"] | None = None
     local_only: bool | None = None
-    external_apis: Literal["user_configured"] | None = None
+    external_apis: Literal["user_configured", "none"] | None = None
 
 
 class Federation(Strict):
@@ -60,7 +76,7 @@ class Federation(Strict):
     private_network: bool | None = None
     trust_network: str | None = None
     handshake_required: bool | None = None
-    enterprise_trust: Literal["optional", "required"] | None = None
+    enterprise_trust: Literal["none", "optional", "required"] | None = None
 
 
 class Agents(Strict):
@@ -72,51 +88,74 @@ class Development(Strict):
     hot_reload: bool | None = None
     agent_inspector: bool | None = None
     memory_debugging: bool | None = None
-    trace_logging: Literal["off", "normal", "verbose"] | None = None
+    trace_logging: Literal["none", "normal", "verbose"] | None = None
+
+
+AuthenticationMethod = Literal[
+    "jwt", "oauth2", "oidc", "biometric", "ldap", "saml", "local", "password", "totp", "webauthn", "mtls", "ssh_key"
+]
+Framework = Literal[
+    "gdpr", "ccpa", "cpra", "sox", "hipaa", "pci_dss", "iso27001", "soc2", "nist_800_53", "nis2", "dora", "bsi", "cis"
+]
 
 
 class Authentication(Strict):
-    methods: list[Literal["jwt", "oauth2", "biometric", "ldap", "saml"]] | None = None
-    session_timeout: PositiveInt | None = Field(default=None, description="seconds")
+    """A list by itself is short for `methods`."""
+
+    methods: list[AuthenticationMethod] | None = None
+    session_timeout: Duration | None = None
     mfa_required: bool | None = None
 
 
 class Encryption(Strict):
-    at_rest: Literal["aes256"] | None = None
-    in_transit: Literal["tls13"] | None = None
-    key_rotation: Literal["enabled", "disabled"] | None = None
+    """`end_to_end` by itself is short for `scope`."""
+
+    scope: Literal["end_to_end", "transport"] | None = None
+    at_rest: Literal["aes256", "none"] | None = None
+    in_transit: Literal["tls13", "tls12", "none"] | None = None
+    key_rotation: Literal["enabled", "disabled"] | Duration | None = None
 
 
 class AccessControl(Strict):
-    type: Literal["rbac"] | None = None
+    """`rbac` by itself is short for `type`."""
+
+    type: Literal["rbac", "abac", "acl"] | None = None
     default_deny: bool | None = None
     audit_all: bool | None = None
 
 
 class Compliance(Strict):
-    frameworks: list[str] | None = None
+    """A list by itself is short for `frameworks`."""
+
+    frameworks: list[Framework] | None = None
     data_retention: Duration | None = None
     audit_retention: Duration | None = None
 
 
 class Security(Strict):
     vault: Literal["local_encrypted", "encrypted_local"] | None = None
-    auth: Literal["development_mode", "biometric_optional", "local"] | None = None
+    auth: Literal["development_mode", "biometric_optional", "biometric_required", "local", "none"] | None = None
     tls: Literal["self_signed", "internal_ca", "acme"] | None = None
     auto_lock: bool | None = None
-    identity_verification: Literal["optional", "required"] | None = None
-    audit_logging: Literal["basic", "comprehensive"] | None = None
-    access_control: Literal["rbac"] | AccessControl | None = None
-    authentication: list[str] | Authentication | None = None
-    encryption: Literal["end_to_end"] | Encryption | None = None
-    compliance: list[str] | Compliance | None = None
+    identity_verification: Literal["none", "optional", "required"] | None = None
+    audit_logging: Literal["none", "basic", "comprehensive"] | None = None
+    access_control: Literal["rbac", "abac", "acl"] | AccessControl | None = None
+    authentication: list[AuthenticationMethod] | Authentication | None = None
+    encryption: Literal["end_to_end", "transport"] | Encryption | None = None
+    compliance: list[Framework] | Compliance | None = None
     content_security_policy: Literal["strict", "relaxed"] | None = None
-    permissions: Literal["minimal_required"] | None = None
+    permissions: Literal["minimal_required", "all"] | None = None
 
 
 class PrometheusSettings(Strict):
     enabled: bool | None = None
     retention: Duration | None = None
+
+
+class VictoriametricsSettings(Strict):
+    retention: Duration | None = Field(
+        default=None, description="how long figures are kept; a year where it says nothing"
+    )
 
 
 class GrafanaSettings(Strict):
@@ -126,6 +165,7 @@ class GrafanaSettings(Strict):
 
 class Metrics(Strict):
     prometheus: PrometheusSettings | None = None
+    victoriametrics: VictoriametricsSettings | None = None
     grafana: GrafanaSettings | None = None
 
 
@@ -148,19 +188,25 @@ class Tracing(Strict):
     jaeger: Jaeger | None = None
 
 
+AlertRoute = Literal["email", "slack", "pagerduty", "opsgenie", "matrix", "teams", "telegram", "webhook"]
+
+
 class AlertmanagerSettings(Strict):
     enabled: bool | None = None
-    routes: list[Literal["email", "slack", "pagerduty"]] | None = None
+    routes: list[AlertRoute] | None = None
 
 
 class Alerting(Strict):
+    """`enterprise` by itself is short for `level`."""
+
+    level: Literal["basic", "enterprise"] | None = None
     alertmanager: AlertmanagerSettings | None = None
 
 
 class Monitoring(Strict):
-    observability: Literal["basic", "full_stack"] | None = None
-    alerting: Literal["enterprise"] | Alerting | None = None
-    audit: Literal["basic", "comprehensive"] | None = None
+    observability: Literal["none", "basic", "full_stack"] | None = None
+    alerting: Literal["basic", "enterprise"] | Alerting | None = None
+    audit: Literal["none", "basic", "comprehensive"] | None = None
     metrics: Metrics | None = None
     logging: LogStores | None = None
     tracing: Tracing | None = None
@@ -179,14 +225,42 @@ class Ports(Strict):
     vault: Port | None = None
 
 
+class Acme(Strict):
+    """Where certificates for the public name come from."""
+
+    directory: Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.:/_\[\]-]+$")] | None = Field(
+        default=None, description="the authority's directory; default: the gateway's own choice"
+    )
+    email: Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+$")] | None = Field(
+        default=None, description="whom the authority warns"
+    )
+
+
+class RateLimits(Strict):
+    """What one client may ask of the gateway: requests where the gateway can count them, connections in any case."""
+
+    requests_per_minute: PositiveInt | None = None
+    burst: PositiveInt | None = Field(default=None, description="requests, or connections, at once beyond the rate")
+    connections_per_minute: PositiveInt | None = None
+    connections: PositiveInt | None = Field(default=None, description="open at the same time")
+
+
 class Networking(Strict):
     host: str | None = Field(default=None, description="`localhost` keeps the gateway on loopback")
     ports: Ports | None = None
+    public_name: (
+        Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$")] | None
+    ) = Field(default=None, description="the node's name in public DNS; its certificate then comes by ACME")
+    acme: Acme | None = None
+    rate_limits: RateLimits | None = None
+    peers: list[Address] | None = Field(
+        default=None, description="the nodes that the load balancer spreads work over; default: this one"
+    )
 
 
 class Storage(Strict):
-    type: Literal["chrome_storage"] | None = None
-    encryption: Literal["web_crypto_api"] | None = None
+    type: Literal["chrome_storage", "indexeddb"] | None = None
+    encryption: Literal["web_crypto_api", "none"] | None = None
 
 
 class Ui(Strict):
@@ -201,16 +275,47 @@ class Scaling(Strict):
     resource_limits: Literal["configured", "none"] | None = None
 
 
+class Retention(Strict):
+    """How many snapshots stay: the newest, and one a day, week, month and year."""
+
+    last: PositiveInt | None = None
+    daily: PositiveInt | None = None
+    weekly: PositiveInt | None = None
+    monthly: PositiveInt | None = None
+    yearly: PositiveInt | None = None
+
+
+# What the sandbox of the backup does not see, or may never write.
+HIDDEN = tuple(f"/{name}/" for name in ["home", "root", "tmp", "var/tmp", "run", "proc", "sys", "dev", "etc", "usr"])
+
+
+def _repository(place: str) -> str:
+    """A place for snapshots that the backup's sandbox can reach. Raises ValueError."""
+    if not re.fullmatch(r"(/|sftp:|s3:)[A-Za-z0-9._~:/@+=-]+", place):
+        raise ValueError("must be a path, sftp:user@host:/path or s3:https://host/bucket, without spaces or a password")
+    if place.startswith(HIDDEN) or "/../" in place:
+        raise ValueError(
+            f"is hidden from the backup's sandbox, as are {', '.join(HIDDEN)}: use a folder such as /srv/backup"
+        )
+    return place
+
+
+Repository = Annotated[str, AfterValidator(_repository), Field(examples=["/srv/backup", "sftp:kos@vault:/node1"])]
+
+
 class Backup(Strict):
+    """Where and when snapshots of all services go; without a repository nothing is backed up."""
+
+    enabled: bool | None = None
+    repository: Repository | list[Repository] | None = Field(
+        default=None, description="a path, sftp: or s3:; the first of several is written to, the others are copies"
+    )
+    schedule: Annotated[str, Field(pattern=r"^[A-Za-z0-9*,./:~ -]+$", examples=["*-*-* 02:30:00"])] | None = Field(
+        default=None, description="systemd calendar; default every night"
+    )
     strategy: Literal["local", "multi_region"] | None = None
-    encryption: Literal["required", "optional"] | None = None
-    retention: Literal["policy_based"] | Duration | None = None
-
-
-class ServerOptions(Strict):
-    """The specification's ``ServerConfig``, as far as this release acts on it."""
-
-    vector_store: Literal["qdrant", "chroma", "pinecone"] | None = None
+    encryption: Literal["required", "optional"] | None = Field(default=None, description="always on")
+    retention: Literal["policy_based"] | Duration | Retention | None = None
 
 
 class Settings(Strict):
@@ -229,7 +334,11 @@ class Settings(Strict):
     ui: Ui | None = None
     scaling: Scaling | None = None
     backup: Backup | None = None
+    standalone: StandaloneOptions | None = None
+    browser: BrowserOptions | None = None
+    embedded: EmbeddedOptions | None = None
     server: ServerOptions | None = None
+    cluster: ClusterOptions | None = None
 
 
 class Profile(Settings):
@@ -247,20 +356,56 @@ class Minimum(Strict):
     disk_gb: PositiveInt | None = None
     network_mbps: PositiveInt | None = None
     gpu: bool = False
+    distributed: bool = Field(default=False, description="cpu, memory_mb and disk_gb are of the whole cluster")
+
+
+class OptionKey(Strict):
+    """The settings key that an option of a mode stands for, and what its values mean there."""
+
+    key: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$")]
+    values: dict[str, str | bool] = Field(
+        default_factory=dict, description="an option's value -> the setting's; default: the same value"
+    )
+    unset: list[str] = Field(default_factory=list, description="values of the option that unset the setting")
+    unit: Literal["s", "h", "d", "y"] | None = Field(default=None, description="of the number that the option holds")
+
+
+class Feature(Strict):
+    """What a feature of a mode is on a node: the setting that asks for it, or a sentence where nothing can."""
+
+    key: str | None = Field(default=None, description="the settings key that asks for it")
+    service: str | None = Field(default=None, description="the service of the catalogue that is asked for by the mode")
+    built_in: str | None = Field(default=None, description="what every node has of it")
+    unavailable: str | None = Field(default=None, description="why no node has it in this release")
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> Self:
+        if sum(answer is not None for answer in (self.key, self.service, self.built_in, self.unavailable)) != 1:
+            raise ValueError("needs exactly one of `key`, `service`, `built_in`, `unavailable`")
+        return self
 
 
 class Mode(Strict):
     """One of the specification's five deployment modes: a profile, minima and features."""
 
-    mode: str
+    mode: Literal["standalone", "browser", "embedded", "server", "cluster"]
     description: str
-    profile: str
+    target: str = Field(description="whom it is for")
+    scalability: Literal["single", "local", "distributed", "cloud"]
+    security_model: Literal["local", "federated", "enterprise"]
+    profile: str = Field(description="the profile it starts from")
     minimum: Minimum
-    features: list[str]
+    features: dict[str, Feature]
     migrates_to: list[str] = []
-    settings: Settings = Settings()
-    option_keys: dict[str, str] = Field(
+    settings: Settings = Field(default=Settings(), description="a layer above the profile")
+    option_keys: dict[str, str | OptionKey] = Field(
         default_factory=dict, description="an option of the mode -> the settings key it stands for"
+    )
+    service_options: str | None = Field(
+        default=None, description="the option that lists services by name, as a list or as name: true or false"
+    )
+    service_keys: dict[str, str] = Field(
+        default_factory=dict, description="a service that this option may name -> the capability it answers"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from .catalogue import Catalogue, FileManifest
+from .catalogue import Catalogue, FileManifest, Service
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
 from .resolver import Plan, PlannedService
@@ -55,8 +55,19 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "units": [_unit_row(service, unit) for service in plan.services for unit in service.manifest.units],
         "packages": plan.packages,
         "users": plan.users,
+        "volumes": [
+            {
+                "path": f"/var/lib/{unit.state_directory}",
+                "service": service.name,
+                "user": unit.user or service.manifest.user or "root",
+                "unit": unit.name,
+            }
+            for service in plan.services
+            for unit in service.manifest.units
+            if unit.state_directory
+        ],
         "secrets": [
-            {"service": service.name, "name": secret.name, "length": secret.length}
+            {"service": service.name, "name": secret.name, "length": secret.length if secret.made == "node" else 0}
             for service in plan.services
             for secret in service.manifest.secrets
         ],
@@ -80,7 +91,13 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
         "hooks": manifest.hooks.model_dump(),
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
+        "imports": {name: commands.model_dump() for name, commands in sorted(manifest.imports.items())},
+        "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
     }
+
+
+def _packages(manifest: Service) -> list[str]:
+    return manifest.substrates.deb.packages if manifest.substrates.deb else []
 
 
 def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
@@ -91,12 +108,15 @@ def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
         "on_change": unit.on_change,
         "oneshot": unit.type == "oneshot",
         "starts": unit.starts,
-        "runs_node_code": "/var/lib/kos/current/node" in unit.exec,
+        "runs_node_code": "/var/lib/kos/current/node" in (unit.exec or ""),
+        "live": unit.live,
     }
 
 
 def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
     yield _users_entry(plan)
+    if plan.packages:
+        yield _packages_entry(plan)
     environment = _environment()
     for service in plan.services:
         yield from _mask_entries(service)
@@ -104,7 +124,8 @@ def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
             text = unit_text(unit, service.manifest, catalogue)
             path = f"/etc/systemd/system/{unit.name}"
             yield _file(path, text, service, [unit.name])
-            yield _link(f"/etc/systemd/system/{wanted_by(unit)}.wants/{unit.name}", path, service, [])
+            if unit.starts != "demand":
+                yield _link(f"/etc/systemd/system/{wanted_by(unit)}.wants/{unit.name}", path, service, [])
         for file in service.manifest.files:
             yield _template_entry(file, service, plan, catalogue, environment)
     yield from _alert_entries(plan, catalogue)
@@ -121,6 +142,14 @@ def _users_entry(plan: Plan) -> _Entry:
     return _Entry({**row, "source": "tree/etc/sysusers.d/kos.conf"}, ("\n".join(lines) + "\n").encode())
 
 
+def _packages_entry(plan: Plan) -> _Entry:
+    """Keeps apt's autoremove away from packages that kOS installs marked as automatic."""
+    path = "/etc/apt/apt.conf.d/80kos"
+    names = "".join(f'    "^{name.replace(".", "[.]").replace("+", "[+]")}$";\n' for name in plan.packages)
+    text = f"// What kOS needs, although nobody asked apt for it by name.\nAPT::NeverAutoRemove {{\n{names}}};\n"
+    return _Entry({**_row(path, None, 0, "packages", []), "source": f"tree{path}"}, text.encode())
+
+
 def _mask_entries(service: PlannedService) -> Iterator[_Entry]:
     deb = service.manifest.substrates.deb
     for unit in deb.masks if deb else []:
@@ -135,7 +164,7 @@ def _template_entry(
     catalogue: Catalogue,
     environment: SandboxedEnvironment,
 ) -> _Entry:
-    text = _rendered(file.template, service, plan, catalogue, environment)
+    text = _rendered(file, service, plan, catalogue, environment)
     own_units = [unit.name for unit in service.manifest.units]
     affected = file.units if file.units is not None else [file.unit] if file.unit else own_units
     if file.sealed and file.unit:
@@ -159,19 +188,20 @@ def _alert_entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
 
 
 def _rendered(
-    template: str,
+    file: FileManifest,
     service: PlannedService,
     plan: Plan,
     catalogue: Catalogue,
     environment: SandboxedEnvironment,
 ) -> str:
-    source = catalogue.text(service.name, f"templates/{template}")
+    owner = file.of or service.name
+    source = catalogue.text(owner, f"templates/{file.template}")
     try:
         return environment.from_string(source).render(
-            plan=plan, service=service.manifest, settings=plan.deployment.settings
+            plan=plan, service=service.manifest, settings=plan.deployment.settings, headers=catalogue.headers()
         )
     except jinja2.TemplateError as error:
-        place = Place(f"services/{service.name}/templates/{template}", getattr(error, "lineno", 0) or 0)
+        place = Place(f"services/{owner}/templates/{file.template}", getattr(error, "lineno", 0) or 0)
         raise ConfigurationError([Fault(f"cannot be rendered: {error}", place)]) from error
 
 

@@ -9,11 +9,14 @@ Pure: no file, clock or network is touched.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .asks import State, asked, leaves
 from .catalogue import Catalogue, Service
+from .contradictions import contradictions
 from .faults import ConfigurationError, Fault, Place, nearest
+from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import Facts, KindOfHardware
 from .layers import Deployment
 
@@ -27,9 +30,17 @@ ACTED_ON = (
     "services.",
     "agents.",
     "networking.",
-    "server.",
+    "logging.level",
+    "backup.",
+    "security.compliance.data_retention",
+    "security.tls",
     "monitoring.metrics.prometheus.retention",
+    "monitoring.metrics.victoriametrics.retention",
+    "monitoring.logging.loki.retention",
 )
+
+# What a `backup:` section with a repository asks for.
+BACKUP_SERVICE = "restic"
 
 # Capabilities that describe the machine rather than ask for a service.
 DESCRIPTIVE = {"storage", "local_only", "external_apis"}
@@ -108,12 +119,17 @@ class Unavailable:
 
 
 @dataclass(frozen=True)
-class Gateway:
-    """Where the node's one front door listens."""
+class Answer:
+    """A setting that no service of its own answers: whether it is met all the same, and how."""
 
-    bind: str = "all"
-    https_port: int = 443
-    http_port: int | None = 80
+    key: str
+    value: str
+    state: State
+    says: str
+
+    def as_dict(self) -> dict[str, str]:
+        """The same as plain data."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -126,12 +142,15 @@ class Plan:
     unavailable: tuple[Unavailable, ...]
     gateway: Gateway
     ports: tuple[PlannedPort, ...]
+    answers: tuple[Answer, ...] = ()
+    answered: frozenset[str] = frozenset()
 
     @property
     def not_acted_on(self) -> list[str]:
         """Keys that are set and understood, and that this release does nothing about."""
-        leaves = (".".join(map(str, path)) for path in _leaves(self.deployment.settings))
-        return sorted(leaf for leaf in leaves if not leaf.startswith(ACTED_ON))
+        keys = {".".join(path) for path, _ in leaves(self.deployment.settings)}
+        silent = keys - self.answered - self.deployment.mapped
+        return sorted(key for key in silent if not key.startswith(ACTED_ON))
 
     @property
     def units(self) -> list[str]:
@@ -173,6 +192,7 @@ class Plan:
             "profile": self.deployment.name,
             "services": [service.as_dict() for service in self.services],
             "unavailable": [entry.as_dict() for entry in self.unavailable],
+            "answers": [entry.as_dict() for entry in self.answers],
             "not_acted_on": self.not_acted_on,
             "units": self.units,
             "ports": [vars(port) for port in self.ports],
@@ -190,13 +210,21 @@ class _Choices:
     capabilities: dict[str, list[str]] = field(default_factory=dict)
     why: dict[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     unavailable: list[Unavailable] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    answered: set[str] = field(default_factory=set)
+    places: dict[str, Place | None] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, service: str, capability: str, asked: str, reasons: list[str]) -> None:
         known = self.capabilities.setdefault(service, [])
         if capability not in known:
             known.append(capability)
-        self.why.setdefault(service, (asked, tuple(reasons)))
+        first, told = self.why.get(service, (asked, ()))
+        self.why[service] = (first, (*told, *(reason for reason in reasons if reason not in told)))
+
+    def lacks(self, entry: Unavailable) -> None:
+        if entry not in self.unavailable:
+            self.unavailable.append(entry)
 
 
 def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
@@ -205,30 +233,43 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     Raises ConfigurationError for a service that nobody describes, a port or directory wanted twice, and
     requirements that go in a circle.
     """
-    choices = _Choices()
-    for capability, requested, place in _requests(deployment):
+    choices = _Choices(faults=list(contradictions(deployment)))
+    for section, capability, requested, place in _requests(deployment):
+        if requested not in catalogue.names:
+            choices.faults.append(
+                _unknown(requested, capability, Fault("", place, f"{section}.{capability}"), catalogue)
+            )
+            continue
         _choose(capability, requested, place, catalogue, facts, choices)
-    _agents(deployment, choices)
-    gateway = _gateway(deployment, choices)
+    _asks(deployment, catalogue, facts, choices)
+    _features(deployment, catalogue, facts, choices)
+    _backup(deployment, catalogue, facts, choices)
+    _unanswered_ports(deployment, choices)
+    gateway = listening(deployment, choices.faults)
+    catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
     services = tuple(
         PlannedService(name, tuple(choices.capabilities[name]), "deb", *choices.why[name], catalogue.services[name])
         for name in _start_order(choices.capabilities, catalogue, choices.faults)
     )
+    manifests = [service.manifest for service in services]
+    gateway = replace(gateway, routes=routes(manifests, choices.faults))
+    choices.faults += _gateway_faults(services, gateway, deployment)
     ports = tuple(_ports(services, gateway))
-    choices.faults += [*_port_conflicts(ports, deployment), *_directory_conflicts(services)]
+    choices.faults += [*_port_conflicts(ports, deployment, choices.places), *_directory_conflicts(services)]
     if choices.faults:
         raise ConfigurationError(choices.faults)
-    return Plan(deployment, KindOfHardware.of(facts), services, tuple(choices.unavailable), gateway, ports)
-
-
-def _leaves(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    for key, value in data.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, (*path, key))
-        else:
-            yield (*path, key)
+    return Plan(
+        deployment=deployment,
+        kind=KindOfHardware.of(facts),
+        services=services,
+        unavailable=tuple(choices.unavailable),
+        gateway=gateway,
+        ports=ports,
+        answers=tuple(choices.answers),
+        answered=frozenset(choices.answered),
+    )
 
 
 def megabytes(size: object) -> int:
@@ -239,19 +280,57 @@ def megabytes(size: object) -> int:
     return {"K": number // 1024, "M": number, "G": number * 1024, "T": number * 1024 * 1024}[unit]
 
 
-def _requests(deployment: Deployment) -> Iterator[tuple[str, str, Place | None]]:
-    """Every (capability, wanted service, place) of the deployment; core capabilities where it names none."""
-    asked = deployment.settings.get("services", {})
-    for capability, value in asked.items():
-        if capability in DESCRIPTIVE:
-            continue
-        listed = isinstance(value, list)
-        for index, name in enumerate(value if listed else [value]):
-            path = ("services", capability, index) if listed else ("services", capability)
-            yield capability, name, deployment.place(path)
+def _requests(deployment: Deployment) -> Iterator[tuple[str, str, str, Place | None]]:
+    """Every (section, capability, wanted service, place) of the deployment; core capabilities where it names none."""
+    for section in ("services", "agents"):
+        for capability, value in deployment.settings.get(section, {}).items():
+            if capability in DESCRIPTIVE:
+                continue
+            listed = isinstance(value, list)
+            for index, name in enumerate(value if listed else [value]):
+                path = (section, capability, index) if listed else (section, capability)
+                yield section, capability, name, deployment.place(path)
     for capability, name in CORE_CAPABILITIES.items():
-        if capability not in asked:
-            yield capability, name, None
+        if capability not in deployment.settings.get("services", {}):
+            yield "services", capability, name, None
+
+
+def _unknown(requested: str, capability: str, at: Fault, catalogue: Catalogue) -> Fault:
+    """The fault of a name that no service has; where no name is near, its fix lists those for the capability."""
+    fix = nearest(requested, catalogue.names)
+    if fix.startswith("known:"):
+        fitting = [name for name in catalogue.names if capability in catalogue.service(name).provides]
+        fix = nearest(requested, fitting or catalogue.names)
+    return Fault(f"this release's catalogue has no service '{requested}'", at.place, at.key, fix)
+
+
+def _asks(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+    """What the settings outside ``services:`` ask for; what is not available is told once."""
+    for entry in asked(catalogue.asks, deployment.settings):
+        choices.answered.add(entry.key)
+        if entry.reply is None:
+            continue
+        if entry.reply.says and entry.reply.state:
+            choices.answers.append(Answer(entry.key, entry.value, entry.reply.state, entry.reply.says))
+        known = {row.requested for row in choices.unavailable}
+        for name in (name for name in entry.reply.services if name not in known):
+            capability = (catalogue.service(name).provides or [name])[0]
+            _choose(capability, name, deployment.place(entry.path), catalogue, facts, choices)
+
+
+def _features(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+    """What a mode promises beyond its settings: every feature is answered for."""
+    for name, feature in deployment.features.items():
+        if feature.service:
+            if feature.service in catalogue.names:
+                capability = (catalogue.service(feature.service).provides or [name])[0]
+                _choose(capability, feature.service, None, catalogue, facts, choices)
+            else:
+                choices.lacks(Unavailable("feature", name, "no service of this release's catalogue answers it"))
+        elif feature.unavailable:
+            choices.lacks(Unavailable("feature", name, feature.unavailable))
+        elif feature.built_in:
+            choices.answers.append(Answer("feature", name, "met", feature.built_in))
 
 
 def _choose(
@@ -262,68 +341,112 @@ def _choose(
     facts: Facts,
     choices: _Choices,
 ) -> None:
-    if requested not in catalogue.services:
-        message = f"this release's catalogue has no service '{requested}'"
-        fix = nearest(requested, catalogue.services)
-        choices.faults.append(Fault(message, place, f"services.{capability}", fix))
-        return
-    asked = f"asked for in {place}" if place else "every node has one"
-    name, reasons = _first_runnable(requested, catalogue, facts, [])
+    asked_for = f"asked for in {place}" if place else "every node has one"
+    name, reasons = _first_runnable(requested, catalogue, facts, ())
     if name is None:
         why = "; ".join(reasons).removeprefix(f"{requested}: ")
-        choices.unavailable.append(Unavailable(capability, requested, why))
+        choices.lacks(Unavailable(capability, requested, why))
     else:
-        choices.add(name, capability, asked, reasons)
+        choices.places.setdefault(name, place)
+        choices.add(name, capability, asked_for, reasons)
 
 
-def _first_runnable(name: str, catalogue: Catalogue, facts: Facts, tried: list[str]) -> tuple[str | None, list[str]]:
-    """The first of `name` and its fallbacks that this machine can run, and the reasons that led there."""
+def _first_runnable(
+    name: str, catalogue: Catalogue, facts: Facts, tried: tuple[str, ...]
+) -> tuple[str | None, list[str]]:
+    """What this machine runs where `name` is asked for, and the reasons that led there.
+
+    A variant leads to its service; then come the default that takes its place, itself, its fallbacks in order.
+    """
+    if name in catalogue.variants:
+        manifest, variant = catalogue.variants[name]
+        found, reasons = _first_runnable(manifest.name, catalogue, facts, (*tried, name))
+        return found, [f"{name}: {variant.why}", *reasons]
     manifest = catalogue.services[name]
-    obstacle = _obstacle(manifest, facts)
-    if obstacle is None:
-        return name, []
-    reasons = [f"{name}: {obstacle}"]
-    for fallback in manifest.fallbacks:
-        if fallback.service in (name, *tried):
-            continue
-        found, more = _first_runnable(fallback.service, catalogue, facts, [*tried, name])
-        if found is not None:
-            return found, [*reasons, f"{fallback.service} instead: {fallback.why}", *more]
-        reasons += more
+    reasons = []
+    for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
+        if other is None:
+            why_not = obstacle(manifest, facts) or _missing(manifest, catalogue, facts, ())
+            if why_not is None:
+                return name, reasons
+            reasons.append(f"{name}: {why_not}")
+        elif other.service not in (name, *tried):
+            found, more = _first_runnable(other.service, catalogue, facts, (*tried, name))
+            if found is not None:
+                of = f" of {name}" if other is manifest.instead else ""
+                return found, [*reasons, f"{other.service} instead{of}: {other.why}", *more]
+            reasons += more
     return None, reasons
 
 
-def _obstacle(manifest: Service, facts: Facts) -> str | None:
-    substrates = manifest.substrates
-    if substrates.deb is not None:
-        if facts.architecture in substrates.deb.architectures:
-            return None
-        return f"not packaged for {facts.architecture}"
+def obstacle(manifest: Service, facts: Facts) -> str | None:
+    """Why this release does not run `manifest` on a machine with `facts`, or None."""
+    if "gpu" in manifest.needs and not facts.gpus:
+        return "it needs a GPU, and this machine has none"
+    if manifest.not_run:
+        return manifest.not_run
+    deb, container = manifest.substrates.deb, manifest.substrates.container
+    if deb is not None and facts.architecture in deb.architectures:
+        return None
+    if container is not None and facts.architecture not in container.architectures:
+        return f"not published for {facts.architecture}"
     for substrate, reason in NOT_YET.items():
-        if getattr(substrates, substrate) is not None:
+        if getattr(manifest.substrates, substrate) is not None:
             return reason
-    return "there is nothing to install for it"
+    return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
 
 
-def _agents(deployment: Deployment, choices: _Choices) -> None:
-    for group, names in deployment.settings.get("agents", {}).items():
-        for name in names:
-            why = "agents run on the container substrate, which this release does not have yet"
-            choices.unavailable.append(Unavailable(group, name, why))
+def _missing(manifest: Service, catalogue: Catalogue, facts: Facts, asking: tuple[str, ...]) -> str | None:
+    """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
+    for needed in (name for name in manifest.requires if name not in asking):
+        required = catalogue.services[needed]
+        why_not = obstacle(required, facts) or _missing(required, catalogue, facts, (*asking, manifest.name))
+        if why_not is not None:
+            return f"it needs {needed} ({why_not})"
+    return None
 
 
-def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
-    networking = deployment.settings.get("networking", {})
-    ports = networking.get("ports", {})
+def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+    """Backups run where a repository is named: the one thing that nobody can guess."""
+    asked = deployment.settings.get("backup")
+    if asked is None or asked.get("enabled") is False:
+        return
+    if not asked.get("repository"):
+        why = "no repository is named: set backup.repository to a path, sftp:user@host:/path or s3:https://host/bucket"
+        choices.unavailable.append(Unavailable("backup", BACKUP_SERVICE, why))
+        return
+    _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, facts, choices)
+
+
+def _unanswered_ports(deployment: Deployment, choices: _Choices) -> None:
+    ports = deployment.settings.get("networking", {}).get("ports", {})
     for name in ("api", "vault"):
         if name in ports:
             choices.unavailable.append(
                 Unavailable(f"networking.ports.{name}", name, f"nothing of this release answers on port {ports[name]}")
             )
-    bind = "loopback" if networking.get("host") in ("localhost", "127.0.0.1", "::1") else "all"
-    if "frontend" in ports:
-        return Gateway(bind, ports["frontend"], None)
-    return Gateway(bind)
+
+
+def _gateway_faults(services: tuple[PlannedService, ...], gateway: Gateway, deployment: Deployment) -> Iterator[Fault]:
+    """There is one front door, and it can show the certificate that the profile asks for."""
+    doors = [service for service in services if "gateway" in service.capabilities]
+    if len(doors) > 1:
+        place = deployment.place(("services", "gateway"))
+        names = " and ".join(door.name for door in doors)
+        yield Fault(f"a node has one gateway, and these are {names}", place, "services.gateway", "name one of them")
+    for door in doors:
+        yield from acme_faults(gateway, door.manifest, deployment)
+
+
+def _stand_ins(catalogue: Catalogue, choices: _Choices) -> dict[str, str]:
+    """Whose place a chosen service takes; where both were asked for, one of the two runs."""
+    found = {absent: name for name in choices.capabilities for absent in catalogue.services[name].stands_for}
+    for absent, name in found.items():
+        for capability in choices.capabilities.pop(absent, []):
+            asked, reasons = choices.why[name]
+            choices.add(name, capability, asked, [])
+            choices.why[name] = (asked, (*reasons, f"it also takes the place of {absent}"))
+    return found
 
 
 def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
@@ -331,7 +454,7 @@ def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
         known = needed in choices.capabilities
         provided = (catalogue.services[needed].provides or [needed])[0]
         if not known:
-            choices.add(needed, provided, f"{name} runs inside it", [])
+            choices.add(needed, provided, f"{name} needs it", [])
             _require(needed, catalogue, choices)
 
 
@@ -369,17 +492,27 @@ def _ports(services: tuple[PlannedService, ...], gateway: Gateway) -> Iterator[P
                 exposure = "network" if gateway.bind == "all" else "node"
             if number is not None:
                 yield PlannedPort(service.name, port.name, number, port.protocol, exposure)
+        if "load_balancer" in service.capabilities:
+            for offered in (entry for other in services for entry in other.manifest.balanced):
+                yield PlannedPort(service.name, offered.name, offered.listen, "tcp", offered.exposure)
 
 
-def _port_conflicts(ports: tuple[PlannedPort, ...], deployment: Deployment) -> Iterator[Fault]:
+def _port_conflicts(
+    ports: tuple[PlannedPort, ...], deployment: Deployment, places: dict[str, Place | None]
+) -> Iterator[Fault]:
     taken: dict[tuple[int | str, str], PlannedPort] = {}
+    moved = deployment.place(_FRONTEND) if _FRONTEND in deployment.origins else None
     for port in ports:
         other = taken.setdefault((port.port, port.protocol), port)
         if other is not port:
             wanted = f"{other.service} ({other.name}) and {port.service} ({port.name})"
+            asked = [str(place) for name in (other.service, port.service) if (place := places.get(name))]
             message = f"{port.protocol} port {port.port} is wanted by {wanted}"
-            moved = deployment.place(_FRONTEND) if _FRONTEND in deployment.origins else None
-            yield Fault(message, moved, ".".join(_FRONTEND) if moved else "", "move one of them")
+            if len(asked) > 1:
+                message += f", asked for in {' and '.join(dict.fromkeys(asked))}"
+            fix = "move one of them" if moved else "ask for one of them only"
+            place = moved or places.get(port.service) or places.get(other.service)
+            yield Fault(message, place, ".".join(_FRONTEND) if moved else "", fix)
 
 
 def _directories(manifest: Service) -> list[str]:

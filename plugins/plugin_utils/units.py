@@ -10,15 +10,20 @@ from collections.abc import Iterator
 from .catalogue import Catalogue, Service, UnitManifest
 
 Directive = tuple[str, str]
+# Where the service `certificates` keeps what the node's authority issued.
+ISSUED = "/var/lib/kos-certificates"
 
 
 def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str:
     """The file of `unit`; pure."""
     sections: dict[str, list[Directive]] = {
         "Unit": list(_unit_section(unit, service, catalogue)),
-        "Service": [*_service_section(unit, service), *_limits(unit, service), *_sandbox(unit, catalogue)],
-        "Install": [("WantedBy", wanted_by(unit))],
     }
+    if unit.exec is not None:
+        service_section = _service_section(unit, unit.exec, service)
+        sections["Service"] = [*service_section, *_limits(unit, service), *_sandbox(unit, catalogue)]
+    if unit.starts != "demand":
+        sections["Install"] = [("WantedBy", wanted_by(unit))]
     for section, directives in unit.extra.items():
         for name, value in directives.items():
             values = value if isinstance(value, list) else [str(value)]
@@ -36,13 +41,16 @@ def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str
 def _unit_section(unit: UnitManifest, service: Service, catalogue: Catalogue) -> Iterator[Directive]:
     yield "Description", f"kOS {service.summary}"
     yield "Documentation", service.source
-    needed = [other.name for name in service.requires for other in catalogue.services[name].units] + unit.after
+    needed = [
+        other.name for name in service.requires for other in catalogue.services[name].units if other.starts == "now"
+    ]
+    needed += unit.after
     yield "After", " ".join(["network.target", *needed])
     if needed:
         yield "Wants", " ".join(needed)
 
 
-def _service_section(unit: UnitManifest, service: Service) -> Iterator[Directive]:
+def _service_section(unit: UnitManifest, command: str, service: Service) -> Iterator[Directive]:
     yield "Type", unit.type
     user = unit.user or service.user
     if user and user != "root":
@@ -50,7 +58,7 @@ def _service_section(unit: UnitManifest, service: Service) -> Iterator[Directive
         yield "Group", user
     for line in unit.exec_start_pre:
         yield "ExecStartPre", line
-    yield "ExecStart", unit.exec
+    yield "ExecStart", command
     for line in unit.exec_start_post:
         yield "ExecStartPost", line
     if unit.exec_reload:
@@ -62,6 +70,11 @@ def _service_section(unit: UnitManifest, service: Service) -> Iterator[Directive
         yield "Environment", f'"{name}={value}"'
     for credential in unit.credentials:
         yield "LoadCredentialEncrypted", f"{credential}:{credential_path(unit.name, credential)}"
+    for certificate in service.certificates:
+        if unit.name in certificate.units:
+            yield "LoadCredential", f"ca.crt:{ISSUED}/ca.crt"
+            yield "LoadCredential", f"tls.crt:{ISSUED}/{certificate.name}.crt"
+            yield "LoadCredential", f"tls.key:{ISSUED}/{certificate.name}.key"
 
 
 def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
@@ -79,7 +92,8 @@ def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
 
 def wanted_by(unit: UnitManifest) -> str:
     """The target that starts `unit` at boot."""
-    return str(unit.extra.get("Install", {}).get("WantedBy", "multi-user.target"))
+    usual = "timers.target" if unit.name.endswith(".timer") else "multi-user.target"
+    return str(unit.extra.get("Install", {}).get("WantedBy", usual))
 
 
 def credential_path(unit: str, name: str) -> str:

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -23,14 +24,20 @@ BIN = Path(sys.executable).parent
 class Lab:
     """Nodes of one lab: booted on demand, gone at the end."""
 
+    patience = 420  # seconds for one command
+
     def __init__(self, identity):
-        self.environment = {**os.environ, "KOS_LAB_ID": identity, "LC_ALL": "C.UTF-8", "COLUMNS": "160"}
+        # A signing key of the tests' own: the user's is not theirs to make.
+        self._keys = tempfile.TemporaryDirectory(prefix="kos-e2e-")
+        own = {"KOS_LAB_ID": identity, "XDG_CONFIG_HOME": self._keys.name, "LC_ALL": "C.UTF-8", "COLUMNS": "160"}
+        self.environment = {**os.environ, **own}
 
     def run(self, *argv, check=True, **options):
         done = subprocess.run(
             [str(BIN / argv[0]), *argv[1:]],
             cwd=ROOT, env={**self.environment, **options.pop("env", {})}, capture_output=True, text=True,
-            **({} if "input" in options else {"stdin": subprocess.DEVNULL}), check=False, timeout=420, **options,
+            **({} if "input" in options else {"stdin": subprocess.DEVNULL}), check=False,
+            timeout=self.patience, **options,
         )  # fmt: skip
         if check and done.returncode != 0:
             pytest.fail(f"{' '.join(argv)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -58,17 +65,17 @@ class Lab:
     def healthy(self, node):
         return all(row["healthy"] for row in self.status(node)["services"])
 
-    def killed_deploy(self, node, layer, folder, deadline):
+    def killed_deploy(self, node, layer, folder, deadline, **variables):
         """A deploy of `layer` whose controller is killed after the first switch."""
         events = folder / "events"
         events.write_text("")
         argv = [str(BIN / "ansible-playbook"), "site.yml", "-i", INVENTORY, "--limit", node]
-        argv += ["-e", f"kos_site_layer={layer} kos_deadline={deadline}"]
+        argv += ["-e", json.dumps({"kos_site_layer": layer, "kos_deadline": deadline, **variables})]
         process = subprocess.Popen(
             argv, cwd=ROOT, env={**self.environment, "KOS_EVENTS": str(events)}, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_for(lambda: '"switch.end"' in events.read_text(), 120)
+        wait_for(lambda: '"switch.end"' in events.read_text(), self.patience)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert '"commit.end"' not in events.read_text()

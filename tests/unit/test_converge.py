@@ -5,16 +5,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 
 import pytest
 from catalogues import catalogue, configs, machine, manifest
+from signatures import request
 
-from ansible_collections.kind.kos.plugins.module_utils.node import files, join, rollback, store, system, transaction
+from ansible_collections.kind.kos.plugins.module_utils.node import (
+    files,
+    join,
+    rollback,
+    store,
+    system,
+    transaction,
+    trust,
+)
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Busy, Root
 from ansible_collections.kind.kos.plugins.module_utils.node.journal import Journal
-from ansible_collections.kind.kos.plugins.module_utils.node.transaction import Request
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble
+
+OTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP"
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="writes files of other owners")
 
@@ -52,7 +63,7 @@ def no_sysusers(monkeypatch):
 
 
 def deploy(root, built):
-    return transaction.deploy(root, Request(built.id), built.archive())
+    return transaction.deploy(root, request(built), built.archive())
 
 
 def read(root, path):
@@ -75,7 +86,7 @@ def test_a_root_that_is_not_booted_is_switched_and_stays_pending(root, tmp_path)
 def test_a_second_run_finds_nothing_to_do(root, tmp_path):
     built = generation(tmp_path, "a\n")
     deploy(root, built)
-    staged = transaction.stage(root, Request(built.id))
+    staged = transaction.stage(root, request(built))
     assert (staged.changes, staged.token) == ([], "")
 
 
@@ -114,7 +125,7 @@ def test_a_revert_brings_back_every_byte(root, tmp_path):
     deploy(root, old)
     before = read(root, "/etc/kos/db/db.conf")
     new = generation(tmp_path, "new\n", [{"template": "x.j2", "path": "/etc/kos/db/more.conf"}])
-    staged = transaction.stage(root, Request(new.id), new.archive())
+    staged = transaction.stage(root, request(new), new.archive())
     for part in staged.parts:
         transaction.switch(root, staged.token, part, {})
     assert read(root, "/etc/kos/db/db.conf") == "new\n"
@@ -164,7 +175,7 @@ def test_killed_at_every_write_a_rerun_repairs(root, tmp_path, monkeypatch):
         deploy(root, new)
         assert read(root, "/etc/kos/db/db.conf") == "new\n"
         assert not os.path.exists(root.join("/etc/kos/db/extra.conf"))
-        assert transaction.stage(root, Request(new.id)).changes == []
+        assert transaction.stage(root, request(new)).changes == []
         deploy(root, old)
         if finished:
             break
@@ -193,7 +204,7 @@ def test_killed_at_every_write_of_the_end_a_rerun_repairs(root, tmp_path, monkey
     deploy(root, new)
     deploy(root, old)
     for steps in range(1, 50):
-        staged = transaction.stage(root, Request(new.id))
+        staged = transaction.stage(root, request(new))
         for part in staged.parts:
             transaction.switch(root, staged.token, part, {})
         finished = killed_after(
@@ -202,7 +213,7 @@ def test_killed_at_every_write_of_the_end_a_rerun_repairs(root, tmp_path, monkey
         monkeypatch.setattr(transaction, "_LEASE", 0)
         deploy(root, old)
         assert read(root, "/etc/kos/db/db.conf") == "old\n"
-        assert transaction.stage(root, Request(old.id)).changes == []
+        assert transaction.stage(root, request(old)).changes == []
         assert not [name for _folder, _folders, names in os.walk(root.path) for name in names if "kos-new" in name]
         assert rollback.previous_number(root) == 2
         if finished:
@@ -212,24 +223,24 @@ def test_killed_at_every_write_of_the_end_a_rerun_repairs(root, tmp_path, monkey
 
 def test_a_tampered_stored_generation_is_not_used(root, tmp_path):
     built = generation(tmp_path, "a\n")
-    stored = store.add(root, built.archive(), built.id)
+    stored = store.add(root, built.archive(), built.id, "")
     with open(os.path.join(stored.path, "tree/etc/kos/db/db.conf"), "a", encoding="utf-8") as stream:
         stream.write("evil\n")
     assert store.find(root, built.id) is None
     with pytest.raises(transaction.NeedArchive):
-        transaction.stage(root, Request(built.id))
+        transaction.stage(root, request(built))
 
 
 def test_two_at_once_the_second_says_so(root, tmp_path):
     built = generation(tmp_path, "a\n")
     with files.lock(root), pytest.raises(Busy, match="another kOS run"):
-        transaction.stage(root, Request(built.id), built.archive(), patience=0)
+        transaction.stage(root, request(built), built.archive(), patience=0)
 
 
 def test_a_run_that_was_overtaken_is_told(root, tmp_path):
     built = generation(tmp_path, "a\n")
-    first = transaction.stage(root, Request(built.id), built.archive())
-    transaction.stage(root, Request(built.id))
+    first = transaction.stage(root, request(built), built.archive())
+    transaction.stage(root, request(built))
     with pytest.raises(transaction.Superseded, match="run again"):
         transaction.switch(root, first.token, first.parts[0], {})
 
@@ -239,7 +250,7 @@ def test_check_changes_nothing(root, tmp_path):
     before = sorted(os.walk(root.path))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    staged = transaction.check(root, Request(built.id), built.archive(), str(scratch))
+    staged = transaction.check(root, request(built), built.archive(), str(scratch))
     assert ("file", "/etc/kos/db/db.conf", "create") in [
         (change["kind"], change["name"], change["action"]) for change in staged.changes
     ]
@@ -249,7 +260,7 @@ def test_check_changes_nothing(root, tmp_path):
 def test_old_generations_are_pruned_but_not_the_current_or_pinned(root, tmp_path):
     for number in range(8):
         built = generation(tmp_path, f"{number}\n")
-        store.add(root, built.archive(), built.id)
+        store.add(root, built.archive(), built.id, "")
     store.point_current(root, 2)
     files.write(root.state("generations", "1", "pinned"), b"")
     assert store.prune(root) == [3]
@@ -268,3 +279,39 @@ def test_tokens_of_this_machine(root):
     assert joiner.join(b"@kos:hostname@ @kos:memory:25%:1:7@") == b"target 7"
     with pytest.raises(join.UnknownToken, match="@kos:nonsense@"):
         joiner.join(b"@kos:nonsense@")
+
+
+def snapshot(root):
+    return sorted((folder, sorted(names)) for folder, _folders, names in os.walk(root.path))
+
+
+@needs_root
+@pytest.mark.parametrize("damage", ["unsigned", "stranger", "flipped bit"])
+def test_what_is_not_rightly_signed_is_refused_before_anything_changes(root, tmp_path, damage):
+    deploy(root, generation(tmp_path, "old\n"))
+    new = generation(tmp_path, "new\n")
+    asked, archive = request(new), new.archive()
+    if damage == "unsigned":
+        asked = dataclasses.replace(asked, signature="")
+    elif damage == "stranger":
+        trust.add(root, "other", OTHER_KEY)
+        trust.remove(root, next(row["name"] for row in trust.listing(root) if row["key"] != OTHER_KEY))
+    else:
+        tree = {**new.files, "tree/etc/kos/db/db.conf": b"nex\n"}
+        archive = dataclasses.replace(new, files=tree).archive()
+    before = snapshot(root)
+    with pytest.raises((trust.Untrusted, store.Refused)):
+        transaction.stage(root, asked, archive)
+    assert snapshot(root) == before
+    assert read(root, "/etc/kos/db/db.conf") == "old\n"
+
+
+@needs_root
+def test_going_back_needs_a_signer_who_is_trusted_still(root, tmp_path):
+    deploy(root, generation(tmp_path, "old\n"))
+    deploy(root, generation(tmp_path, "new\n"))
+    trust.add(root, "other", OTHER_KEY)
+    trust.remove(root, next(row["name"] for row in trust.listing(root) if row["key"] != OTHER_KEY))
+    with pytest.raises(trust.Untrusted, match="does not trust"):
+        rollback.rollback(root, 1)
+    assert read(root, "/etc/kos/db/db.conf") == "new\n"

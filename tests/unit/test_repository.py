@@ -191,21 +191,6 @@ def test_no_file_names_this_checkout():
     assert [str(path) for path in files() if here in (ROOT / path).read_bytes()] == []
 
 
-# --- documents -------------------------------------------------------------------------------------------------------
-
-
-def local_links(path: Path) -> Iterator[str]:
-    text = re.sub(r"^(```|~~~).*?^\1", "", read(path), flags=re.DOTALL | re.MULTILINE)
-    for target in re.findall(r"\]\(<?([^)\s>]+)>?(?:\s+\"[^\"]*\")?\)", re.sub(r"`[^`\n]*`", "", text)):
-        if not re.match(r"[a-z][a-z0-9+.-]*:|#", target):
-            yield target.partition("#")[0]
-
-
-@pytest.mark.parametrize("path", [path for path in files() if path.suffix == ".md"], ids=str)
-def test_links_to_local_files_resolve(path: Path):
-    assert [link for link in local_links(path) if not (ROOT / path.parent / link).exists()] == []
-
-
 CODE = [path for path in files() if path.suffix in {".py", ".sh"} or path == Path(".ci/run")]
 
 

@@ -128,18 +128,6 @@ def remove(path: str) -> None:
         sync_directory(path)
 
 
-def remove_from(root: Root, path: str) -> None:
-    """Delete what kOS put at `path`, and the directories of /etc/kos that this leaves empty."""
-    remove(root.join(path))
-    folder = os.path.dirname(path)
-    while folder.startswith(CONFIGURATION):
-        try:
-            os.rmdir(root.join(folder))
-        except OSError:
-            return
-        folder = os.path.dirname(folder)
-
-
 def read(path: str) -> bytes | None:
     """The content of a regular file, or None when there is none."""
     try:

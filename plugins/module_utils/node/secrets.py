@@ -24,7 +24,10 @@ class Vault:
         self._clear: dict[str, str] = {}
 
     def ensure(self, wanted: list[dict[str, Any]], given: dict[str, str]) -> None:
-        """Make every secret of `wanted` that is missing; one the operator has `given` replaces ours."""
+        """Make every secret of `wanted` that is missing; one the operator has `given` replaces ours.
+
+        One of length 0 is the operator's alone: empty until it is given.
+        """
         for entry in wanted:
             name = f"{entry['service']}.{entry['name']}"
             if name in given:

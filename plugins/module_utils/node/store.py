@@ -16,6 +16,9 @@ from .files import NodeError, Root
 
 KEEP = 5
 MANIFEST = "manifest.json"
+SIGNATURE = "signature"
+# Beside the tree, not of it.
+_NOT_CONTENT = ("pinned", SIGNATURE)
 
 
 class Refused(NodeError):
@@ -30,6 +33,11 @@ class Generation:
         self.number = number
         self.id = identity
         self.manifest: dict[str, Any] = files.read_json(os.path.join(path, MANIFEST), {})
+
+    @property
+    def signature(self) -> str:
+        """Its armoured signature; empty where none is stored."""
+        return (files.read(os.path.join(self.path, SIGNATURE)) or b"").decode()
 
     def content(self, source: str) -> bytes:
         """The bytes of the file `source` of the tree."""
@@ -63,8 +71,11 @@ def verified_files(archive: bytes, identity: str) -> dict[str, bytes]:
     return found
 
 
-def add(root: Root, archive: bytes, identity: str) -> Generation:
-    """Store the generation in `archive`. Raises Refused when it is not `identity`, OSError where space lacks."""
+def add(root: Root, archive: bytes, identity: str, signature: str) -> Generation:
+    """Store the generation in `archive` with its (verified) signature.
+
+    Raises Refused when it is not `identity`, OSError where space lacks.
+    """
     content = verified_files(archive, identity)
     number = max([0, *_numbers(root)]) + 1
     final, unfinished = root.state("generations", str(number)), _hidden(root, number)
@@ -76,6 +87,7 @@ def add(root: Root, archive: bytes, identity: str) -> Generation:
             with open(path, "wb") as stream:
                 stream.write(data)
                 os.fchmod(stream.fileno(), 0o644)
+        files.write(os.path.join(unfinished, SIGNATURE), signature.encode())
         os.sync()
         os.rename(unfinished, final)
     except OSError:
@@ -180,7 +192,7 @@ def _numbers(root: Root) -> list[int]:
 
 def _remembered_id(path: str) -> str:
     """The id recomputed from what is on disk: a stored generation that was touched no longer has its id."""
-    return merkle.root(leaf for leaf in _leaves(path) if leaf[0] != "pinned")
+    return merkle.root(leaf for leaf in _leaves(path) if leaf[0] not in _NOT_CONTENT)
 
 
 def _leaves(path: str) -> list[tuple[str, str]]:

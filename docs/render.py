@@ -1,0 +1,285 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write the pages that follow from data or code: `make docs`. A unit test compares them with what this makes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+import yaml
+from typer.cli import get_docs_for_click
+
+from ansible_collections.kind.kos.cli.main import app
+from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers
+from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, Service, load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
+from ansible_collections.kind.kos.plugins.plugin_utils.resolver import Plan, obstacle
+
+ROOT = Path(__file__).resolve().parents[1]
+_MADE = "<!-- Made by `make docs`; edit the source instead. -->\n"
+_BIG = {
+    "os": {"id": "debian", "version": "13"}, "architecture": "amd64", "cpu": 64, "memory_mb": 262144,
+    "disk_gb": 4000, "gpus": ["nvidia"],
+}  # fmt: skip
+
+
+def profiles_page() -> str:
+    """Each profile and mode: what it needs, what it brings, what is not available yet."""
+    names = layers.known_names(assemble.COLLECTION / "configs")
+    modes = {name for name, path in names.items() if path.parent.name == "modes"}
+    parts = [
+        "# Profiles and modes",
+        _MADE,
+        "A *profile* says what a node is for; a *mode* names a profile, a size of machine and features. The tables are"
+        " the plan of each on a large amd64 machine with a GPU; `kai plan --profile NAME` shows it for yours.",
+        "## Profiles",
+        *(_profile_section(name) for name in names if name not in modes),
+        "## Modes",
+        *(_profile_section(name) for name in names if name in modes),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _profile_section(name: str) -> str:
+    planned = assemble.plan(assemble.Request(name), assemble.facts_from(_BIG, "a large machine"))
+    plan = planned.plan
+    rows = [(", ".join(s.capabilities), s.name, "; ".join(s.reasons)) for s in plan.services]
+    lines = [f"### {name}", f"**Needs** {_minimum(plan.deployment.minimum)}.", ""]
+    lines += _table(("for", "runs", "why this one"), rows)
+    if plan.unavailable:
+        lines += ["", "Asked for and not available in this release:", ""]
+        lines += [f"- `{row.requested}` ({row.capability}): {row.why}" for row in plan.unavailable]
+    if plan.answers:
+        lines += ["", "Answered without a service:", ""]
+        lines += [f"- `{row.key}: {row.value}` ({row.state}): {row.says}" for row in plan.answers]
+    if plan.not_acted_on:
+        lines += ["", f"Understood, with nothing done about it: {', '.join(f'`{key}`' for key in plan.not_acted_on)}."]
+    return "\n".join(lines)
+
+
+def _minimum(minimum: Minimum) -> str:
+    needs = [
+        f"{minimum.cpu} {'core' if minimum.cpu == 1 else 'cores'}" if minimum.cpu else "",
+        _size(minimum.memory_mb) + " of memory" if minimum.memory_mb else "",
+        f"{minimum.disk_gb} GB of disk" if minimum.disk_gb else "",
+        f"{minimum.network_mbps} Mbit/s" if minimum.network_mbps else "",
+        "a GPU" if minimum.gpu else "",
+    ]
+    return ", ".join(filter(None, needs)) or "what its services add up to"
+
+
+def _size(megabytes: int) -> str:
+    return f"{megabytes // 1024} GB" if megabytes >= 1024 else f"{megabytes} MB"
+
+
+def services_page() -> str:
+    """Every service of the catalogue by tier: where it comes from, what it opens and keeps, what shows it at work."""
+    catalogue = load_catalogue(assemble.COLLECTION / "services")
+    shown = _shown_by(catalogue)
+    deployed = sum(bool(tests) for tests in shown.values())
+    counts = (
+        f"{len(catalogue.services)} services under {len(catalogue.names)} names; {deployed} of them are deployed by"
+    )
+    parts = [
+        "# Services",
+        _MADE,
+        f"The catalogue describes {counts} the tests of this release. *Shown by* names what does: a molecule scenario"
+        " deploys the plan that has the service and waits for its probe; `tests/acceptance` and `tests/e2e` ask the"
+        " service itself. Where nothing does, it says why. Ports in bold are open to the network. What no test deploys"
+        " is described after its own documentation (the link) and was not checked here; its images were never pulled.",
+        *(_tier_section(tier, catalogue, shown) for tier in _TIERS),
+        "## One asked for, another planned",
+        "\n".join(_table(("a profile asks for", "the plan turns to", "because"), list(_stand_ins(catalogue)))),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_TIERS = {0: "Kernel extensions", 1: "Base services", 2: "Agents and interfaces", 3: "Adapters"}
+
+
+def _tier_section(tier: int, catalogue: Catalogue, shown: dict[str, list[str]]) -> str:
+    services = [service for service in catalogue.services.values() if service.tier == tier]
+    head = ("service", "for", "from", "ports", "keeps", "licence", "shown by, or why not")
+    rows = [_service_cells(service, shown[service.name]) for service in services]
+    return "\n".join([f"## Tier {tier}: {_TIERS[tier]}", "", *_table(head, rows)])
+
+
+def _service_cells(service: Service, tests: list[str]) -> tuple[str, ...]:
+    ports = [f"**{port.port}**" if port.exposure == "network" else str(port.port) for port in service.ports]
+    kept = [f"`{volume.path}`" for volume in service.volumes]
+    kept += [f"`/var/lib/{unit.state_directory}`" for unit in service.units if unit.state_directory]
+    why_not = obstacle(service, assemble.facts_from(_BIG, "a large machine"))
+    if service.instead:
+        why_not = f"{service.instead.service} takes its place"
+    return (
+        f"[{service.name}]({service.source})<br>{service.summary}",
+        ", ".join(service.provides),
+        "<br>".join(_origins(service)) or "–",
+        ", ".join(dict.fromkeys(_plain_port(text) for text in ports)) or "–",
+        "<br>".join(dict.fromkeys(kept)) or "–",
+        service.licence,
+        "<br>".join(tests) or f"*no*: {why_not or 'no scenario of the tests asks for it'}",
+    )
+
+
+def _plain_port(text: str) -> str:
+    return text.replace("@kos:ssh_port@", "sshd's")
+
+
+def _origins(service: Service) -> Iterator[str]:
+    substrates = service.substrates
+    if substrates.deb:
+        yield f"Debian: {', '.join(substrates.deb.packages)}"
+    if substrates.container:
+        tag = f":{substrates.container.tag}" if substrates.container.tag else ""
+        yield f"image: `{substrates.container.image}{tag}`"
+    if substrates.venv:
+        yield f"PyPI: {', '.join(substrates.venv.packages)}"
+
+
+def _stand_ins(catalogue: Catalogue) -> Iterator[tuple[str, ...]]:
+    for name in catalogue.names:
+        if name in catalogue.variants:
+            service, variant = catalogue.variants[name]
+            yield f"`{name}`", f"`{service.name}`", variant.why
+        elif instead := catalogue.services[name].instead:
+            yield f"`{name}`", f"`{instead.service}`", instead.why
+
+
+def _shown_by(catalogue: Catalogue) -> dict[str, list[str]]:
+    """What exercises each service, read from the scenarios and tests themselves."""
+    found: dict[str, list[str]] = {name: [] for name in catalogue.services}
+    for path in sorted((ROOT / "molecule").glob("*/molecule.yml")):
+        for service in _scenario(path.parent).services:
+            found[service.name].append(f"molecule {path.parent.name}")
+    for path in sorted((ROOT / "tests/acceptance").glob("test_*.py")):
+        for name in dict.fromkeys(re.findall(r"""planned\(["'](\w+)["']\)""", path.read_text())):
+            found[name].append(f"acceptance/{path.name}")
+    for path in sorted((ROOT / "tests/e2e").glob("test_*.py")):
+        text = path.read_text()
+        for service in catalogue.services.values():
+            if any(re.search(rf"\b{re.escape(unit.name)}\b", text) for unit in service.units):
+                found[service.name].append(f"e2e/{path.name}")
+    return found
+
+
+def _scenario(folder: Path) -> Plan:
+    """The plan that a molecule scenario deploys."""
+    variables = yaml.safe_load("".join(path.read_text() for path in sorted((folder / "group_vars").glob("*.yml"))))
+    layer = re.search(r"configs/overrides/[\w.-]+", variables.get("kos_site_layer", ""))
+    request = assemble.Request(variables["kos_profile"], site=ROOT / layer[0] if layer else None)
+    return assemble.plan(request, assemble.facts_from({**_BIG, "gpus": []}, "a lab node")).plan
+
+
+def roles_page() -> str:
+    """Every role's entry points and variables, from their argument specs."""
+    parts = ["# Roles", _MADE, "`site.yml` wires them; none knows of another."]
+    for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
+        specs = yaml.safe_load(path.read_text())["argument_specs"]
+        parts.append(f"## kind.kos.{path.parents[1].name}")
+        for entry, spec in specs.items():
+            parts.append(f"**{entry}**: {_plain(spec['short_description'])}. {_plain(spec.get('description', ''))}")
+            parts.append("\n".join(_options(spec.get("options", {}))))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def modules_page() -> str:
+    """Every module's options, examples and answers, from its documentation."""
+    parts = ["# Modules", _MADE]
+    for path in sorted((ROOT / "plugins/modules").glob("*.py")):
+        text = _strings(path)
+        documentation = yaml.safe_load(text["DOCUMENTATION"])
+        parts += [f"## kind.kos.{path.stem}", f"{_plain(documentation['short_description'])}."]
+        parts.append(_plain(documentation["description"]))
+        parts.append("\n".join(_options(documentation.get("options", {}))))
+        parts.append(f"```yaml\n{text['EXAMPLES'].strip()}\n```")
+        answers = yaml.safe_load(text.get("RETURN", "")) or {}
+        rows = [(f"`{name}`", row["type"], _plain(row["description"])) for name, row in answers.items()]
+        parts.append("\n".join(_table(("returns", "type", "what"), rows)))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def kai_page() -> str:
+    """Every command of `kai` with its options."""
+    command = typer.main.get_command(app)
+    context = typer.Context(command, info_name="kai")
+    text = get_docs_for_click(obj=command, ctx=context, name="kai")
+    text = re.sub(r"^#.*\n", "", text, count=1)
+    # A docstring shows its examples one a paragraph, so that the terminal does not join them.
+    examples = re.compile(r"^Examples?:\n((?:\n+ +\S.*)+)", re.MULTILINE)
+    text = examples.sub(lambda found: "\n".join(["```sh", *_commands(found[1]), "```"]), text)
+    return f"# kai\n\n{_MADE}\n{text.strip()}\n"
+
+
+def _commands(examples: str) -> list[str]:
+    return [line.strip() for line in examples.splitlines() if line.strip()]
+
+
+def _strings(path: Path) -> dict[str, str]:
+    """The module-level string constants of a Python file."""
+    tree = ast.parse(path.read_text())
+    return {
+        statement.targets[0].id: statement.value.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and isinstance(statement.value, ast.Constant)
+    }
+
+
+def _options(options: dict[str, Any]) -> list[str]:
+    rows = []
+    for name, spec in options.items():
+        default = "" if spec.get("default") in (None, "") else f"`{spec['default']}`"
+        default = "required" if spec.get("required") else default
+        kind = spec["type"] + (f": {', '.join(spec['choices'])}" if "choices" in spec else "")
+        rows.append((f"`{name}`", kind, default, _plain(spec["description"])))
+    return _table(("option", "type", "default", "what"), rows)
+
+
+def _plain(text: str | list[str]) -> str:
+    """Ansible's markup (``O(step=stage)``, ``C(x)``) as Markdown."""
+    joined = " ".join(text) if isinstance(text, list) else text
+    return re.sub(r"\b[CMOV]\(([^)]*)\)", r"`\1`", joined).strip()
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    if not rows:
+        return []
+    return [_row(head), "|" + "---|" * len(head), *map(_row, rows)]
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "profiles.md": profiles_page,
+    "services.md": services_page,
+    "reference/roles.md": roles_page,
+    "reference/modules.md": modules_page,
+    "reference/kai.md": kai_page,
+}
+
+
+def pages() -> Iterator[tuple[Path, str]]:
+    """Every page that is made, and its text."""
+    for name, make in PAGES.items():
+        yield ROOT / "docs" / name, make()
+
+
+def main() -> None:
+    """Write every page."""
+    for path, text in pages():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whom this node believes: the Ed25519 keys that may sign its generations, and the proof that one did.
+
+Keys and signatures have OpenSSH's formats (allowed_signers, SSHSIG); ssh-keygen does the arithmetic.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import tempfile
+from typing import Any
+
+from . import files, system
+from .files import NodeError, Root
+
+NAMESPACE = "kos-generation"
+KEY_TYPES = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+_BLOB = re.compile(r"[A-Za-z0-9+/]{40,400}={0,2}")
+
+
+class Untrusted(NodeError):
+    """A generation that nobody this node believes has signed."""
+
+
+def message(identity: str) -> bytes:
+    """What is signed for the generation `identity`: its id, which commits to every byte of it."""
+    return identity.encode() + b"\n"
+
+
+def signers(root: Root) -> dict[str, str]:
+    """The trusted public keys (``type base64``) by name; empty on a node that nobody has enrolled."""
+    lines = (files.read(_path(root)) or b"").decode().splitlines()
+    rows = [line.split() for line in lines if line and not line.startswith("#")]
+    return {row[0]: " ".join(row[-2:]) for row in rows}
+
+
+def listing(root: Root, signed_by: str | None = None) -> list[dict[str, Any]]:
+    """Every trusted key: its name, its fingerprint, and whether it signed the current generation."""
+    return [
+        {"name": name, "fingerprint": fingerprint(key), "key": key, "current": name == signed_by}
+        for name, key in sorted(signers(root).items())
+    ]
+
+
+def parse_key(line: str) -> tuple[str, str]:
+    """The key (``type base64``) and the comment of a public key line. Raises NodeError for any but Ed25519."""
+    kind, _, rest = line.strip().partition(" ")
+    blob, _, comment = rest.partition(" ")
+    if kind not in KEY_TYPES or not _BLOB.fullmatch(blob):
+        raise NodeError("that is not an Ed25519 public key: one line such as 'ssh-ed25519 AAAA… name'")
+    fingerprint(f"{kind} {blob}")
+    return f"{kind} {blob}", comment.strip()
+
+
+def fingerprint(key: str) -> str:
+    """``SHA256:…`` as every OpenSSH tool prints it. Raises NodeError for what is not a key."""
+    done = system.run(["ssh-keygen", "-l", "-f", "-"], stdin=f"{key}\n".encode(), check=False)
+    if done.returncode != 0:
+        raise NodeError("that is not a public key that ssh-keygen can read")
+    return done.stdout.decode().split()[1]
+
+
+def enrol(root: Root, line: str) -> str | None:
+    """Trust the first signer of a node that trusts nobody yet; returns its name, or None when it had one.
+
+    It is as good as the connection it came by: root's own over SSH, the medium, or cloud-init.
+    """
+    if signers(root):
+        return None
+    name, key = _first(line)
+    _write(root, {name: key})
+    return name
+
+
+def add(root: Root, name: str, line: str) -> bool:
+    """Trust one more key. Returns whether it was new. Raises NodeError for a name that is taken or not one."""
+    key, _comment = parse_key(line)
+    known = signers(root)
+    if not _NAME.fullmatch(name):
+        raise NodeError(f"'{name}' is not a name for a key: letters, digits and . _ @ -")
+    if known.get(name, key) != key:
+        raise NodeError(f"'{name}' names another key here: remove that one first, or choose another name")
+    holder = next((other for other, present in known.items() if present == key and other != name), None)
+    if holder:
+        raise NodeError(f"this node trusts that key already, as '{holder}'")
+    if name in known:
+        return False
+    _write(root, {**known, name: key})
+    return True
+
+
+def remove(root: Root, name: str) -> bool:
+    """No longer trust a key. Returns whether it was there. Raises NodeError for the last one."""
+    known = signers(root)
+    if name not in known:
+        return False
+    if len(known) == 1:
+        raise NodeError(
+            f"'{name}' is the only key this node trusts, and without one nobody could change it: add another"
+        )
+    _write(root, {other: key for other, key in known.items() if other != name})
+    return True
+
+
+def verify(root: Root, identity: str, signature: str, candidate: str = "") -> str:
+    """The name of the trusted signer of the generation `identity`.
+
+    `candidate` (a public key line) counts only while the node trusts nobody. Raises Untrusted when the signature is
+    missing, is of other content, or is by a key that this node does not trust.
+    """
+    known = signers(root) or (dict([_first(candidate)]) if candidate else {})
+    if not signature:
+        raise Untrusted(f"generation {identity[:12]}… carries no signature: a node takes signed ones only")
+    return _verified(identity, signature, _allowed(known))
+
+
+# The status page asks every few seconds, and nothing of the answer depends on anything but these three.
+@functools.lru_cache(maxsize=8)
+def _verified(identity: str, signature: str, allowed: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [os.path.join(folder, name) for name in ("signature", "allowed_signers")]
+        for path, text in zip(paths, (signature, allowed), strict=True):
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(text)
+        return _signer(identity, *paths)
+
+
+def _signer(identity: str, signature: str, allowed: str) -> str:
+    base = ["ssh-keygen", "-Y"]
+    anyone = system.run([*base, "check-novalidate", "-n", NAMESPACE, "-s", signature], message(identity), check=False)
+    if anyone.returncode != 0:
+        raise Untrusted(
+            f"the signature is not one of generation {identity[:12]}…: it was altered on the way, run again"
+        )
+    found = system.run([*base, "find-principals", "-s", signature, "-f", allowed], check=False)
+    name = found.stdout.decode().strip()
+    verify_argv = [*base, "verify", "-f", allowed, "-I", name, "-n", NAMESPACE, "-s", signature]
+    if found.returncode == 0 and system.run(verify_argv, message(identity), check=False).returncode == 0:
+        return name
+    by = anyone.stdout.decode().split()[-1]
+    with open(allowed, encoding="utf-8") as stream:
+        trusted = ", ".join(line.split()[0] for line in stream) or "nobody yet"
+    raise Untrusted(
+        f"generation {identity[:12]}… is signed by {by}, whom this node does not trust (it trusts {trusted}); "
+        "where that key is yours: kai trust add NAME KEYFILE."
+    )
+
+
+def _first(line: str) -> tuple[str, str]:
+    """A name for the first signer, from its key's comment."""
+    key, comment = parse_key(line)
+    return (comment if _NAME.fullmatch(comment) else "controller"), key
+
+
+def _allowed(known: dict[str, str]) -> str:
+    return "".join(f'{name} namespaces="{NAMESPACE}" {key}\n' for name, key in sorted(known.items()))
+
+
+def _write(root: Root, known: dict[str, str]) -> None:
+    head = "# Who may sign this node's generations (kai trust). Format: ssh-keygen(1), ALLOWED SIGNERS.\n"
+    files.write(_path(root), (head + _allowed(known)).encode())
+
+
+def _path(root: Root) -> str:
+    return root.state("allowed_signers")
