@@ -92,6 +92,10 @@ pictures: setup ## Export the tables that README shows, from the running lab
 docs: setup ## Write the pages of docs/ that follow from data or code
 	$(BIN)/python docs/render.py
 
+.PHONY: golden
+golden: setup ## Write the reviewed plans in tests/golden again; review the difference before you commit it
+	$(BIN)/python tests/unit/golden.py
+
 .PHONY: schema
 schema: setup ## Write the JSON Schemas in docs/schema again from the models
 	$(BIN)/kai schema docs/schema

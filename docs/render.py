@@ -18,6 +18,7 @@ from typer.cli import get_docs_for_click
 from ansible_collections.kind.kos.cli.main import app
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, Service, load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import KindOfHardware
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 from ansible_collections.kind.kos.plugins.plugin_utils.resolver import Plan, obstacle
 
@@ -114,7 +115,7 @@ def _service_cells(service: Service, tests: list[str]) -> tuple[str, ...]:
     ports = [f"**{port.port}**" if port.exposure == "network" else str(port.port) for port in service.ports]
     kept = [f"`{volume.path}`" for volume in service.volumes]
     kept += [f"`/var/lib/{unit.state_directory}`" for unit in service.units if unit.state_directory]
-    why_not = obstacle(service, assemble.facts_from(_BIG, "a large machine"))
+    why_not = obstacle(service, KindOfHardware("amd64", gpu=True))
     if service.instead:
         why_not = f"{service.instead.service} takes its place"
     return (

@@ -68,12 +68,13 @@ def plans(request: Request, fleet: Mapping[str, Facts]) -> dict[str, Planned]:
     deployment = layers.load_deployment(request.configs, request.name, request.environment, request.site, request.user)
     catalogue = load_catalogue(request.services)
     accepted = set(request.accepted)
+    air_gapped = deployment.settings.get("networking", {}).get("air_gapped", False)
     resolved: dict[KindOfHardware, Plan] = {}
     found = {}
     for host, facts in fleet.items():
-        kind = KindOfHardware.of(facts)
+        kind = KindOfHardware.of(facts, air_gapped)
         if kind not in resolved:
-            resolved[kind] = resolve(deployment, catalogue, facts)
+            resolved[kind] = resolve(deployment, catalogue, kind)
         short = hardware.shortfalls(facts, deployment.minimum, accepted)
         found[host] = Planned(resolved[kind], short, hardware.unsupported(facts), catalogue)
     return found

@@ -331,7 +331,7 @@ class Service(Strict):
     resources: Resources = Resources()
     trust: Literal["core", "trusted", "community", "untrusted"] = "trusted"
     affinity: list[str] = []
-    needs: list[Literal["gpu"]] = Field(default=[], description="hardware without which it does not start")
+    needs: list[Literal["gpu", "internet"]] = Field(default=[], description="what it cannot do without")
     probe: Probe | None = None
     probe_reason: str | None = None
     metrics: MetricsEndpoint | None = None

@@ -106,6 +106,10 @@ def _tls_faults(deployment: Deployment, tls: str, bind: str, moved: int | None) 
         place = _place(deployment, "networking", "public_name")
         fix = "let the gateway listen on 80 and 443 of the network, or set security.tls: internal_ca"
         yield Fault("the authority's challenge would not reach this gateway", place, "networking.public_name", fix)
+    elif networking.get("air_gapped") and "directory" not in networking.get("acme", {}):
+        place = _place(deployment, "networking", "air_gapped")
+        fix = "name an authority that it reaches with networking.acme.directory, or set security.tls: internal_ca"
+        yield Fault("a node without the Internet reaches no public authority", place, "networking.air_gapped", fix)
 
 
 def _place(deployment: Deployment, *path: str) -> Any:

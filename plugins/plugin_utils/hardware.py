@@ -46,11 +46,12 @@ class KindOfHardware:
 
     architecture: str
     gpu: bool
+    air_gapped: bool = False
 
     @classmethod
-    def of(cls, facts: Facts) -> KindOfHardware:
-        """The kind that `facts` belong to."""
-        return cls(facts.architecture, bool(facts.gpus))
+    def of(cls, facts: Facts, air_gapped: bool = False) -> KindOfHardware:
+        """The kind that `facts` belong to; the Internet comes and goes, so that is said, not observed."""
+        return cls(facts.architecture, bool(facts.gpus), air_gapped)
 
 
 @dataclass(frozen=True)

@@ -248,6 +248,9 @@ class RateLimits(Strict):
 class Networking(Strict):
     host: str | None = Field(default=None, description="`localhost` keeps the gateway on loopback")
     ports: Ports | None = None
+    air_gapped: bool | None = Field(
+        default=None, description="this node never has the Internet: what lives there is not planned"
+    )
     public_name: (
         Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$")] | None
     ) = Field(default=None, description="the node's name in public DNS; its certificate then comes by ACME")

@@ -17,7 +17,7 @@ from .catalogue import Catalogue, Service
 from .contradictions import contradictions
 from .faults import ConfigurationError, Fault, Place, nearest
 from .gateway import Gateway, acme_faults, listening, routes
-from .hardware import Facts, KindOfHardware
+from .hardware import KindOfHardware
 from .layers import Deployment
 
 # What every node has, whatever its profile says: the specification's core services.
@@ -227,8 +227,8 @@ class _Choices:
             self.unavailable.append(entry)
 
 
-def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
-    """The plan for `deployment` on a machine with `facts`.
+def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) -> Plan:
+    """The plan for `deployment` on a machine of this kind.
 
     Raises ConfigurationError for a service that nobody describes, a port or directory wanted twice, and
     requirements that go in a circle.
@@ -240,10 +240,10 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
                 _unknown(requested, capability, Fault("", place, f"{section}.{capability}"), catalogue)
             )
             continue
-        _choose(capability, requested, place, catalogue, facts, choices)
-    _asks(deployment, catalogue, facts, choices)
-    _features(deployment, catalogue, facts, choices)
-    _backup(deployment, catalogue, facts, choices)
+        _choose(capability, requested, place, catalogue, kind, choices)
+    _asks(deployment, catalogue, kind, choices)
+    _features(deployment, catalogue, kind, choices)
+    _backup(deployment, catalogue, kind, choices)
     _unanswered_ports(deployment, choices)
     gateway = listening(deployment, choices.faults)
     catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
@@ -262,7 +262,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
         raise ConfigurationError(choices.faults)
     return Plan(
         deployment=deployment,
-        kind=KindOfHardware.of(facts),
+        kind=kind,
         services=services,
         unavailable=tuple(choices.unavailable),
         gateway=gateway,
@@ -304,7 +304,7 @@ def _unknown(requested: str, capability: str, at: Fault, catalogue: Catalogue) -
     return Fault(f"this release's catalogue has no service '{requested}'", at.place, at.key, fix)
 
 
-def _asks(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+def _asks(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware, choices: _Choices) -> None:
     """What the settings outside ``services:`` ask for; what is not available is told once."""
     for entry in asked(catalogue.asks, {**deployment.settings, "profile": deployment.name}):
         choices.answered.add(entry.key)
@@ -315,16 +315,16 @@ def _asks(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _
         known = {row.requested for row in choices.unavailable}
         for name in (name for name in entry.reply.services if name not in known):
             capability = (catalogue.service(name).provides or [name])[0]
-            _choose(capability, name, deployment.place(entry.path), catalogue, facts, choices)
+            _choose(capability, name, deployment.place(entry.path), catalogue, kind, choices)
 
 
-def _features(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+def _features(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware, choices: _Choices) -> None:
     """What a mode promises beyond its settings: every feature is answered for."""
     for name, feature in deployment.features.items():
         if feature.service:
             if feature.service in catalogue.names:
                 capability = (catalogue.service(feature.service).provides or [name])[0]
-                _choose(capability, feature.service, None, catalogue, facts, choices)
+                _choose(capability, feature.service, None, catalogue, kind, choices)
             else:
                 choices.lacks(Unavailable("feature", name, "no service of this release's catalogue answers it"))
         elif feature.unavailable:
@@ -338,11 +338,11 @@ def _choose(
     requested: str,
     place: Place | None,
     catalogue: Catalogue,
-    facts: Facts,
+    kind: KindOfHardware,
     choices: _Choices,
 ) -> None:
     asked_for = f"asked for in {place}" if place else "every node has one"
-    name, reasons = _first_runnable(requested, catalogue, facts, ())
+    name, reasons = _first_runnable(requested, catalogue, kind, ())
     if name is None:
         why = "; ".join(reasons).removeprefix(f"{requested}: ")
         choices.lacks(Unavailable(capability, requested, why))
@@ -352,7 +352,7 @@ def _choose(
 
 
 def _first_runnable(
-    name: str, catalogue: Catalogue, facts: Facts, tried: tuple[str, ...]
+    name: str, catalogue: Catalogue, kind: KindOfHardware, tried: tuple[str, ...]
 ) -> tuple[str | None, list[str]]:
     """What this machine runs where `name` is asked for, and the reasons that led there.
 
@@ -360,18 +360,18 @@ def _first_runnable(
     """
     if name in catalogue.variants:
         manifest, variant = catalogue.variants[name]
-        found, reasons = _first_runnable(manifest.name, catalogue, facts, (*tried, name))
+        found, reasons = _first_runnable(manifest.name, catalogue, kind, (*tried, name))
         return found, [f"{name}: {variant.why}", *reasons]
     manifest = catalogue.services[name]
     reasons = []
     for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
         if other is None:
-            why_not = obstacle(manifest, facts) or _missing(manifest, catalogue, facts, ())
+            why_not = obstacle(manifest, kind) or _missing(manifest, catalogue, kind, ())
             if why_not is None:
                 return name, reasons
             reasons.append(f"{name}: {why_not}")
         elif other.service not in (name, *tried):
-            found, more = _first_runnable(other.service, catalogue, facts, (*tried, name))
+            found, more = _first_runnable(other.service, catalogue, kind, (*tried, name))
             if found is not None:
                 of = f" of {name}" if other is manifest.instead else ""
                 return found, [*reasons, f"{other.service} instead{of}: {other.why}", *more]
@@ -379,34 +379,36 @@ def _first_runnable(
     return None, reasons
 
 
-def obstacle(manifest: Service, facts: Facts) -> str | None:
-    """Why this release does not run `manifest` on a machine with `facts`, or None."""
-    if "gpu" in manifest.needs and not facts.gpus:
+def obstacle(manifest: Service, kind: KindOfHardware) -> str | None:
+    """Why this release does not run `manifest` on a machine of this kind, or None."""
+    if "gpu" in manifest.needs and not kind.gpu:
         return "it needs a GPU, and this machine has none"
+    if "internet" in manifest.needs and kind.air_gapped:
+        return "it is reached over the Internet, and networking.air_gapped says that this node has none"
     if manifest.not_run:
         return manifest.not_run
     deb, container = manifest.substrates.deb, manifest.substrates.container
-    if deb is not None and facts.architecture in deb.architectures:
+    if deb is not None and kind.architecture in deb.architectures:
         return None
-    if container is not None and facts.architecture not in container.architectures:
-        return f"not published for {facts.architecture}"
+    if container is not None and kind.architecture not in container.architectures:
+        return f"not published for {kind.architecture}"
     for substrate, reason in NOT_YET.items():
         if getattr(manifest.substrates, substrate) is not None:
             return reason
-    return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
+    return f"not packaged for {kind.architecture}" if deb is not None else "there is nothing to install for it"
 
 
-def _missing(manifest: Service, catalogue: Catalogue, facts: Facts, asking: tuple[str, ...]) -> str | None:
+def _missing(manifest: Service, catalogue: Catalogue, kind: KindOfHardware, asking: tuple[str, ...]) -> str | None:
     """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
     for needed in (name for name in manifest.requires if name not in asking):
         required = catalogue.services[needed]
-        why_not = obstacle(required, facts) or _missing(required, catalogue, facts, (*asking, manifest.name))
+        why_not = obstacle(required, kind) or _missing(required, catalogue, kind, (*asking, manifest.name))
         if why_not is not None:
             return f"it needs {needed} ({why_not})"
     return None
 
 
-def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
+def _backup(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware, choices: _Choices) -> None:
     """Backups run where a repository is named: the one thing that nobody can guess."""
     asked = deployment.settings.get("backup")
     if asked is None or asked.get("enabled") is False:
@@ -415,7 +417,7 @@ def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices:
         why = "no repository is named: set backup.repository to a path, sftp:user@host:/path or s3:https://host/bucket"
         choices.unavailable.append(Unavailable("backup", BACKUP_SERVICE, why))
         return
-    _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, facts, choices)
+    _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, kind, choices)
 
 
 def _unanswered_ports(deployment: Deployment, choices: _Choices) -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from catalogues import ROOT, machine
+from catalogues import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, Service, load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import KindOfHardware
 from ansible_collections.kind.kos.plugins.plugin_utils.layers import Deployment
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum, Profile
 from ansible_collections.kind.kos.plugins.plugin_utils.resolver import CORE_CAPABILITIES, obstacle, resolve
@@ -41,11 +42,7 @@ def deployment(asked):
     return Deployment("p", profile, profile.model_dump(exclude_none=True), Minimum())
 
 
-def facts(architecture="amd64", gpus=()):
-    return machine(architecture=architecture, gpus=list(gpus))
-
-
-machines = st.builds(facts, st.sampled_from(["amd64", "arm64"]), st.sampled_from([(), ("10de:2330",)]))
+machines = st.builds(KindOfHardware, st.sampled_from(["amd64", "arm64"]), st.booleans(), st.booleans())
 
 
 @st.composite
@@ -106,7 +103,7 @@ def pairs(asked):
     }
 
 
-def check(plan, asked, catalogue, hardware):
+def check(plan, asked, catalogue, kind):
     """Everything that must hold of a plan."""
     names = [service.name for service in plan.services]
     assert len(names) == len(set(names)), "no service twice"
@@ -119,7 +116,7 @@ def check(plan, asked, catalogue, hardware):
     tiers = [service.tier for service in plan.services]
     assert tiers == sorted(tiers), "tier by tier"
     for service in plan.services:
-        assert obstacle(service.manifest, hardware) is None, "nothing runs that this machine cannot run"
+        assert obstacle(service.manifest, kind) is None, "nothing runs that this machine cannot run"
         for needed in service.manifest.requires:
             assert needed in names, "what a service requires runs too"
             same_tier = catalogue.services[needed].tier == service.tier
@@ -128,29 +125,29 @@ def check(plan, asked, catalogue, hardware):
 
 @given(st.data(), catalogues(), machines)
 @settings(max_examples=100, deadline=None)
-def test_plans_of_any_catalogue(data, catalogue, hardware):
+def test_plans_of_any_catalogue(data, catalogue, kind):
     asked = data.draw(requests(asked_for(catalogue)))
-    plan = resolve(deployment(asked), catalogue, hardware)
-    check(plan, asked, catalogue, hardware)
+    plan = resolve(deployment(asked), catalogue, kind)
+    check(plan, asked, catalogue, kind)
 
 
 @given(st.data(), machines)
 @settings(max_examples=40, deadline=None)
-def test_plans_of_the_catalogue(data, hardware):
+def test_plans_of_the_catalogue(data, kind):
     # Two services for one port is a fault by itself; what the others answer never is.
     asked = data.draw(
         requests([name for name in REAL.names if REAL.service(name).provides[0] not in CORE_CAPABILITIES])
     )
-    check(resolve(deployment(asked), REAL, hardware), asked, REAL, hardware)
+    check(resolve(deployment(asked), REAL, kind), asked, REAL, kind)
 
 
 @given(st.data(), catalogues(), machines)
 @settings(max_examples=40, deadline=None)
-def test_the_same_question_has_the_same_answer(data, catalogue, hardware):
+def test_the_same_question_has_the_same_answer(data, catalogue, kind):
     asked = data.draw(requests(asked_for(catalogue)))
     shuffled = dict(reversed(asked.items()))
-    first, again = (resolve(deployment(question), catalogue, hardware) for question in (asked, dict(asked)))
+    first, again = (resolve(deployment(question), catalogue, kind) for question in (asked, dict(asked)))
     assert first.as_dict() == again.as_dict()
     # The order in which a profile lists capabilities moves no service.
-    other = resolve(deployment(shuffled), catalogue, hardware)
+    other = resolve(deployment(shuffled), catalogue, kind)
     assert [service.name for service in other.services] == [service.name for service in first.services]
