@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,42 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@dataclass(frozen=True)
+class VaultPassword:
+    """The password of the operator's vault: a file (or program) that holds it, or what was typed."""
+
+    file: Path | None = None
+    typed: str | None = field(default=None, repr=False)
+
+    @contextlib.contextmanager
+    def given(self) -> Iterator[tuple[list[str], tuple[int, ...]]]:
+        """Ansible's options for it, and what it inherits: a typed password is on no disk and in no argv."""
+        if self.typed is None:
+            yield (["--vault-password-file", str(self.file)] if self.file else []), ()
+            return
+        reader, writer = os.pipe()
+        try:
+            with open(writer, "wb") as stream:
+                stream.write(self.typed.encode())
+            yield ["--vault-password-file", f"/dev/fd/{reader}"], (reader,)
+        finally:
+            os.close(reader)
+
+
+def as_data(value: Any) -> str:
+    """`value` as JSON in which Ansible takes no text for a template."""
+    return json.dumps(_marked(value))
+
+
+def _marked(value: Any) -> Any:
+    # Not YAML's `!unsafe`: there the text "13" would become a number.
+    if isinstance(value, dict):
+        return {str(key): _marked(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_marked(inner) for inner in value]
+    return {"__ansible_unsafe": value} if isinstance(value, str) else value
+
+
 class Playbook:
     """A running playbook and the stream of its events."""
 
@@ -89,6 +125,7 @@ class Playbook:
         variables: dict[str, Any],
         options: list[str] | None = None,
         log: Path | None = None,
+        password: VaultPassword | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="kai-")
         self._events = Path(self._folder.name) / "events"
@@ -102,10 +139,10 @@ class Playbook:
         hosts = {"kos_hosts": "all"} if target.local else {}
         # In a file: variables may hold what nobody should read in a process list.
         extra = Path(self._folder.name) / "variables.json"
-        extra.write_text(json.dumps({**hosts, **variables}))
-        with self.log.open("wb") as stream:
+        extra.write_text(as_data({**hosts, **variables}), encoding="utf-8")
+        with self.log.open("wb") as stream, (password or VaultPassword()).given() as (vault, descriptors):
             self._process = subprocess.Popen(
-                [*argv, "-e", f"@{extra}", *(options or [])],
+                [*argv, "-e", f"@{extra}", *vault, *(options or [])], pass_fds=descriptors,
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
                 env=_environment(**{VARIABLE: str(self._events)}), cwd=Path.cwd(),
             )  # fmt: skip

@@ -20,16 +20,17 @@ from ..plugins.plugin_utils.catalogue import Service
 from ..plugins.plugin_utils.documents import read_facts
 from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
 from ..plugins.plugin_utils.hardware import Facts
-from ..plugins.plugin_utils.profile import Mode, Profile, Settings
+from ..plugins.plugin_utils.profile import Mode, Profile, Requirements, Settings
 from . import options
-from .ansible import AnsibleFailed, Playbook, Target, nobody
+from .ansible import AnsibleFailed, Playbook, Target, ask, nobody
 from .exits import Exit
-from .view import console, plan_view
+from .view import console, errors, plan_view
 
 _SCHEMAS: dict[str, type[BaseModel]] = {
     "profile": Profile,
     "layer": Settings,
     "mode": Mode,
+    "requirements": Requirements,
     "service": Service,
     "asks": Asks,
     "facts": Facts,
@@ -51,6 +52,8 @@ def plan(
     limit: options.Limit = None,
     environment: options.Environment = None,
     site: options.Site = None,
+    user: options.User = None,
+    configs: options.Configs = None,
     accept_shortfall: options.AcceptShortfall = None,
     as_json: options.AsJson = False,
 ) -> None:
@@ -71,12 +74,12 @@ def plan(
     """
     accepted = options.accepted_shortfalls(accept_shortfall)
     if inventory:
-        variables = options.playbook_variables(profile, environment, site, accepted)
-        documents = _plans_of(Target(inventory, limit), variables)
+        variables = options.playbook_variables(profile, environment, site, accepted, user, configs)
+        documents = _plans_of("plan", Target(inventory, limit), variables)
     else:
         if not profile:
             raise typer.BadParameter("name one: --profile personal_node")
-        request = Request(profile, environment, options.site_path(site), accepted=accepted)
+        request = options.request(profile, environment, site, user, configs, accepted)
         fleet = _fleet(facts) if facts else {"": assemble.facts_from(node_facts.facts(), "facts of this machine")}
         if list(fleet) != [""]:
             _plan_fleet(request, fleet, as_json)
@@ -112,9 +115,9 @@ def _plan_fleet(request: Request, fleet: dict[str, Facts], as_json: bool) -> Non
         raise typer.Exit(Exit.PREFLIGHT_FAILED)
 
 
-def _plans_of(target: Target, variables: dict[str, Any]) -> dict[str, Any]:
+def _plans_of(name: str, target: Target, variables: dict[str, Any]) -> dict[str, Any]:
     """The plan of every host of an inventory, as its own variables make it."""
-    playbook = Playbook("plan", target, variables)
+    playbook = Playbook(name, target, variables)
     events = [event for event in playbook.events() if event]
     code = playbook.wait()
     for event in events:
@@ -139,22 +142,31 @@ def _print_plans(documents: dict[str, Any]) -> None:
 
 
 def validate(
-    files: Annotated[list[Path] | None, typer.Argument(help="Profiles, modes or layers.")] = None,
+    files: Annotated[list[Path] | None, typer.Argument(help="Profiles, modes, layers, environments, vaults.")] = None,
     profile: options.Profile = None,
     environment: options.Environment = None,
     site: options.Site = None,
+    user: options.User = None,
+    configs: options.Configs = None,
+    inventory: options.Inventory = None,
+    limit: options.Limit = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Check configuration and name every fault at once: file, line, key, fix.
+
+    With --profile or -i everything is checked that a deploy would stop at, on machines of any kind: a service that
+    nobody provides, a port wanted twice, settings that exclude each other. No node is asked.
 
     Examples:
 
       kai validate configs/profiles/personal_node.yaml
 
       kai validate --profile personal_node --environment production
+
+      kai validate -i inventories/lab
     """
-    if not files and not profile:
-        raise typer.BadParameter("name files, or --profile NAME")
+    if not files and not profile and not inventory:
+        raise typer.BadParameter("name files, --profile NAME or -i INVENTORY")
     checked = []
     faults = []
     for path in files or []:
@@ -162,14 +174,12 @@ def validate(
             checked.append({"file": str(path), "kind": layers.validate_file(path)})
         except ConfigurationError as error:
             faults += error.faults
-    if profile:
-        try:
-            request = Request(profile, environment, options.site_path(site))
-            planned = assemble.plan(request, assemble.facts_from(_ANY_MACHINE, "validation"))
-            assemble.generation(planned)
-            checked.append({"file": profile, "kind": "deployment"})
-        except ConfigurationError as error:
-            faults += error.faults
+    try:
+        checked += _valid_deployments(
+            Target(inventory, limit) if inventory else None, profile, environment, site, user, configs
+        )
+    except ConfigurationError as error:
+        faults += error.faults
     if faults:
         raise ConfigurationError(faults)
     if as_json:
@@ -177,6 +187,50 @@ def validate(
     else:
         for row in checked:
             console.print(f"[green]✓[/green] {row['file']}: valid {row['kind']}")
+
+
+def _valid_deployments(
+    target: Target | None,
+    profile: str | None,
+    environment: str | None,
+    site: str | None,
+    user: str | None,
+    configs: Path | None,
+) -> list[dict[str, str]]:
+    """What was checked as far as its generation. Raises ConfigurationError."""
+    if target:
+        variables = options.playbook_variables(profile, environment, site, frozenset(), user, configs)
+        hosts = _plans_of("validate", target, {**variables, "kos_hardware": _ANY_MACHINE})
+        return [{"file": host, "kind": f"deployment of {document['profile']}"} for host, document in hosts.items()]
+    if not profile:
+        return []
+    request = options.request(profile, environment, site, user, configs)
+    for architecture in ("amd64", "arm64"):
+        machine = assemble.facts_from({**_ANY_MACHINE, "architecture": architecture}, "validation")
+        assemble.generation(assemble.plan(request, machine))
+    return [{"file": profile, "kind": "deployment"}]
+
+
+def facts(inventory: options.Inventory = None, limit: options.Limit = None) -> None:
+    """Print the hardware facts that plans are made for, as one JSON document.
+
+    Without -i those of this machine; `kai plan --facts` reads them. With -i a document for each host, by name.
+
+    Examples:
+
+      kai facts > node1.json
+
+      kai facts -i inventories/lab
+    """
+    if not inventory:
+        print(json.dumps(node_facts.facts(), indent=1))
+        return
+    answers, failed = ask(Target(inventory, limit), "ask", {"kos_query": "facts"})
+    print(json.dumps(answers, indent=1))
+    for sentence in failed:
+        errors.print(sentence, style="red", markup=False)
+    if failed:
+        raise typer.Exit(Exit.UNEXPECTED)
 
 
 def schema(folder: Annotated[Path, typer.Argument(help="Where to write the JSON Schemas.")]) -> None:

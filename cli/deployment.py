@@ -38,8 +38,12 @@ def deploy(
     ] = False,
     environment: options.Environment = None,
     site: options.Site = None,
+    user: options.User = None,
+    configs: options.Configs = None,
     inventory: options.Inventory = None,
     limit: options.Limit = None,
+    vault_password_file: options.VaultPasswordFile = None,
+    ask_vault_pass: options.AskVaultPassword = False,
     check: Annotated[bool, typer.Option("--check", help="Say what would change; change nothing.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Log the text of every file that differs.")] = False,
     accept_shortfall: options.AcceptShortfall = None,
@@ -57,17 +61,20 @@ def deploy(
       kai deploy -i inventories/lab --check
 
       kai deploy --auto-detect
+
+      kai deploy -i inventories/home --env production --ask-vault-pass
     """
     if auto_detect:
         profile = _detected(profile)
     accepted = options.accepted_shortfalls(accept_shortfall)
     if not profile and not inventory:
         raise typer.BadParameter("name one: --profile personal_node, or --auto-detect")
-    given = options.playbook_variables(profile, environment, site, accepted)
+    given = options.playbook_variables(profile, environment, site, accepted, user, configs)
     given |= {"kos_purge": True} if purge else {}
+    password = options.vault_password(vault_password_file, ask_vault_pass)
     switches = [*(["--check"] if check else []), *(["--diff"] if diff else [])]
     target = Target(inventory, limit)
-    Run(target, as_json, check).follow(Playbook("site", target, given, switches, log_path("deploy")))
+    Run(target, as_json, check).follow(Playbook("site", target, given, switches, log_path("deploy"), password))
 
 
 def rollback(

@@ -14,7 +14,7 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import backups, configuration, deployment, lab, migration, nodes, trust, uninstall
+from . import backups, config, configuration, deployment, lab, migration, nodes, trust, uninstall
 from .ansible import AnsibleFailed
 from .exits import Exit
 from .view import errors, faults_view
@@ -42,6 +42,7 @@ def _root(
 
 app.command("plan")(configuration.plan)
 app.command("validate")(configuration.validate)
+app.command("facts")(configuration.facts)
 app.command("schema", hidden=True)(configuration.schema)
 app.command("deploy")(deployment.deploy)
 app.command("rollback")(deployment.rollback)
@@ -53,6 +54,7 @@ app.command("restore")(backups.restore)
 app.command("verify")(backups.verify)
 app.command("migrate")(migration.migrate)
 app.add_typer(backups.backup_app, name="backup")
+app.add_typer(config.app, name="config")
 app.add_typer(nodes.logs_app, name="logs")
 app.add_typer(trust.app, name="trust")
 app.add_typer(lab.app, name="lab")

@@ -33,7 +33,7 @@ options:
     description: What to ask or do.
     type: str
     required: true
-    choices: [status, doctor, generations, rollback, uninstall]
+    choices: [facts, status, doctor, generations, rollback, uninstall]
   number:
     description: The generation to go back to; without it, the one committed before the current.
     type: int
@@ -60,6 +60,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import (
     drift,
+    facts,
     rollback,
     status,
     store,
@@ -68,7 +69,12 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
 )
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
 
-QUERIES = {"status": status.status, "doctor": drift.findings, "generations": store.listing}
+QUERIES = {
+    "facts": facts.facts,
+    "status": status.status,
+    "doctor": drift.findings,
+    "generations": store.listing,
+}
 
 
 def main() -> None:
@@ -78,7 +84,7 @@ def main() -> None:
             "query": {
                 "type": "str",
                 "required": True,
-                "choices": ["status", "doctor", "generations", "rollback", "uninstall"],
+                "choices": ["facts", "status", "doctor", "generations", "rollback", "uninstall"],
             },
             "number": {"type": "int"},
             "purge": {"type": "bool", "default": False},

@@ -18,7 +18,7 @@ from .models import parse
 from .profile import Feature, Minimum, Mode, Profile, Requirements, Settings
 from .shorthands import written_out
 from .standing_for import mapped_options, with_options
-from .vaults import refuse_plain
+from .vaults import refuse_plain, vault_of
 
 __all__ = ["Deployment", "Layer", "explain", "known_names", "load_deployment", "merge", "validate_file"]
 
@@ -82,6 +82,7 @@ def load_deployment(
     layers += _overrides(configs, environment, site, user)
     layers = [Layer(layer.kind, written_out(layer.document)) for layer in layers]
     _refuse_unsafe(layers)
+    vault_of(configs, environment)
     if mode:
         layers = [Layer(*pair) for pair in with_options(mode, [(layer.kind, layer.document) for layer in layers])]
     merged, origins = merge(layer.document for layer in layers)

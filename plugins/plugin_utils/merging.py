@@ -61,8 +61,11 @@ def _merge_into(
             faults.append(Fault(fault, document.place(there), dotted(here)))
         elif appends:
             _append(target, key, value, here, there, document, origins)
-        elif isinstance(value, dict) and isinstance(present, dict):
-            _merge_into(present, value, here, there, document, origins, faults)
+        elif isinstance(value, dict):
+            if present is None:
+                origins[here] = document.place(there)
+            below = target[key] = {} if present is None else present
+            _merge_into(below, value, here, there, document, origins, faults)
         else:
             if key in target:
                 _forget(origins, here, present)
@@ -98,12 +101,7 @@ def _append(
 def _copied(value: Any, here: KeyPath, there: KeyPath, document: Document, origins: Origins) -> Any:
     origins[here] = document.place(there)
     if isinstance(value, dict):
-        result: dict[str, Any] = {}
-        for raw, inner in value.items():
-            key = raw.removesuffix("+")
-            inner = [inner] if raw.endswith("+") and not isinstance(inner, list) else inner
-            result[key] = _copied(inner, (*here, key), (*there, raw), document, origins)
-        return result
+        return {key: _copied(item, (*here, key), (*there, key), document, origins) for key, item in value.items()}
     if isinstance(value, list):
         return [_copied(item, (*here, i), (*there, i), document, origins) for i, item in enumerate(value)]
     return value

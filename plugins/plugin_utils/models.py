@@ -63,23 +63,21 @@ def _faults(
 
 def _fault(model: type[BaseModel], path: KeyPath, detail: Any, place: Callable[[KeyPath], Place]) -> Fault:
     if detail["type"] == "extra_forbidden":
-        return Fault("unknown key", place(path), dotted(path), nearest(str(path[-1]), _known_keys(model, path[:-1])))
+        return Fault("unknown key", place(path), dotted(path), nearest(str(path[-1]), known_keys(model, path[:-1])))
     if detail["type"] == "missing":
         return Fault("required and missing", place(path), dotted(path), "add it")
     value = detail.get("input")
     if detail["type"] == "literal_error" and isinstance(value, str):
         words = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
         return Fault(f"'{_short(value)}' is not a value of this key", place(path), dotted(path), nearest(value, words))
-    shown = (
-        _short(repr(value))
-        if isinstance(value, str | int | float | bool | None)
-        else _SHAPES.get(type(value), "a value")
-    )
+    shown = _SHAPES.get(type(value)) or _short(repr(value))
     message = detail["msg"].removeprefix("Value error, ")
     return Fault(f"{shown}: {message[:1].lower()}{message[1:]}", place(path), dotted(path))
 
 
 def _short(text: str) -> str:
+    """`text` as a fault shows it: not too long, and without the password of an address."""
+    text = re.sub(r"(//[^/@\s]*?:)[^/@\s]*@", r"\1…@", text)
     return text if len(text) <= 80 else text[:79] + "…"
 
 
@@ -97,7 +95,7 @@ def _existing(loc: tuple[str | int, ...], data: Any) -> KeyPath:
     return tuple(path)
 
 
-def _known_keys(model: type[BaseModel], path: KeyPath) -> set[str]:
+def known_keys(model: type[BaseModel], path: KeyPath) -> set[str]:
     """The keys that `model` accepts at `path`."""
     candidates: list[type[BaseModel]] = [model]
     for part in path:

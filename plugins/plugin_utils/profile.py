@@ -215,7 +215,6 @@ class Monitoring(Strict):
 class Logging(Strict):
     level: Literal["debug", "info", "warning", "error"] | None = None
     output: Literal["console", "journal"] | None = None
-    retention: Duration | None = Field(default=None, description="how long log lines are kept")
 
 
 class Ports(Strict):
@@ -364,9 +363,10 @@ class OptionKey(Strict):
     """The settings key that an option of a mode stands for, and what its values mean there."""
 
     key: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)+$")]
-    values: dict[str, str | bool | None] | None = Field(
-        default=None, description="an option's value -> the setting's; null unsets it; default: the same value"
+    values: dict[str, str | bool] = Field(
+        default_factory=dict, description="an option's value -> the setting's; default: the same value"
     )
+    unset: list[str] = Field(default_factory=list, description="values of the option that unset the setting")
     unit: Literal["s", "h", "d", "y"] | None = Field(default=None, description="of the number that the option holds")
 
 

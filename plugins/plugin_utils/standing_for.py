@@ -66,7 +66,9 @@ def _settings(mode: Mode, document: Document, below: list[Document], faults: lis
 
 def _meant(target: OptionKey, value: Any) -> Any:
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if target.values is not None and text in target.values:
+    if text in target.unset:
+        return None
+    if text in target.values:
         return target.values[text]
     return f"{value}{target.unit}" if target.unit and isinstance(value, int) else value
 

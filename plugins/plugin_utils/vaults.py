@@ -8,7 +8,6 @@ Which file, and what its decrypted text means. Pure: an adapter decrypts. No fau
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from .catalogue import Catalogue
@@ -73,8 +72,3 @@ def secrets_in(text: str, path: Path, catalogue: Catalogue) -> dict[str, str]:
     if faults:
         raise ConfigurationError(faults)
     return {name: str(value) for name, value in secrets.items()}
-
-
-def combined(vault: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
-    """The secrets of a vault under those given as variables, which win."""
-    return {**vault, **given}

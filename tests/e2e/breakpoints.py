@@ -83,7 +83,7 @@ class Breakpoint:
 
     def _leader(self):
         """The node's first process; waits for a node that is being switched on."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 90
         while True:
             try:
                 return lab_node.leader(self._lab, self._name)
@@ -124,13 +124,18 @@ class Breakpoint:
             records = self._read_journal()
             if len(records) > len(self.records):
                 self.records, self.steps = records, []
-            below = self._journal.removesuffix(JOURNAL) + path
-            if path.endswith(_WRITTEN) or (path.startswith(_OWN_FOLDERS) and os.path.isdir(below)):
+            if path.endswith(_WRITTEN) or self._own_folder(path):
                 self.steps.append(path)
             # Once the journal is closed, what it said last still tells where the process is.
             if self._due(records or self.records):
                 self._reached.set()
                 self._stop(group)
+
+    def _own_folder(self, path):
+        # Folders of the store are opened to be read.
+        if not path.startswith(_OWN_FOLDERS) or path.startswith("/var/lib/kos/generations"):
+            return False
+        return os.path.isdir(self._journal.removesuffix(JOURNAL) + path)
 
     def _due(self, records):
         if not records or self._after is None:
