@@ -100,10 +100,6 @@ schema: setup ## Write the JSON Schemas in docs/schema again from the models
 COMPILE = env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --universal \
   --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
-.PHONY: docs
-docs: setup ## Write the pages of docs/ again that follow from data and code
-	$(BIN)/python docs/render.py
-
 .PHONY: lock
 lock: $(UV)/bin/uv ## Pin requirements/lock*.txt again from pyproject.toml (UPGRADE=1: newest versions)
 	$(COMPILE) --group dev --output-file requirements/lock.txt pyproject.toml

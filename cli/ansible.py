@@ -102,14 +102,17 @@ class VaultPassword:
 
 
 def as_data(value: Any) -> str:
-    """`value` as YAML in which Ansible takes no text for a template."""
+    """`value` as JSON in which Ansible takes no text for a template."""
+    return json.dumps(_marked(value))
+
+
+def _marked(value: Any) -> Any:
+    # Not YAML's `!unsafe`: there the text "13" would become a number.
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(str(key))}: {as_data(inner)}" for key, inner in value.items()) + "}"
+        return {str(key): _marked(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(as_data, value)) + "]"
-    if isinstance(value, str):
-        return "!unsafe " + json.dumps(value, ensure_ascii=False)
-    return json.dumps(value)
+        return [_marked(inner) for inner in value]
+    return {"__ansible_unsafe": value} if isinstance(value, str) else value
 
 
 class Playbook:
@@ -135,7 +138,7 @@ class Playbook:
         ]
         hosts = {"kos_hosts": "all"} if target.local else {}
         # In a file: variables may hold what nobody should read in a process list.
-        extra = Path(self._folder.name) / "variables.yml"
+        extra = Path(self._folder.name) / "variables.json"
         extra.write_text(as_data({**hosts, **variables}), encoding="utf-8")
         with self.log.open("wb") as stream, (password or VaultPassword()).given() as (vault, descriptors):
             self._process = subprocess.Popen(

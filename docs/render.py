@@ -90,9 +90,9 @@ def services_page() -> str:
         "# Services",
         _MADE,
         f"The catalogue describes {counts} the tests of this release. *Shown by* names what does: a molecule scenario"
-        " deploys the plan that has the service and waits for its probe; `tests/acceptance` and `tests/e2e` ask the"
-        " service itself. Where nothing does, it says why. Ports in bold are open to the network. What no test deploys"
-        " is described after its own documentation (the link) and was not checked here; its images were never pulled.",
+        " or an end-to-end test deploys the plan that has the service and waits for its probe; an acceptance test asks"
+        " the service itself. Where nothing does, it says why. Ports in bold are open to the network. What no test"
+        " deploys is described after its own documentation (the link) and unchecked; its images were never pulled.",
         *(_tier_section(tier, catalogue, shown) for tier in _TIERS),
         "## One asked for, another planned",
         "\n".join(_table(("a profile asks for", "the plan turns to", "because"), list(_stand_ins(catalogue)))),
@@ -158,22 +158,38 @@ def _shown_by(catalogue: Catalogue) -> dict[str, list[str]]:
     for path in sorted((ROOT / "molecule").glob("*/molecule.yml")):
         for service in _scenario(path.parent).services:
             found[service.name].append(f"molecule {path.parent.name}")
+    for path in sorted((ROOT / "tests/e2e").glob("test_*.py")):
+        for name in _deployed_by(path.read_text(), catalogue):
+            found[name].append(f"e2e/{path.name}")
     for path in sorted((ROOT / "tests/acceptance").glob("test_*.py")):
         for name in dict.fromkeys(re.findall(r"""planned\(["'](\w+)["']\)""", path.read_text())):
-            found[name].append(f"acceptance/{path.name}")
-    for path in sorted((ROOT / "tests/e2e").glob("test_*.py")):
-        text = path.read_text()
-        for service in catalogue.services.values():
-            if any(re.search(rf"\b{re.escape(unit.name)}\b", text) for unit in service.units):
-                found[service.name].append(f"e2e/{path.name}")
+            # On a node without the service this test is skipped, so it shows nothing where nobody deploys it.
+            found[name] += [f"acceptance/{path.name}"] if found[name] else []
     return found
+
+
+def _deployed_by(test: str, catalogue: Catalogue) -> list[str]:
+    """The services that an end-to-end test names by a systemd unit, or deploys with a layer that it names."""
+    named = [
+        service.name
+        for service in catalogue.services.values()
+        if any(re.search(rf"\b{re.escape(unit.name)}\b", test) for unit in service.units)
+    ]
+    for path in sorted((ROOT / "configs/overrides").glob("lab-*.yaml")):
+        if re.search(rf"\b{re.escape(path.stem)}\b", test):
+            named += [service.name for service in _lab_plan("personal_node", path).services]
+    return list(dict.fromkeys(named))
 
 
 def _scenario(folder: Path) -> Plan:
     """The plan that a molecule scenario deploys."""
     variables = yaml.safe_load("".join(path.read_text() for path in sorted((folder / "group_vars").glob("*.yml"))))
     layer = re.search(r"configs/overrides/[\w.-]+", variables.get("kos_site_layer", ""))
-    request = assemble.Request(variables["kos_profile"], site=ROOT / layer[0] if layer else None)
+    return _lab_plan(variables["kos_profile"], ROOT / layer[0] if layer else None)
+
+
+def _lab_plan(profile: str, layer: Path | None) -> Plan:
+    request = assemble.Request(profile, site=layer)
     return assemble.plan(request, assemble.facts_from({**_BIG, "gpus": []}, "a lab node")).plan
 
 

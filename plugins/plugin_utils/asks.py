@@ -20,6 +20,7 @@ from .models import Strict, parse
 
 State = Literal["met", "elsewhere", "unavailable"]
 ANY = "*"
+OFF = ("false", "off", "none")
 
 
 class Reply(Strict):
@@ -71,7 +72,7 @@ def load_asks(folder: Path) -> Asks:
 def asked(asks: Asks, settings: dict[str, Any]) -> Iterator[Asked]:
     """Every setting that `asks` has an answer for: first the profile's name, then in the order of `settings`.
 
-    ``false`` and ``off`` ask for nothing, so they are answered (by nothing) even where the table is silent.
+    ``false``, ``off`` and ``none`` ask for nothing, so they are answered (by nothing) even where the table is silent.
     A list is answered when each of its items is.
     """
     for path, value in sorted(leaves(settings), key=lambda leaf: leaf[0] != ("profile",)):
@@ -88,7 +89,7 @@ def asked(asks: Asks, settings: dict[str, Any]) -> Iterator[Asked]:
 def _reply(replies: dict[str, Reply], text: str) -> tuple[bool, Reply | None]:
     """Whether the value is known, and what it gets."""
     reply = replies.get(text) or replies.get(ANY)
-    return reply is not None or text in ("false", "off"), reply
+    return reply is not None or text in OFF, reply
 
 
 def leaves(data: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

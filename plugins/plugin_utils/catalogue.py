@@ -463,9 +463,9 @@ def _wrong_references(services: dict[str, Service], folders: set[str], places: d
                 yield Fault(f"another service is already called '{variant.name}'", places[service.name], "variants")
             known.add(variant.name)
     for service in services.values():
-        # A variant has no place of its own in the start order, and no templates.
-        borrowed = [file.of for file in service.files if file.of]
-        references = [(needed, folders) for needed in (*service.requires, *service.stands_for, *borrowed)]
+        # A variant has no process of its own: it cannot be started, replaced or borrowed from.
+        named = [*service.requires, *service.stands_for, *(file.of for file in service.files if file.of)]
+        references = [(needed, folders) for needed in named]
         references += [(other.service, known) for other in service.others]
         for referred, names in references:
             if referred not in names:

@@ -306,7 +306,7 @@ def _unknown(requested: str, capability: str, at: Fault, catalogue: Catalogue) -
 
 def _asks(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
     """What the settings outside ``services:`` ask for; what is not available is told once."""
-    for entry in asked(catalogue.asks, deployment.settings):
+    for entry in asked(catalogue.asks, {**deployment.settings, "profile": deployment.name}):
         choices.answered.add(entry.key)
         if entry.reply is None:
             continue

@@ -98,7 +98,7 @@ def test_the_doctor_names_each_drift_and_a_run_mends_exactly_that(lab, node, bef
         node,
         "echo drift >> /etc/kos/valkey/valkey.conf; chmod 666 /etc/kos/caddy/caddy.json; systemctl stop kos-nats;"
         " rm /etc/systemd/system/multi-user.target.wants/kos-valkey.service; usermod -s /bin/bash kos-nats;"
-        " nft flush table inet kos;"
+        " nft add rule inet kos input tcp dport 9999 accept;"
         " DEBIAN_FRONTEND=noninteractive apt-get -qq -y purge prometheus-node-exporter >/dev/null;"
         " rm /var/lib/kos/secrets/valkey.exporter.cred;"
         f" mkdir {OVERRIDES}; echo '[Service]' > {OVERRIDES}/x.conf;"

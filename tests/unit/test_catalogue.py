@@ -135,6 +135,16 @@ def test_what_would_run_brings_how_to_run_it(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_takes_memory_or_disk_says_how_much(name):
+    """A plan adds the least up, and preflight compares it with the machine."""
+    service = real().services[name]
+    if service.ports or service.units:
+        assert service.resources.memory.min
+    if service.volumes:
+        assert service.resources.disk.min
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_images_have_no_registry_and_a_tag(name):
     container = real().services[name].substrates.container
     if container:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -374,3 +375,11 @@ def test_the_page_lists_every_trace_that_the_test_allows():
     page = (ROOT / "docs/uninstall.md").read_text()
     for row in yaml.safe_load((ROOT / "docs/traces.yaml").read_text()):
         assert f"| `{row['path']}` | {row['kept_by']} | {row['what']} |" in page
+
+
+def test_packages_that_nobody_can_deliver_are_refused_in_one_sentence(root, monkeypatch):
+    """As when a rollback to a larger generation finds no network and an empty cache."""
+    failed = SimpleNamespace(returncode=100, stdout=b"", stderr=b"E: Failed to fetch")
+    monkeypatch.setattr(system, "run", lambda *arguments, **options: failed)
+    with pytest.raises(system.CommandFailed, match=r"needs nats-server, .* connect it .*nothing was changed"):
+        system.download_packages(root, ["nats-server"])

@@ -18,6 +18,7 @@ from . import changes, files, system
 from .changes import Comparison
 from .files import NodeError, Root
 
+ROOMS = "/run/kos"
 _TIMEOUT = 60
 _ROOM = (
     "PrivateNetwork=yes", "PrivateTmp=yes", "PrivateDevices=yes", "ProtectSystem=strict", "ProtectHome=yes",
@@ -49,8 +50,8 @@ def check_files(root: Root, comparison: Comparison, part: str | None = None) -> 
 
 
 def _check(root: Root, comparison: Comparison, service: dict[str, Any]) -> None:
-    os.makedirs("/run/kos", mode=0o755, exist_ok=True)
-    room = tempfile.mkdtemp(prefix="check-", dir="/run/kos")
+    os.makedirs(ROOMS, mode=0o755, exist_ok=True)
+    room = tempfile.mkdtemp(prefix="check-", dir=ROOMS)
     try:
         _fill(root, comparison, service["name"], room)
         argv = ["systemd-run", "--quiet", "--pipe", "--wait", "--collect", f"--uid={service['user']}"]
@@ -73,7 +74,7 @@ def _fill(root: Root, comparison: Comparison, service: str, room: str) -> None:
         row = entry.row
         if row["service"] != service or entry.content is None or not row["path"].startswith(f"{files.CONFIGURATION}/"):
             continue
-        path = f"{room}/etc/{row['path'].removeprefix(files.CONFIGURATION)}"
+        path = f"{room}/etc{row['path'].removeprefix(files.CONFIGURATION)}"
         os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
         uid, gid = accounts.ids(row["owner"], row["group"])
         files.write(path, entry.content, int(row["mode"], 8), uid, gid)

@@ -48,6 +48,9 @@ def load(root: Root) -> Ledger:
     """The node's ledger; an empty one before the first commit."""
     data = files.read_json(root.state("ledger.json"), {})
     known = {entry.name for entry in fields(Ledger)}
+    if isinstance(data.get("users"), list):
+        # As the first release wrote it: without ids.
+        data["users"] = {name: [] for name in data["users"]}
     return Ledger(**{key: value for key, value in data.items() if key in known})
 
 

@@ -58,6 +58,11 @@ def missing_directories(root: Root, path: str) -> list[str]:
     return found
 
 
+def drop_own_directories(root: Root) -> None:
+    """Remove kOS's own directories where they are empty; systemd makes one, too, to check files in."""
+    drop_empty(root, [files.CONFIGURATION, "/run/kos"])
+
+
 def drop_empty(root: Root, directories: list[str]) -> None:
     """Remove those of `directories` that are empty, innermost first."""
     for folder in sorted(directories, key=len, reverse=True):

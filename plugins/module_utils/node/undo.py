@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from . import accounts, changes, files, gate, history, ledger, packages, store, system
+from . import accounts, changes, files, gate, history, ledger, originals, packages, store, system
 from .apply import HOST_KEY
 from .deadline import disarm
 from .files import Root
@@ -35,6 +35,7 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     for record in reversed(journal.of("file")):
         journal.restore(root, record)
     _remove_what_was_new(root, journal)
+    originals.drop_own_directories(root)
     store.point_current(root, begin["previous"])
     health: list[Health] = []
     if root.booted:

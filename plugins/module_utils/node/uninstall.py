@@ -79,6 +79,7 @@ def _remove_files(root: Root, book: Ledger) -> None:
         system.systemctl("start", book.replaced, "--no-block")
     book.files, book.units, book.replaced, book.originals = [], [], [], {}
     originals.drop_empty(root, book.directories)
+    originals.drop_own_directories(root)
     ledger.save(root, book)
 
 
