@@ -63,9 +63,10 @@ class Nats:
     """As much of the NATS protocol as one request and its answer need."""
 
     def __init__(self) -> None:
+        # NATS waits two seconds for the login: everything for it is at hand before.
+        login = {"user": "kos", "pass": secret("nats.password"), "verbose": False}
         self.stream = socket.create_connection(("127.0.0.1", 4222), timeout=10).makefile("rwb")
         self.stream.readline()
-        login = {"user": "kos", "pass": secret("nats.password"), "verbose": False}
         self.stream.write(b"CONNECT " + json.dumps(login).encode() + b"\r\nSUB answer 1\r\n")
 
     def ask(self, subject: str, body: str) -> dict:
