@@ -37,11 +37,12 @@ def export(root: Root, source: str, target: str, with_backup: bool) -> dict[str,
     running = generation.manifest["profile"] if generation else None
     begun = journal(root)
     if begun and begun["phase"] != "done":
-        if (begun["from"], begun["to"]) != (source, target):
+        same = (begun["from"], begun["to"]) == (source, target)
+        if not same and running != begun["from"]:
             raise store.Refused(
                 f"the migration from {begun['from']} to {begun['to']} has not ended: run that one again first"
             )
-        if begun["phase"] == "exported" and not (running == source and _moved_on(begun)):
+        if same and begun["phase"] == "exported" and not (running == source and _moved_on(begun)):
             return begun
     if generation is None or running != source:
         raise store.Refused(f"this node runs {running or 'nothing yet'}, not {source}: name that with --from")
