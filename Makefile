@@ -60,6 +60,18 @@ sanity: setup ## ansible-test sanity, in a copy of the tree (CONTRIBUTING.md: wh
 lab-test test-lab: setup ## molecule scenarios and end-to-end tests on lab nodes (root)
 	@tests/run.sh lab
 
+.PHONY: e2e
+e2e: setup ## The end-to-end tests in full: what the others take a seeded sample of is taken whole (root, hours)
+	@KOS_E2E=full tests/run.sh e2e
+
+.PHONY: e2e-crashes
+e2e-crashes: setup ## The crash table in full: a kill after every record of the journal (root; KOS_CRASH_SEED=n)
+	@KOS_E2E=full tests/run.sh crashes
+
+.PHONY: vm-test
+vm-test: setup ## end-to-end tests on a node with a kernel of its own (emulated: many minutes)
+	@tests/run.sh vm
+
 ##@ To release
 .PHONY: build
 build: setup ## dist/: the collection's tarball and the wheel
@@ -88,6 +100,10 @@ schema: setup ## Write the JSON Schemas in docs/schema again from the models
 COMPILE = env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --universal \
   --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade)
 
+.PHONY: docs
+docs: setup ## Write the pages of docs/ again that follow from data and code
+	$(BIN)/python docs/render.py
+
 .PHONY: lock
 lock: $(UV)/bin/uv ## Pin requirements/lock*.txt again from pyproject.toml (UPGRADE=1: newest versions)
 	$(COMPILE) --group dev --output-file requirements/lock.txt pyproject.toml
@@ -101,7 +117,7 @@ clean: ## Remove what these targets made (lab nodes: `kai lab down`)
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z][a-z -]*:.*## / { split($$1, name, " "); printf "  make %-9s %s\n", name[1], $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z][a-z0-9 -]*:.*## / { split($$1, name, " "); printf "  make %-11s %s\n", name[1], $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: host
 host:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,8 @@ from ..plugins.plugin_utils.events import VARIABLE
 
 LOCAL = "localhost,"
 _KEPT_LOGS = 30
+# Seconds that Ansible has to end when it is told to.
+_PATIENCE = 10
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,16 @@ def _marked(value: Any) -> Any:
     return {"__ansible_unsafe": value} if isinstance(value, str) else value
 
 
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Make SIGTERM what Ctrl-C is: a KeyboardInterrupt, so that no playbook is left running without us."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class Playbook:
     """A running playbook and the stream of its events."""
 
@@ -163,7 +176,11 @@ class Playbook:
     def interrupt(self) -> None:
         """Stop the playbook; what it switched goes back by itself."""
         self._process.terminate()
-        self._process.wait()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def ask(target: Target, playbook: str, variables: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

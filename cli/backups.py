@@ -51,11 +51,11 @@ def backup(
         return
     target = Target(inventory, limit)
     if listing:
-        _leave(
+        leave(
             target, Playbook("backup", target, {"kos_query": "list"}, log=log_path("backup")), snapshots_view, as_json
         )
     with errors.status("backing up …"):
-        _leave(target, Playbook("backup", target, {"kos_query": "run"}, log=log_path("backup")), backup_view, as_json)
+        leave(target, Playbook("backup", target, {"kos_query": "run"}, log=log_path("backup")), backup_view, as_json)
 
 
 @key_app.command("export")
@@ -104,7 +104,7 @@ def public(inventory: options.Inventory = None, limit: options.Limit = None, as_
       kai backup key public -i inventories/home
     """
     target = Target(inventory, limit)
-    _leave(target, Playbook("backup", target, {"kos_query": "public_key"}), lambda _host, key: Text(key), as_json)
+    leave(target, Playbook("backup", target, {"kos_query": "public_key"}), lambda _host, key: Text(key), as_json)
 
 
 def restore(
@@ -144,7 +144,7 @@ def restore(
         variables["kos_secrets"] = {"restic.password": key_file.read_text(encoding="utf-8").strip()}
     target = Target(inventory, limit)
     with errors.status("restoring …"):
-        _leave(target, Playbook("restore", target, variables, log=log_path("restore")), restore_view, as_json)
+        leave(target, Playbook("restore", target, variables, log=log_path("restore")), restore_view, as_json)
 
 
 def verify(
@@ -167,10 +167,10 @@ def verify(
     variables = {"kos_query": "verify", "kos_snapshot": snapshot, "kos_share": share}
     target = Target(inventory, limit)
     with errors.status("verifying …"):
-        _leave(target, Playbook("backup", target, variables, log=log_path("verify")), verify_view, as_json)
+        leave(target, Playbook("backup", target, variables, log=log_path("verify")), verify_view, as_json)
 
 
-def _answers(target: Target, playbook: Playbook) -> tuple[dict[str, Any], list[str]]:
+def _answers(target: Target, playbook: Playbook, last: str = "") -> tuple[dict[str, Any], list[str]]:
     """What each host answered, and a sentence for each that failed. Raises AnsibleFailed when none said anything."""
     answers: dict[str, Any] = {}
     failed = []
@@ -179,7 +179,7 @@ def _answers(target: Target, playbook: Playbook) -> tuple[dict[str, Any], list[s
             failed.append(f"{event['host']}: {playbook.said()}")
         elif event and "msg" in event:
             failed.append(f"{event['host']}: {event['msg']}")
-        elif event and "answer" in event:
+        elif event and "answer" in event and last in ("", event["event"]):
             answers[event["host"]] = event["answer"]
     code = playbook.wait()
     if not answers and not failed:
@@ -187,9 +187,9 @@ def _answers(target: Target, playbook: Playbook) -> tuple[dict[str, Any], list[s
     return answers, failed
 
 
-def _leave(target: Target, playbook: Playbook, view: Any, as_json: bool) -> None:
-    """Print every host's answer and end with the exit code."""
-    answers, failed = _answers(target, playbook)
+def leave(target: Target, playbook: Playbook, view: Any, as_json: bool, last: str = "") -> None:
+    """Print every host's answer (to the event `last`, where several answer) and end with the exit code."""
+    answers, failed = _answers(target, playbook, last)
     if as_json:
         print(json.dumps({**answers, **({"failed": failed} if failed else {})}, indent=1))
     else:

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, layers
+from ..plugins.plugin_utils.asks import Asks
 from ..plugins.plugin_utils.assemble import Request
 from ..plugins.plugin_utils.catalogue import Service
 from ..plugins.plugin_utils.documents import read_facts
@@ -31,6 +32,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "mode": Mode,
     "requirements": Requirements,
     "service": Service,
+    "asks": Asks,
     "facts": Facts,
 }
 

@@ -16,9 +16,9 @@ from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, hardware, layers
 from ..plugins.plugin_utils.assemble import COLLECTION
 from . import options
-from .ansible import Playbook, Target, log_path, nobody
+from .ansible import Playbook, Target, log_path, nobody, terminable
 from .exits import Exit
-from .view import changes_view, console, counted, errors, faults_view, preflight_view
+from .view import changes_view, console, counted, errors, faults_view, preflight_view, stopped_view
 
 # From the most to the least demanding; `--auto-detect` takes the first whose minimum the machine meets.
 CANDIDATES = ("personal_node", "development")
@@ -47,6 +47,9 @@ def deploy(
     check: Annotated[bool, typer.Option("--check", help="Say what would change; change nothing.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Log the text of every file that differs.")] = False,
     accept_shortfall: options.AcceptShortfall = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Remove the data of services that are no longer asked for.")
+    ] = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make nodes what their profile says, as one transaction that goes back by itself when it fails.
@@ -67,10 +70,11 @@ def deploy(
     if not profile and not inventory:
         raise typer.BadParameter("name one: --profile personal_node, or --auto-detect")
     given = options.playbook_variables(profile, environment, site, accepted, user, configs)
+    given |= {"kos_purge": True} if purge else {}
     password = options.vault_password(vault_password_file, ask_vault_pass)
     switches = [*(["--check"] if check else []), *(["--diff"] if diff else [])]
     target = Target(inventory, limit)
-    _Run(target, as_json, check).follow(Playbook("site", target, given, switches, log_path("deploy"), password))
+    Run(target, as_json, check).follow(Playbook("site", target, given, switches, log_path("deploy"), password))
 
 
 def rollback(
@@ -89,7 +93,7 @@ def rollback(
     """
     variables = {"kos_generation": number} if number is not None else {}
     target = Target(inventory, limit)
-    _Run(target, as_json, check=False).follow(Playbook("rollback", target, variables, [], log_path("rollback")))
+    Run(target, as_json, check=False).follow(Playbook("rollback", target, variables, [], log_path("rollback")))
 
 
 def _detected(profile: str | None) -> str:
@@ -107,7 +111,7 @@ def _detected(profile: str | None) -> str:
     raise typer.Exit(Exit.PREFLIGHT_FAILED)
 
 
-class _Run:
+class Run:
     """Follows a playbook's events, prints progress, and remembers what decides the exit code."""
 
     def __init__(self, target: Target, as_json: bool, check: bool) -> None:
@@ -121,17 +125,14 @@ class _Run:
     def follow(self, playbook: Playbook) -> None:
         """Print what happens until the playbook ends, then leave with its exit code."""
         try:
-            with errors.status("reading hardware facts …") as spinner:
+            with terminable(), errors.status("reading hardware facts …") as spinner:
                 for event in playbook.events():
                     if event is not None:
                         self._events.append(event)
                         self._show(event, spinner)
         except KeyboardInterrupt:
             playbook.interrupt()
-            errors.print(
-                "[yellow]Stopped.[/yellow] What was switched and not committed goes back by itself"
-                " (180 s, or kos_deadline); running kai deploy again repairs it at once."
-            )
+            errors.print(stopped_view([event for event in playbook.events() if event]), markup=False, style="yellow")
             raise typer.Exit(Exit.UNEXPECTED) from None
         code = playbook.wait()
         if not self._events and code == 0:
@@ -191,12 +192,17 @@ class _Run:
             self._say("[green]nothing to do[/green]", event["host"])
             return
         fetched = f", {event['download_bytes'] / 1e6:.0f} MB fetched" if event["download_bytes"] else ""
-        packages = sum(row["kind"] == "package" for row in changes)
+        packages = sum((row["kind"], row["action"]) == ("package", "install") for row in changes)
         installing = f"; installing {counted(packages, 'package')} …" if packages else ""
         self._say(f"{counted(len(changes), 'change')} staged{fetched}{installing}", event["host"])
         stopping = [row["name"].removesuffix(".service") for row in changes if row["action"] == "stop"]
         if stopping:
-            self._say(f"[yellow]no longer asked for, stopping: {', '.join(stopping)}[/yellow]", event["host"])
+            self._say(f"[yellow]stopping: {', '.join(stopping)}[/yellow]", event["host"])
+        going = [row["name"] for row in changes if (row["kind"], row["action"]) == ("package", "remove")]
+        if going:
+            self._say(
+                f"[yellow]{counted(len(going), 'package')} to be removed after the commit[/yellow]", event["host"]
+            )
 
     def _on_switch_begin(self, event: dict[str, Any], spinner: Any) -> None:
         spinner.update(f"switching {_PARTS[event['part']]} …")
@@ -207,11 +213,13 @@ class _Run:
 
     def _on_commit_end(self, event: dict[str, Any], _spinner: Any) -> None:
         self._say(f"[green]generation {event['number']} committed[/green]", event["host"])
+        for sentence in event.get("left", []):
+            self._say(f"[yellow]not removed: {escape(sentence)}[/yellow]", event["host"])
 
     def _on_stage_failed(self, event: dict[str, Any], _spinner: Any) -> None:
         code = Exit.PREFLIGHT_FAILED if event.get("no_room") else Exit.REVERTED
         self._exit = max(self._exit, code)
-        self._say(f"[red]{escape(event['msg'])}[/red] Nothing was changed.", event["host"])
+        self._say(f"[red]{escape(event['msg'].rstrip('.'))}.[/red] Nothing was changed.", event["host"])
 
     def _on_commit_failed(self, event: dict[str, Any], _spinner: Any) -> None:
         if "reverted" in event:
@@ -235,6 +243,24 @@ class _Run:
             self._say("[red]NOT taken back[/red]: kai doctor says what is wrong", event["host"])
 
     _on_rollback_failed = _on_switch_failed
+
+    def _on_uninstall_begin(self, _event: dict[str, Any], spinner: Any) -> None:
+        spinner.update("stopping services, removing files, packages and users …")
+
+    def _on_uninstall_failed(self, event: dict[str, Any], _spinner: Any) -> None:
+        again = "run kai uninstall again: it goes on where it ended"
+        self._fail(Exit.UNEXPECTED, f"{event['host']}: {event['msg']} ({again})")
+
+    def _on_uninstall_end(self, event: dict[str, Any], _spinner: Any) -> None:
+        answer = event["answer"]
+        if not answer["removed"]:
+            self._say("[green]there is no kOS on this machine[/green]", event["host"])
+            return
+        self._say("[green]kOS was removed[/green]", event["host"])
+        for path in answer["kept"]:
+            self._say(f"data kept: {path} [dim](kai uninstall --purge removes it)[/dim]", event["host"])
+        for sentence in answer["left"]:
+            self._fail(Exit.UNEXPECTED, f"{event['host']}: not removed: {sentence}")
 
     def _on_rollback_end(self, event: dict[str, Any], _spinner: Any) -> None:
         answer = event["answer"]

@@ -16,7 +16,7 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from ..lab import apt, host, lifecycle, node, privilege, ssh, state, traffic
+from ..lab import apt, host, lifecycle, node, power, privilege, ssh, state, traffic
 from ..lab.errors import LabError, UsageError
 from ..lab.identity import identify
 from .options import AsJson
@@ -52,6 +52,10 @@ def up(
         str | None,
         typer.Option("--memory-backed", metavar="SIZE", help="Disk in memory of this size, such as 512M."),
     ] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option("--driver", metavar="DRIVER", help="nspawn (seconds), or vm: a kernel of its own, in QEMU."),
+    ] = None,
     apt_mirror: Annotated[
         str | None,
         typer.Option("--apt-mirror", envvar=apt.MIRROR, help="Debian mirror; without it, this machine's own."),
@@ -70,12 +74,14 @@ def up(
       kai lab up node1 node2
 
       kai lab up small --memory-backed 512M
+
+      kai lab up metal --driver vm
     """
     privilege.become_root()
     if apt_mirror:
         os.environ[apt.MIRROR] = apt_mirror
     try:
-        lifecycle.up(identify(), names or ["node1"], memory_backed, say=_say)
+        lifecycle.up(identify(), names or ["node1"], memory_backed, driver, say=_say)
     except KeyboardInterrupt:
         _say("stopped half-way; `kai lab up` goes on from here, `kai lab down` removes what there is")
         raise
@@ -164,6 +170,40 @@ def login(
         raise UsageError(f"node {name} is off; `kai lab up {name}` switches it on")
     words = (command or [])[1:] if (command or [])[:1] == ["--"] else command or []
     raise typer.Exit(subprocess.run(ssh.argv(lab, target, words, "-q")).returncode)
+
+
+@app.command()
+def reboot(
+    name: Annotated[str, typer.Argument(help="The node.")],
+    hard: Annotated[bool, typer.Option("--hard", help="Without asking it, as the reset button does.")] = False,
+) -> None:
+    """Restart a node and wait until it is there again.
+
+    Examples:
+
+      kai lab reboot node1
+
+      kai lab reboot node1 --hard
+    """
+    privilege.become_root()
+    _say(f"{name} says it is {power.reboot(identify(), name, hard)}")
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def clock(
+    name: Annotated[str, typer.Argument(help="The node, of the driver vm.")],
+    offset: Annotated[str, typer.Argument(help="Sign, number and s, m, h or d.")],
+) -> None:
+    """Move the clock of a node. A reboot brings this machine's time back.
+
+    Examples:
+
+      kai lab clock node1 +3d
+
+      kai lab clock node1 -90s
+    """
+    privilege.become_root()
+    console.print(f"{name} says it is {power.move_clock(identify(), name, offset)}")
 
 
 @network_app.command()
@@ -297,14 +337,14 @@ def _power(known: state.Node) -> str:
 
 def _nodes_table(current: state.State) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("node", "power", "IPv4", "IPv6", "disk", "network"):
+    for column in ("node", "driver", "power", "IPv4", "IPv6", "disk", "network"):
         table.add_column(column)
     for known in current.nodes.values():
-        power = _power(known)
-        style = {"on": "green", "off": "red"}.get(power, "yellow")
+        shown = _power(known)
+        style = {"on": "green", "off": "red"}.get(shown, "yellow")
         disk = f"{known.memory_backed} in memory" if known.memory_backed else "overlay"
         network = "cut" if known.cut or current.cut else "yes"
-        table.add_row(known.name, f"[{style}]{power}[/]", known.address, known.address6, disk, network)
+        table.add_row(known.name, known.driver, f"[{style}]{shown}[/]", known.address, known.address6, disk, network)
     return table
 
 

@@ -14,7 +14,7 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import backups, config, configuration, deployment, lab, nodes, trust
+from . import backups, config, configuration, deployment, lab, migration, nodes, trust, uninstall
 from .ansible import AnsibleFailed
 from .exits import Exit
 from .view import errors, faults_view
@@ -46,11 +46,13 @@ app.command("facts")(configuration.facts)
 app.command("schema", hidden=True)(configuration.schema)
 app.command("deploy")(deployment.deploy)
 app.command("rollback")(deployment.rollback)
+app.command("uninstall")(uninstall.uninstall)
 app.command("status")(nodes.status)
 app.command("doctor")(nodes.doctor)
 app.command("generations")(nodes.generations)
 app.command("restore")(backups.restore)
 app.command("verify")(backups.verify)
+app.command("migrate")(migration.migrate)
 app.add_typer(backups.backup_app, name="backup")
 app.add_typer(config.app, name="config")
 app.add_typer(nodes.logs_app, name="logs")

@@ -60,7 +60,8 @@ def doctor(inventory: options.Inventory = None, limit: options.Limit = None, as_
     where = f" -i {inventory}" if inventory else ""
     for findings in answers.values():
         for row in findings:
-            row["fix"] = row["fix"].replace("kai deploy", f"kai deploy{where}")
+            for verb in ("deploy", "uninstall"):
+                row["fix"] = row["fix"].replace(f"kai {verb}", f"kai {verb}{where}")
     _print(answers, doctor_view, as_json)
     _leave(not any(answers.values()), failed)
 

@@ -107,14 +107,15 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
     """What a deploy would do on one host."""
     if not changes:
         return Text(f"{host}: nothing to do", style="green")
-    table = _table("does", "what", "for", title=f"Changes on {host}")
-    order = {"package": 0, "secret": 1, "file": 2, "unit": 3, "generation": 4}
-    for row in sorted(changes, key=lambda row: (order[row["kind"]], row["name"])):
+    table = _table("does", "what", "for", "why", title=f"Changes on {host}")
+    kinds = ("user", "package", "secret", "file", "unit", "generation", "volume", "group")
+    for row in sorted(changes, key=lambda row: (kinds.index(row["kind"]), row["name"])):
         style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
         table.add_row(
             Text(row["action"], style=style),
             f"{row['kind']} {row['name']}",
             Text(row["service"], style="dim"),
+            Text(row["why"], style="dim"),
         )
     restarts = sum(row["action"] == "restart" for row in changes)
     summary = (
@@ -127,7 +128,8 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     """One node: headline, services, machine."""
     generation = status["generation"]
     if generation is None:
-        return Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
+        nothing = Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
+        return Group(nothing, *map(_kept_volume, status["kept_volumes"]))
     headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
     table = _table("service", "for", "state", "memory", "runs on")
     for row in status["services"]:
@@ -143,10 +145,16 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         parts.append(_backup_line(status["backup"]))
     for row in status["shortfalls"]:
         parts.append(Text(f"! {row['what']}: needs {row['need']}, has {row['have']} (accepted)", style="yellow"))
+    parts += [_kept_volume(row) for row in status["kept_volumes"]]
     storage = status["storage"]
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
         parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
     return Group(*parts)
+
+
+def _kept_volume(row: dict[str, Any]) -> Text:
+    size = f"{row['size_mb']} MB, " if row["size_mb"] is not None else ""
+    return Text(f"Kept: {row['path']} ({size}of {row['service']}, which nothing asks for; {row['remove']} removes it)")
 
 
 def _backup_line(backup: dict[str, Any]) -> Text:
@@ -298,3 +306,24 @@ def faults_view(faults: list[dict[str, Any]]) -> RenderableType:
         message = ("\n    " if heading else "    ") + row["message"]
         blocks.append(Text.assemble(*spaced, (message, "red"), (fix, "cyan")))
     return Group(*blocks)
+
+
+def stopped_view(events: list[dict[str, Any]]) -> str:
+    """What becomes of each node of a run that was told to stop, from the run's events; plain text."""
+    last = {row["host"]: row for row in events if row["event"].startswith(("switch.", "commit.", "rollback."))}
+    if not last:
+        return "Stopped. Nothing was changed."
+    return "\n".join(["Stopped.", *(f"{host} {_fate(row)}" for host, row in last.items())])
+
+
+def _fate(event: dict[str, Any]) -> str:
+    if event["event"] in ("commit.end", "rollback.end"):
+        return "was finished before: its generation is committed"
+    if event.get("reverted"):
+        return "had failed before and runs what it ran"
+    if event["event"] in ("commit.begin", "rollback.begin"):
+        return "was about to finish: kai status says whether it has; if not, it takes the change back by itself"
+    return (
+        "had begun to change and takes it back by itself (180 s after its last sign of life, or kos_deadline);"
+        " running the same command again mends it sooner"
+    )

@@ -17,7 +17,9 @@ from typer.cli import get_docs_for_click
 
 from ansible_collections.kind.kos.cli.main import app
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers
+from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, Service, load_catalogue
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
+from ansible_collections.kind.kos.plugins.plugin_utils.resolver import Plan, obstacle
 
 ROOT = Path(__file__).resolve().parents[1]
 _MADE = "<!-- Made by `make docs`; edit the source instead. -->\n"
@@ -53,6 +55,9 @@ def _profile_section(name: str) -> str:
     if plan.unavailable:
         lines += ["", "Asked for and not available in this release:", ""]
         lines += [f"- `{row.requested}` ({row.capability}): {row.why}" for row in plan.unavailable]
+    if plan.answers:
+        lines += ["", "Answered without a service:", ""]
+        lines += [f"- `{row.key}: {row.value}` ({row.state}): {row.says}" for row in plan.answers]
     if plan.not_acted_on:
         lines += ["", f"Understood, with nothing done about it: {', '.join(f'`{key}`' for key in plan.not_acted_on)}."]
     return "\n".join(lines)
@@ -71,6 +76,105 @@ def _minimum(minimum: Minimum) -> str:
 
 def _size(megabytes: int) -> str:
     return f"{megabytes // 1024} GB" if megabytes >= 1024 else f"{megabytes} MB"
+
+
+def services_page() -> str:
+    """Every service of the catalogue by tier: where it comes from, what it opens and keeps, what shows it at work."""
+    catalogue = load_catalogue(assemble.COLLECTION / "services")
+    shown = _shown_by(catalogue)
+    deployed = sum(bool(tests) for tests in shown.values())
+    counts = (
+        f"{len(catalogue.services)} services under {len(catalogue.names)} names; {deployed} of them are deployed by"
+    )
+    parts = [
+        "# Services",
+        _MADE,
+        f"The catalogue describes {counts} the tests of this release. *Shown by* names what does: a molecule scenario"
+        " deploys the plan that has the service and waits for its probe; `tests/acceptance` and `tests/e2e` ask the"
+        " service itself. Where nothing does, it says why. Ports in bold are open to the network. What no test deploys"
+        " is described after its own documentation (the link) and was not checked here; its images were never pulled.",
+        *(_tier_section(tier, catalogue, shown) for tier in _TIERS),
+        "## One asked for, another planned",
+        "\n".join(_table(("a profile asks for", "the plan turns to", "because"), list(_stand_ins(catalogue)))),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+_TIERS = {0: "Kernel extensions", 1: "Base services", 2: "Agents and interfaces", 3: "Adapters"}
+
+
+def _tier_section(tier: int, catalogue: Catalogue, shown: dict[str, list[str]]) -> str:
+    services = [service for service in catalogue.services.values() if service.tier == tier]
+    head = ("service", "for", "from", "ports", "keeps", "licence", "shown by, or why not")
+    rows = [_service_cells(service, shown[service.name]) for service in services]
+    return "\n".join([f"## Tier {tier}: {_TIERS[tier]}", "", *_table(head, rows)])
+
+
+def _service_cells(service: Service, tests: list[str]) -> tuple[str, ...]:
+    ports = [f"**{port.port}**" if port.exposure == "network" else str(port.port) for port in service.ports]
+    kept = [f"`{volume.path}`" for volume in service.volumes]
+    kept += [f"`/var/lib/{unit.state_directory}`" for unit in service.units if unit.state_directory]
+    why_not = obstacle(service, assemble.facts_from(_BIG, "a large machine"))
+    if service.instead:
+        why_not = f"{service.instead.service} takes its place"
+    return (
+        f"[{service.name}]({service.source})<br>{service.summary}",
+        ", ".join(service.provides),
+        "<br>".join(_origins(service)) or "–",
+        ", ".join(dict.fromkeys(_plain_port(text) for text in ports)) or "–",
+        "<br>".join(dict.fromkeys(kept)) or "–",
+        service.licence,
+        "<br>".join(tests) or f"*no*: {why_not or 'no scenario of the tests asks for it'}",
+    )
+
+
+def _plain_port(text: str) -> str:
+    return text.replace("@kos:ssh_port@", "sshd's")
+
+
+def _origins(service: Service) -> Iterator[str]:
+    substrates = service.substrates
+    if substrates.deb:
+        yield f"Debian: {', '.join(substrates.deb.packages)}"
+    if substrates.container:
+        tag = f":{substrates.container.tag}" if substrates.container.tag else ""
+        yield f"image: `{substrates.container.image}{tag}`"
+    if substrates.venv:
+        yield f"PyPI: {', '.join(substrates.venv.packages)}"
+
+
+def _stand_ins(catalogue: Catalogue) -> Iterator[tuple[str, ...]]:
+    for name in catalogue.names:
+        if name in catalogue.variants:
+            service, variant = catalogue.variants[name]
+            yield f"`{name}`", f"`{service.name}`", variant.why
+        elif instead := catalogue.services[name].instead:
+            yield f"`{name}`", f"`{instead.service}`", instead.why
+
+
+def _shown_by(catalogue: Catalogue) -> dict[str, list[str]]:
+    """What exercises each service, read from the scenarios and tests themselves."""
+    found: dict[str, list[str]] = {name: [] for name in catalogue.services}
+    for path in sorted((ROOT / "molecule").glob("*/molecule.yml")):
+        for service in _scenario(path.parent).services:
+            found[service.name].append(f"molecule {path.parent.name}")
+    for path in sorted((ROOT / "tests/acceptance").glob("test_*.py")):
+        for name in dict.fromkeys(re.findall(r"""planned\(["'](\w+)["']\)""", path.read_text())):
+            found[name].append(f"acceptance/{path.name}")
+    for path in sorted((ROOT / "tests/e2e").glob("test_*.py")):
+        text = path.read_text()
+        for service in catalogue.services.values():
+            if any(re.search(rf"\b{re.escape(unit.name)}\b", text) for unit in service.units):
+                found[service.name].append(f"e2e/{path.name}")
+    return found
+
+
+def _scenario(folder: Path) -> Plan:
+    """The plan that a molecule scenario deploys."""
+    variables = yaml.safe_load("".join(path.read_text() for path in sorted((folder / "group_vars").glob("*.yml"))))
+    layer = re.search(r"configs/overrides/[\w.-]+", variables.get("kos_site_layer", ""))
+    request = assemble.Request(variables["kos_profile"], site=ROOT / layer[0] if layer else None)
+    return assemble.plan(request, assemble.facts_from({**_BIG, "gpus": []}, "a lab node")).plan
 
 
 def roles_page() -> str:
@@ -157,6 +261,7 @@ def _row(cells: tuple[str, ...]) -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "profiles.md": profiles_page,
+    "services.md": services_page,
     "reference/roles.md": roles_page,
     "reference/modules.md": modules_page,
     "reference/kai.md": kai_page,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from .command import run
 
-# What of a node's folder is its disk: the overlay's upper side and what is bound to /home. (`work` is scratch.)
-PARTS = ("upper", "home")
+# What of a node's folder is its disk: the overlay's upper side and what is bound to /home (`work` is scratch), or the
+# file of a virtual node's.
+PARTS = ("upper", "home", "disk.qcow2")
 _SAVED = "saved"
 
 
@@ -36,9 +37,18 @@ def reset(folder: Path) -> None:
     """Put the saved disk in the place of the present one; the node is off. Raises LabError."""
     for part in (*PARTS, "work"):
         shutil.rmtree(folder / part, ignore_errors=True)
+    (folder / "disk.qcow2").unlink(missing_ok=True)
     _copy(folder / _SAVED, folder)
 
 
 def _copy(source: Path, target: Path) -> None:
     # cp keeps what makes an overlay: whiteouts (device files) and trusted extended attributes.
-    run(["cp", "--archive", "--reflink=auto", *(str(source / part) for part in PARTS), str(target)])
+    run(
+        [
+            "cp",
+            "--archive",
+            "--reflink=auto",
+            *(str(source / part) for part in PARTS if (source / part).exists()),
+            str(target),
+        ]
+    )

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import apt, base_root, cgroup
+from . import apt, base_root, cgroup, kvm, qemu, vm_image
 from .apt import AptConfiguration
 from .command import PATH, attempt
 from .errors import HostError, LabError
 from .identity import VAR
+from .kvm import Verdict
 
 # Debian package: a program or file by which one sees that it is there. `requirements/host.sh` installs what is not.
 PACKAGES = {
@@ -45,6 +46,16 @@ BAD_DISKS = ("overlay", "overlayfs", "nfs", "nfs4", "vfat", "exfat", "fuse", "9p
 
 
 @dataclass(frozen=True)
+class VmSurvey:
+    """What there is for virtual nodes. Without an image, `qemu` (a version) and `image` are empty."""
+
+    qemu: str
+    image: str
+    kvm: Verdict | None
+    booted: bool
+
+
+@dataclass(frozen=True)
 class Survey:
     """What was seen. Sizes in MiB, ages in days; `apt` is None, and `apt_fault` says why, where apt names no mirror."""
 
@@ -65,6 +76,7 @@ class Survey:
     apt: AptConfiguration | None
     apt_fault: str
     roots: tuple[tuple[str, int], ...]
+    vm: VmSurvey
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,18 @@ def survey() -> Survey:
         apt=configuration,
         apt_fault=apt_fault,
         roots=tuple((str(path), int((time.time() - path.stat().st_mtime) / 86400)) for path in base_root.cached()),
+        vm=_vm(),
     )
+
+
+def _vm() -> VmSurvey:
+    """Of the newest image. What only root may look into counts as not there."""
+    images = sorted(vm_image.cached(), key=lambda path: path.stat().st_mtime)
+    if not images or not os.access(images[-1], os.X_OK):
+        return VmSurvey("", "", None if kvm.DEVICE.exists() else kvm.remembered(Path()), False)
+    image = images[-1]
+    booted = any(vm_image.booted(image, accelerator).is_dir() for accelerator in (qemu.KVM, qemu.TCG))
+    return VmSurvey(qemu.version(image), str(image), kvm.remembered(image), booted)
 
 
 def debian_release(os_release: str) -> str:
@@ -146,7 +169,7 @@ def _apt() -> tuple[AptConfiguration | None, str]:
 
 def facts(seen: Survey) -> list[Fact]:
     """What was seen, what it means for the lab, and how to mend what is in the way."""
-    return [*_system_facts(seen), *_kernel_facts(seen), *_storage_facts(seen), *_package_facts(seen)]
+    return [*_system_facts(seen), *_kernel_facts(seen), *_storage_facts(seen), *_package_facts(seen), *_vm_facts(seen)]
 
 
 def _system_facts(seen: Survey) -> list[Fact]:
@@ -253,6 +276,41 @@ def _package_facts(seen: Survey) -> list[Fact]:
             seen.apt is not None,
             "nodes inherit it, with apt's options",
             seen.apt_fault,
+        ),
+    ]
+
+
+def _vm_facts(seen: Survey) -> list[Fact]:
+    """Never in the way: nodes of the driver nspawn need none of it."""
+    if ARCHITECTURES.get(seen.machine) != vm_image.ARCHITECTURE:
+        means = f"virtual nodes are {vm_image.ARCHITECTURE} alone: what needs a kernel of its own is not shown here"
+        return [Fact("vm", "no", None, means)]
+    found = seen.vm
+    made = "Debian 13's own, in a tree of the lab's: this machine's is never used (Debian 12's corrupts its guests)"
+    verdict = found.kvm
+    state = "not tried yet" if verdict is None else "usable" if verdict.usable else "not usable"
+    why = verdict.why if verdict else "a kernel is started on it at the first `kai lab up NAME --driver vm`"
+    slow = "; nodes are emulated, which shows the same, slower" if verdict and not verdict.usable else ""
+    return [
+        Fact("vm: qemu", f"{found.qemu} in {found.image}" if found.qemu else "not made yet", None, made),
+        Fact("vm: /dev/kvm", state, None, why + slow),
+        Fact(
+            "vm: booted machine",
+            "kept" if found.booted else "not made yet",
+            None,
+            "new nodes go on from it and need not boot; made at the first `kai lab up NAME --driver vm`",
+        ),
+        Fact(
+            "nspawn: not shown",
+            "clock, kernel.* sysctls, modules, LUKS, TPM" + (", enforced limits" if seen.hybrid else ""),
+            None,
+            "those nodes share this machine's kernel; a node made with --driver vm has its own",
+        ),
+        Fact(
+            "vm: not shown",
+            "real hardware, arm64, writes lost in a disk's cache",
+            None,
+            "`kai lab kill` takes the power from the machine, not from the disk: what was written stays",
         ),
     ]
 

@@ -57,6 +57,10 @@ class Lab:
         """State and the nodes' disks."""
         return VAR / self.id
 
+    def node_cgroup(self, name: str) -> str:
+        """The control group that holds every process of one node."""
+        return f"{self.cgroup}/node-{name}"
+
     def node_run(self, name: str) -> Path:
         """The run files of one node."""
         return self.run / "nodes" / name

@@ -10,28 +10,48 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import base_root, cgroup, disk, host, lock, network, node, slirp, ssh, state, traffic
-from .base_root import Say
+from . import base_root, cache, cgroup, disk, host, lock, network, node, slirp, ssh, state, traffic, vm_image
+from .apt import AptConfiguration
+from .cache import Say
 from .errors import UsageError
 from .identity import Lab, check_node_name
 from .state import Node, State
 
+DRIVER = "nspawn"
 
-def up(lab: Lab, names: Sequence[str], memory_backed: str | None = None, say: Say = print) -> State:
+
+def up(
+    lab: Lab,
+    names: Sequence[str],
+    memory_backed: str | None = None,
+    driver: str | None = None,
+    say: Say = print,
+) -> State:
     """Switch on the named nodes, making what is missing; those that are on stay as they are.
 
-    `memory_backed` is the size (as tmpfs takes it: 512M) of a disk in memory for the nodes made now.
+    Of the nodes made now, `driver` says what they are (nspawn where it is not given), and `memory_backed` the size (as
+    tmpfs takes it: 512M) of a disk in memory.
     Raises HostError where this machine cannot, LabError where something fails.
     """
     for name in names:
         check_node_name(name)
+    if driver not in (None, *node.DRIVERS):
+        raise UsageError(f"no driver '{driver}' (there are: {', '.join(node.DRIVERS)})")
+    if driver == "vm" and memory_backed:
+        raise UsageError("a disk in memory is for nodes of the nspawn driver; leave --memory-backed or --driver away")
     packages = host.require(host.survey())
     with lock.held(lab):
         current = _living(lab, say)
-        root = base_root.ensure(lab, packages, say)
+        known = {name: _known(current, name, driver, memory_backed) for name in names}
+        root = None if all(known.values()) else _root(lab, driver, packages, say)
         if current is None:
             current = _new(lab)
-        begun = [_begin(lab, current, name, root, memory_backed) for name in names]
+        for name in names:
+            if root and not known[name]:
+                current.nodes.pop(name, None)
+                node.prepare(lab, current, name, driver or DRIVER, root, memory_backed)
+                state.save(lab, current)
+        begun = [_begin(lab, current.nodes[name]) for name in names]
         _finish(lab, current, [fresh for fresh in begun if fresh], say)
     return current
 
@@ -54,20 +74,27 @@ def _new(lab: Lab) -> State:
     return current
 
 
-def _begin(lab: Lab, current: State, name: str, root: Path, memory_backed: str | None) -> Node | None:
-    known = current.nodes.get(name)
-    if known and known.ready and memory_backed not in (None, known.memory_backed):
-        raise UsageError(f"node {name} exists with another disk; `kai lab down {name}` removes it")
-    if known and known.ready and node.running(lab, name):
+def _known(current: State | None, name: str, driver: str | None, memory_backed: str | None) -> Node | None:
+    """The node of this name, once it has booted. Raises UsageError where it is another than is asked for."""
+    known = current.nodes.get(name) if current else None
+    if known is None or not known.ready:
         return None
-    if known and known.ready:
-        node.stop(lab, name)
-    else:
-        current.nodes.pop(name, None)
-        known = node.prepare(lab, current, name, root, memory_backed)
-        state.save(lab, current)
-    node.start(lab, known)
+    if driver not in (None, known.driver) or memory_backed not in (None, known.memory_backed):
+        raise UsageError(f"node {name} exists with another driver or disk; `kai lab down {name}` removes it")
     return known
+
+
+def _root(lab: Lab, driver: str | None, packages: AptConfiguration, say: Say) -> Path:
+    return vm_image.ensure(lab, packages, say) if driver == "vm" else base_root.ensure(lab, packages, say)
+
+
+def _begin(lab: Lab, wanted: Node) -> Node | None:
+    if wanted.ready and node.running(lab, wanted.name):
+        return None
+    if wanted.ready:
+        node.stop(lab, wanted.name)
+    node.start(lab, wanted)
+    return wanted
 
 
 def _finish(lab: Lab, current: State, begun: list[Node], say: Say) -> None:
@@ -152,7 +179,7 @@ def _sweep(lab: Lab) -> bool:
     found = network.exists(lab) or lab.var.exists() or cgroup.path(lab.cgroup).exists()
     cgroup.remove(lab.cgroup)
     network.remove(lab)
-    base_root.sweep()
+    cache.sweep()
     for folder in (lab.var, *[path for path in lab.run.glob("*") if path.name != "lock"]):
         shutil.rmtree(folder) if folder.is_dir() else folder.unlink(missing_ok=True)
     return found

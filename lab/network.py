@@ -114,7 +114,12 @@ def restore_node(lab: Lab, node: Node) -> None:
 
 
 def _cut_elements(verb: str, node: Node) -> str:
-    return f'{verb} element ip kos cut {{ {node.address} }}\n{verb} element bridge kos cut {{ "vb-{node.name}" }}\n'
+    return f'{verb} element ip kos cut {{ {node.address} }}\n{verb} element bridge kos cut {{ "{port(node.name)}" }}\n'
+
+
+def port(name: str) -> str:
+    """The node's end at the bridge, as an interface of the lab's network."""
+    return f"vb-{name}"
 
 
 def add_forward(lab: Lab, node: Node, listen: str, host_port: int, node_port: int) -> Forward:

@@ -1,48 +1,42 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node: an overlay on the cached root, booted by nspawn in a network, a control group and mounts of its own."""
+"""A node: its identity, and what the two drivers have in common. nspawn.py and vm.py are what they have not."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import time
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import ModuleType
 
-from . import cgroup, network, slirp, ssh
-from .command import PATH, attempt
+from . import cgroup, network, nspawn, slirp, ssh, vm, vm_image
+from .command import attempt
 from .errors import LabError
 from .identity import Lab
 from .state import Node, State
 
-_BOOT = Path(__file__).with_name("boot-node.sh")
-_BOOT_TIMEOUT = 90.0
+DRIVERS: dict[str, ModuleType] = {"nspawn": nspawn, "vm": vm}
 _HOSTS_BEGIN, _HOSTS_END = "# nodes of this lab", "# end of this lab"
 # Through stdin, so that nothing of the node's own in the file is lost.
 _WRITE_HOSTS = f"sed -i '/^{_HOSTS_BEGIN}/,/^{_HOSTS_END}/d' /etc/hosts && cat >> /etc/hosts"
 
 
-def group(lab: Lab, name: str) -> str:
-    """The node's control group: `boot` holds its keeper, `container` the node itself."""
-    return f"{lab.cgroup}/node-{name}"
-
-
 def running(lab: Lab, name: str) -> bool:
     """Whether the node is on."""
-    return cgroup.populated(group(lab, name))
+    return cgroup.populated(lab.node_cgroup(name))
 
 
-def prepare(lab: Lab, state: State, name: str, root: Path, memory_backed: str | None) -> Node:
+def prepare(lab: Lab, state: State, name: str, driver: str, root: Path, memory_backed: str | None = None) -> Node:
     """Write down a new node's identity and the files it begins with. Raises LabError."""
     remove(lab, name)
     address, address6 = state.free_addresses()
     identity = lab.node_run(name) / "ssh_host_ed25519_key"
     ssh.make_key(identity, name)
     host_key = " ".join(identity.with_suffix(".pub").read_text().split()[:2])
-    node = Node(name, address, address6, str(root), host_key, memory_backed)
+    node = Node(name, address, address6, str(root), host_key, memory_backed, driver)
     state.nodes[name] = node
     _seed(lab, state, node, identity)
     return node
@@ -87,7 +81,7 @@ def hosts_block(state: State) -> str:
 def _network(node: Node, gateway: str, prefix: int) -> str:
     # No wait for duplicate addresses: the lab gives each out once. IPv6 ends at the bridge.
     return (
-        "[Match]\nName=host0\n\n"
+        f"{DRIVERS[node.driver].link(node)}\n"
         f"[Network]\nGateway={gateway}\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6\n\n"
         f"[Address]\nAddress={node.address}/{prefix}\n\n"
         f"[Address]\nAddress={node.address6}/64\nDuplicateAddressDetection=none\n"
@@ -96,46 +90,27 @@ def _network(node: Node, gateway: str, prefix: int) -> str:
 
 def start(lab: Lab, node: Node) -> None:
     """Switch the node on and return at once; `wait` says when it is there."""
-    disk = lab.node_var(node.name)
-    disk.mkdir(parents=True, exist_ok=True)
-    disk.chmod(0o700)  # the set-user-ID programs of a node are not for the users of this machine
-    keeper = cgroup.make(f"{group(lab, node.name)}/boot")
-    container = cgroup.make(f"{group(lab, node.name)}/container")
-    parameters = {
-        "NAME": node.name,
-        "BRIDGE": network.BRIDGE,
-        "ROOT": node.root,
-        "DISK": str(disk),
-        "SEED": str(lab.node_run(node.name) / "seed"),
-        "SIZE": node.memory_backed or "",
-        "CGROUP": str(container),
-        "PATH": PATH,
-    }
-    private = ["unshare", "--mount", "--propagation", "slave", "sh", str(_BOOT)]
-    command = cgroup.inside(keeper, network.within(lab, private))
-    with console_log(lab, node.name).open("wb") as log:
-        # Away from our session, and nobody's child: it outlives this command, and Ctrl-C of it.
-        subprocess.run(
-            ["setsid", "--fork", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=parameters,
-            check=True,
-        )
+    DRIVERS[node.driver].start(lab, node)
 
 
-def console_log(lab: Lab, name: str) -> Path:
-    """What the node and nspawn printed."""
-    return lab.node_run(name) / "console.log"
+def boot_seconds(node: Node) -> float:
+    """How long the node may take to boot."""
+    return float(DRIVERS[node.driver].BOOT_SECONDS)
+
+
+def last_words(lab: Lab, name: str) -> str:
+    """The end of what the node, and what runs it, printed."""
+    return vm_image.last_words(lab.node_run(name))
 
 
 def wait(lab: Lab, node: Node) -> str:
     """Wait until the node has booted and ssh answers; gives systemd's word for it (`running`). Raises LabError."""
-    deadline = time.monotonic() + _BOOT_TIMEOUT
+    patience = boot_seconds(node)
+    deadline = time.monotonic() + patience
+    DRIVERS[node.driver].settle(lab, node)
     port = network.within(lab, ["nc", "-z", "-w", "1", node.address, "22"])
-    ask = ["timeout", str(int(_BOOT_TIMEOUT)), "systemctl", "is-system-running", "--wait"]
-    login = ssh.argv(lab, node, ask, "-q", "-o", "ConnectTimeout=5")
+    ask = ["timeout", str(int(patience)), "systemctl", "is-system-running", "--wait"]
+    login = ssh.argv(lab, node, ask, "-q", "-o", "ConnectTimeout=20")
     while time.monotonic() < deadline:
         if attempt(port).returncode == 0:
             said = attempt(login).stdout.strip()
@@ -144,31 +119,19 @@ def wait(lab: Lab, node: Node) -> str:
         elif not running(lab, node.name):
             break
         time.sleep(0.05)
-    raise LabError(f"node {node.name} did not boot:\n{_tail(console_log(lab, node.name))}")
-
-
-def _tail(path: Path, lines: int = 20) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def leader(lab: Lab, name: str) -> int:
-    """The process id, here, of the node's first process. Raises LabError where it is off."""
-    procs = cgroup.path(f"{group(lab, name)}/container/payload/init.scope/cgroup.procs")
-    try:
-        return int(procs.read_text().split()[0])
-    except (OSError, IndexError) as error:
-        raise LabError(f"node {name} is off") from error
+    raise LabError(f"node {node.name} did not boot:\n{last_words(lab, node.name)}")
 
 
 def write_hosts(lab: Lab, state: State, name: str) -> bool:
-    """Tell a running node who its peers are; not by ssh, which it may have closed. False where its disk is full."""
-    inside = ["nsenter", f"--target={leader(lab, name)}", "--mount", "--root", "--wd"]
-    return attempt([*inside, "sh", "-c", _WRITE_HOSTS], stdin=hosts_block(state)).returncode == 0
+    """Tell a running node who its peers are. False where its disk is full."""
+    node = state.nodes[name]
+    return bool(DRIVERS[node.driver].shell(lab, node, _WRITE_HOSTS, hosts_block(state)))
 
 
 def stop(lab: Lab, name: str) -> None:
     """Cut the node's power: its processes and mounts are gone, its disk stays. Raises LabError."""
-    cgroup.remove(group(lab, name))
+    cgroup.remove(lab.node_cgroup(name))
+    vm.release(lab, name)
 
 
 def remove(lab: Lab, name: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,7 @@ class Node:
     root: str
     host_key: str
     memory_backed: str | None = None
+    driver: str = "nspawn"
     ready: bool = False
     cut: bool = False
 
@@ -114,9 +116,10 @@ def save(lab: Lab, state: State) -> None:
 
 
 def roots_in_use() -> set[str]:
-    """The cached roots under the nodes of every lab of this machine."""
+    """The cached roots under the nodes of every lab of this machine, of whatever version of kOS they are."""
     used: set[str] = set()
     for path in VAR.glob("*/state.json"):
-        state = load(Lab(path.parent.name, path.parent))
-        used |= {node.root for node in state.nodes.values()} if state else set()
+        with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+            nodes = json.loads(path.read_text()).get("nodes", {})
+            used |= {node["root"] for node in nodes.values() if "root" in node}
     return used

@@ -4,7 +4,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # Run checks by name, in the order given, every one even after another failed, and close with a summary.
-#   tests/run.sh lint|unit|sanity|quick|lab|CHECK...
+#   tests/run.sh lint|unit|sanity|quick|lab|vm|CHECK...
 # The lab's checks are not started when a quick one failed: they take minutes and would show the same fault later.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -26,12 +26,14 @@ command_of() {
     unit) echo "pytest tests/unit" ;;
     sanity) echo "tests/run_sanity.sh" ;;
     molecule) echo "molecule test --all" ;;
-    e2e) echo "pytest -p no:cacheprovider tests/e2e" ;;
+    e2e) echo "pytest -p no:cacheprovider -m not(vm) tests/e2e" ;;
+    crashes) echo "pytest -p no:cacheprovider -s tests/e2e/test_crashes.py tests/e2e/test_full_disk.py" ;;
+    vm) echo "pytest -p no:cacheprovider -m vm --durations=12 tests/e2e" ;;
     *) return 1 ;;
   esac
 }
 
-needs_lab() { [[ " ${lab[*]} " == *" $1 "* ]]; }
+needs_lab() { [[ " ${lab[*]} crashes vm " == *" $1 "* ]]; }
 
 checks=()
 for name in "$@"; do
@@ -56,6 +58,7 @@ for check in "${checks[@]}"; do
   if needs_lab "$check" && ((EUID)); then
     # No bytecode and no caches as root: the checkout stays its owner's.
     command=(sudo env PATH="$PATH" LC_ALL="${LC_ALL:-C.UTF-8}" ANSIBLE_CONFIG="$ANSIBLE_CONFIG" CI="${CI:-}"
+      KOS_E2E="${KOS_E2E:-}" KOS_CRASH_SEED="${KOS_CRASH_SEED:-}"
       PYTHONDONTWRITEBYTECODE=1 "${command[@]}")
   fi
   printf '\n== %s: %s\n' "$check" "${command[*]}"

@@ -17,6 +17,7 @@ SHOWN = (
     "changes",
     "download_bytes",
     "health",
+    "left",
     "msg",
     "no_room",
     "number",

@@ -62,6 +62,10 @@ options:
     description: What the node must remember of itself, such as accepted shortfalls.
     type: dict
     default: {}
+  purge:
+    description: Whether the data volumes of services that are no longer asked for go too, after the commit.
+    type: bool
+    default: false
   deadline:
     description: Seconds after which a node takes back what was not committed.
     type: int
@@ -116,6 +120,11 @@ number:
   description: The generation's number on this node.
   returned: when step is stage or commit
   type: int
+left:
+  description: A sentence for everything that is no longer asked for and could not be removed.
+  returned: when step is commit
+  type: list
+  elements: str
 reverted:
   description: Whether the node is back where it was.
   returned: when a switch or the commit failed
@@ -155,6 +164,7 @@ ARGUMENTS = {
     },
     "secrets": {"type": "dict", "default": {}, "no_log": True},
     "node": {"type": "dict", "default": {}},
+    "purge": {"type": "bool", "default": False},
     "deadline": {"type": "int", "default": 180},
     "root": {"type": "path", "default": "/"},
 }
@@ -168,7 +178,7 @@ REQUIRED = [
 
 def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
     options = module.params
-    names = ("id", "secrets", "node", "signature", "signer")
+    names = ("id", "secrets", "node", "signature", "signer", "purge")
     request = transaction.Request(**{name: options[name] for name in names})
     archive = None
     if options["archive"]:
@@ -195,7 +205,10 @@ def _switch(module: AnsibleModule, root: Root) -> dict[str, Any]:
 
 
 def _commit(module: AnsibleModule, root: Root) -> dict[str, Any]:
-    return {"changed": False, "number": transaction.commit(root, module.params["token"])}
+    committed = transaction.commit(root, module.params["token"])
+    for sentence in committed.left:
+        module.warn(f"not removed: {sentence}")
+    return {"changed": False, "number": committed.number, "left": committed.left}
 
 
 def _revert(module: AnsibleModule, root: Root) -> dict[str, Any]:

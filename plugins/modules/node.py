@@ -8,11 +8,12 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 ---
 module: node
-short_description: Ask a kOS node about itself, or roll it back
+short_description: Ask a kOS node about itself, roll it back, or take kOS off it
 version_added: "0.1.0"
 description:
   - Returns the node's status, the findings of its doctor, or its stored generations; or makes an earlier generation
     current again through the same gate as a deploy.
+  - O(query=uninstall) takes kOS off the machine and leaves it as it was before the first deploy.
 author:
   - The kOS authors (@kind-os)
 attributes:
@@ -22,7 +23,7 @@ attributes:
   check_mode:
     description: Can run in check mode.
     details:
-      - O(query=rollback) does nothing in check mode.
+      - O(query=rollback) and O(query=uninstall) do nothing in check mode.
     support: partial
   diff_mode:
     description: Has no diff.
@@ -32,10 +33,14 @@ options:
     description: What to ask or do.
     type: str
     required: true
-    choices: [facts, status, doctor, generations, rollback]
+    choices: [facts, status, doctor, generations, rollback, uninstall]
   number:
     description: The generation to go back to; without it, the one committed before the current.
     type: int
+  purge:
+    description: Whether O(query=uninstall) removes the data volumes, their users and their secrets too.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -53,10 +58,18 @@ answer:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kind.kos.plugins.module_utils.node import facts, rollback, status, store, transaction
+from ansible_collections.kind.kos.plugins.module_utils.node import (
+    drift,
+    facts,
+    rollback,
+    status,
+    store,
+    transaction,
+    uninstall,
+)
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
 
-QUERIES = {"facts": facts.facts, "status": status.status, "doctor": status.doctor, "generations": store.listing}
+QUERIES = {"facts": facts.facts, "status": status.status, "doctor": drift.findings, "generations": store.listing}
 
 
 def main() -> None:
@@ -66,19 +79,23 @@ def main() -> None:
             "query": {
                 "type": "str",
                 "required": True,
-                "choices": ["facts", "status", "doctor", "generations", "rollback"],
+                "choices": ["facts", "status", "doctor", "generations", "rollback", "uninstall"],
             },
             "number": {"type": "int"},
+            "purge": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     root = Root()
     query = module.params["query"]
     try:
-        if query != "rollback":
+        if query in QUERIES:
             module.exit_json(changed=False, answer=QUERIES[query](root))
         if module.check_mode:
             module.exit_json(changed=True, answer={})
+        if query == "uninstall":
+            answer = uninstall.uninstall(root, module.params["purge"])
+            module.exit_json(changed=answer["removed"], answer=answer)
         answer = rollback.rollback(root, module.params["number"])
         module.exit_json(changed=bool(answer["changes"]), answer=answer)
     except transaction.SwitchFailed as error:

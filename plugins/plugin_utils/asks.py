@@ -69,12 +69,12 @@ def load_asks(folder: Path) -> Asks:
 
 
 def asked(asks: Asks, settings: dict[str, Any]) -> Iterator[Asked]:
-    """Every setting that `asks` has an answer for, in the order of `settings`.
+    """Every setting that `asks` has an answer for: first the profile's name, then in the order of `settings`.
 
     ``false`` and ``off`` ask for nothing, so they are answered (by nothing) even where the table is silent.
     A list is answered when each of its items is.
     """
-    for path, value in leaves(settings):
+    for path, value in sorted(leaves(settings), key=lambda leaf: leaf[0] != ("profile",)):
         replies = asks.asks.get(".".join(path))
         if replies is None:
             continue

@@ -123,6 +123,64 @@ class Resources(Strict):
     tasks_max: int | None = None
 
 
+class RouteManifest(Strict):
+    """What the gateway passes on to the service: a path prefix, or a host name of its own, and who may use it."""
+
+    path: Annotated[
+        str | None,
+        Field(pattern=r"^(/[a-z0-9][a-z0-9_-]*)+$", description="`/service_name` or `/service_name/function`"),
+    ] = None
+    host: Annotated[
+        str | None,
+        Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="a label before the node's own name"),
+    ] = None
+    port: Annotated[int | None, Field(ge=1, le=65535, description="on loopback")] = None
+    socket: Annotated[str | None, Field(pattern=r"^/run/[A-Za-z0-9._/-]+$")] = None
+    strip: Annotated[bool, Field(description="whether the service is asked without the path prefix")] = False
+    authentication: bool = True
+    reason: Annotated[str | None, Field(description="why a route needs no authentication")] = None
+    reach: Annotated[Exposure, Field(description="`node`: only programs of this node")] = "network"
+    streaming: Annotated[bool, Field(description="WebSocket or long answers: nothing is buffered")] = False
+    rate_limit: Annotated[int | None, Field(ge=1, description="requests a minute and client")] = None
+    content_security_policy: Annotated[
+        str | None, Field(pattern=r"^[A-Za-z0-9 ';:/.*_=-]+$", description="where the service's pages need another")
+    ] = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> RouteManifest:
+        if (self.path is None) == (self.host is None):
+            raise ValueError("needs either `path` or `host`")
+        if (self.port is None) == (self.socket is None):
+            raise ValueError("needs either `port` or `socket`")
+        if not self.authentication and not self.reason:
+            raise ValueError("a route without authentication needs a `reason`")
+        return self
+
+
+class BalancedManifest(Strict):
+    """A port that the load balancer spreads over the peers of a cluster; `check` tells which peers take part."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    listen: Annotated[int, Field(ge=1, le=65535, description="the load balancer's port")]
+    port: Annotated[int, Field(ge=1, le=65535, description="the port on each peer")]
+    mode: Literal["tcp", "http"] = "tcp"
+    exposure: Exposure = "node"
+    check_port: Annotated[int | None, Field(ge=1, le=65535, description="default: the port itself")] = None
+    check_path: Annotated[str | None, Field(pattern=r"^/[A-Za-z0-9/_?=&.-]*$")] = None
+    tls: Annotated[bool, Field(description="whether the peers speak TLS with certificates of the node's authority")] = (
+        False
+    )
+
+
+class CertificateManifest(Strict):
+    """A certificate of the node's own authority, made on the node and handed to the units as credentials."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", description="its common name")]
+    units: list[str]
+    usage: list[Literal["server", "client"]]
+    public: Annotated[bool, Field(description="whether it names the node's public name, for the gateway")] = False
+
+
 class UnitManifest(Strict):
     """One systemd unit of the service; a timer has no `exec`, its `Timer` section is in `extra`."""
 
@@ -143,6 +201,9 @@ class UnitManifest(Strict):
     sandbox: list[SandboxException] = []
     extra: dict[str, dict[str, str | int | list[str]]] = {}
     on_change: Literal["restart", "reload"] = "restart"
+    live: Argv | None = Field(
+        default=None, description="prints what the unit keeps in the kernel; a different answer later is drift"
+    )
     starts: Literal["now", "boot", "demand"] = Field(
         default="now", description="`boot`: only when the machine starts; `demand`: only by a timer or a command"
     )
@@ -194,9 +255,21 @@ class BackupCommands(Strict):
     command: Argv
     restore: Argv
     holds: Argv | None = Field(
-        default=None, description="ends with 0 when there is data that a restore would replace; default: never"
+        default=None,
+        description="prints `yes` or `no`: whether there is data that a restore would replace; default: never",
     )
     stopped: list[Literal["backup", "restore"]] = Field(default=[], description="verbs for which its units are stopped")
+
+
+class ImportCommands(Strict):
+    """How another service's export becomes this one's data; ``$KOS_BACKUP`` names what that one's backup command made.
+
+    `compare` prints one JSON line a thing (name, number, checksum) and fails where the two differ.
+    """
+
+    user: str | None = None
+    command: Argv
+    compare: Argv
 
 
 class Hooks(Strict):
@@ -248,6 +321,13 @@ class Service(Strict):
     secrets: list[Secret] = []
     files: list[FileManifest] = []
     units: list[UnitManifest] = []
+    check: Annotated[
+        Argv | None, Field(description="refuses its new files before they are in place; run in a room of its own")
+    ] = None
+    routes: list[RouteManifest] = []
+    balanced: list[BalancedManifest] = []
+    certificates: list[CertificateManifest] = []
+    acme: Annotated[bool, Field(description="as gateway: fetches certificates for a public name itself")] = False
     resources: Resources = Resources()
     trust: Literal["core", "trusted", "community", "untrusted"] = "trusted"
     affinity: list[str] = []
@@ -258,6 +338,9 @@ class Service(Strict):
     metrics_reason: str | None = None
     backup: BackupCommands | None = None
     backup_reason: str | None = None
+    imports: dict[ServiceName, ImportCommands] = Field(
+        default_factory=dict, description="another service, whose data this one takes over in a migration"
+    )
     hooks: Hooks = Hooks()
     fallbacks: list[Fallback] = []
     notes: list[str] = []
@@ -317,6 +400,11 @@ class Catalogue:
             raise ConfigurationError([Fault(f"'{relative}' points outside {base.name}/", None, service)])
         return path.read_text(encoding="utf-8")
 
+    def headers(self) -> dict[str, Any]:
+        """The security headers that every gateway sends; empty where the catalogue has none."""
+        path = self.folder / "headers.yaml"
+        return read_document(path).data if path.is_file() else {}
+
     def has(self, service: str, relative: str) -> bool:
         """Whether the service's folder holds `relative`."""
         return (self.folder / service / relative).is_file()
@@ -375,9 +463,9 @@ def _wrong_references(services: dict[str, Service], folders: set[str], places: d
                 yield Fault(f"another service is already called '{variant.name}'", places[service.name], "variants")
             known.add(variant.name)
     for service in services.values():
-        # A variant has no process of its own: it cannot be started, replaced or borrowed from.
-        named = [*service.requires, *service.stands_for, *(file.of for file in service.files if file.of)]
-        references = [(needed, folders) for needed in named]
+        # A variant has no place of its own in the start order, and no templates.
+        borrowed = [file.of for file in service.files if file.of]
+        references = [(needed, folders) for needed in (*service.requires, *service.stands_for, *borrowed)]
         references += [(other.service, known) for other in service.others]
         for referred, names in references:
             if referred not in names:

@@ -10,6 +10,7 @@ set, `Profile` adds the two keys that only a base profile has.
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
@@ -20,6 +21,7 @@ from .models import Strict
 
 Names = str | list[str]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[str, AfterValidator(lambda text: str(ip_address(text))), Field(examples=["10.0.0.7"])]
 
 
 class Orchestration(Strict):
@@ -223,9 +225,37 @@ class Ports(Strict):
     vault: Port | None = None
 
 
+class Acme(Strict):
+    """Where certificates for the public name come from."""
+
+    directory: Annotated[str, Field(pattern=r"^https://[A-Za-z0-9.:/_\[\]-]+$")] | None = Field(
+        default=None, description="the authority's directory; default: the gateway's own choice"
+    )
+    email: Annotated[str, Field(pattern=r"^[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+$")] | None = Field(
+        default=None, description="whom the authority warns"
+    )
+
+
+class RateLimits(Strict):
+    """What one client may ask of the gateway: requests where the gateway can count them, connections in any case."""
+
+    requests_per_minute: PositiveInt | None = None
+    burst: PositiveInt | None = Field(default=None, description="requests, or connections, at once beyond the rate")
+    connections_per_minute: PositiveInt | None = None
+    connections: PositiveInt | None = Field(default=None, description="open at the same time")
+
+
 class Networking(Strict):
     host: str | None = Field(default=None, description="`localhost` keeps the gateway on loopback")
     ports: Ports | None = None
+    public_name: (
+        Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$")] | None
+    ) = Field(default=None, description="the node's name in public DNS; its certificate then comes by ACME")
+    acme: Acme | None = None
+    rate_limits: RateLimits | None = None
+    peers: list[Address] | None = Field(
+        default=None, description="the nodes that the load balancer spreads work over; default: this one"
+    )
 
 
 class Storage(Strict):

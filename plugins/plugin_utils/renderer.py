@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from .catalogue import Catalogue, FileManifest
+from .catalogue import Catalogue, FileManifest, Service
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
 from .resolver import Plan, PlannedService
@@ -55,6 +55,17 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "units": [_unit_row(service, unit) for service in plan.services for unit in service.manifest.units],
         "packages": plan.packages,
         "users": plan.users,
+        "volumes": [
+            {
+                "path": f"/var/lib/{unit.state_directory}",
+                "service": service.name,
+                "user": unit.user or service.manifest.user or "root",
+                "unit": unit.name,
+            }
+            for service in plan.services
+            for unit in service.manifest.units
+            if unit.state_directory
+        ],
         "secrets": [
             {"service": service.name, "name": secret.name, "length": secret.length if secret.made == "node" else 0}
             for service in plan.services
@@ -80,7 +91,13 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
         "hooks": manifest.hooks.model_dump(),
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
+        "imports": {name: commands.model_dump() for name, commands in sorted(manifest.imports.items())},
+        "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
     }
+
+
+def _packages(manifest: Service) -> list[str]:
+    return manifest.substrates.deb.packages if manifest.substrates.deb else []
 
 
 def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
@@ -92,11 +109,14 @@ def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
         "oneshot": unit.type == "oneshot",
         "starts": unit.starts,
         "runs_node_code": "/var/lib/kos/current/node" in (unit.exec or ""),
+        "live": unit.live,
     }
 
 
 def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
     yield _users_entry(plan)
+    if plan.packages:
+        yield _packages_entry(plan)
     environment = _environment()
     for service in plan.services:
         yield from _mask_entries(service)
@@ -120,6 +140,14 @@ def _users_entry(plan: Plan) -> _Entry:
         lines += [f"m {manifest.user} {group}" for group in manifest.groups]
     row = _row("/etc/sysusers.d/kos.conf", None, 0, "packages", [])
     return _Entry({**row, "source": "tree/etc/sysusers.d/kos.conf"}, ("\n".join(lines) + "\n").encode())
+
+
+def _packages_entry(plan: Plan) -> _Entry:
+    """Keeps apt's autoremove away from packages that kOS installs marked as automatic."""
+    path = "/etc/apt/apt.conf.d/80kos"
+    names = "".join(f'    "^{name.replace(".", "[.]").replace("+", "[+]")}$";\n' for name in plan.packages)
+    text = f"// What kOS needs, although nobody asked apt for it by name.\nAPT::NeverAutoRemove {{\n{names}}};\n"
+    return _Entry({**_row(path, None, 0, "packages", []), "source": f"tree{path}"}, text.encode())
 
 
 def _mask_entries(service: PlannedService) -> Iterator[_Entry]:
@@ -170,7 +198,7 @@ def _rendered(
     source = catalogue.text(owner, f"templates/{file.template}")
     try:
         return environment.from_string(source).render(
-            plan=plan, service=service.manifest, settings=plan.deployment.settings
+            plan=plan, service=service.manifest, settings=plan.deployment.settings, headers=catalogue.headers()
         )
     except jinja2.TemplateError as error:
         place = Place(f"services/{owner}/templates/{file.template}", getattr(error, "lineno", 0) or 0)

@@ -9,13 +9,14 @@ Pure: no file, clock or network is touched.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .asks import State, asked, leaves
 from .catalogue import Catalogue, Service
 from .contradictions import contradictions
 from .faults import ConfigurationError, Fault, Place, nearest
+from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import Facts, KindOfHardware
 from .layers import Deployment
 
@@ -29,8 +30,10 @@ ACTED_ON = (
     "services.",
     "agents.",
     "networking.",
+    "logging.level",
     "backup.",
     "security.compliance.data_retention",
+    "security.tls",
     "monitoring.metrics.prometheus.retention",
     "monitoring.metrics.victoriametrics.retention",
     "monitoring.logging.loki.retention",
@@ -127,15 +130,6 @@ class Answer:
     def as_dict(self) -> dict[str, str]:
         """The same as plain data."""
         return dict(vars(self))
-
-
-@dataclass(frozen=True)
-class Gateway:
-    """Where the node's one front door listens."""
-
-    bind: str = "all"
-    https_port: int = 443
-    http_port: int | None = 80
 
 
 @dataclass(frozen=True)
@@ -250,7 +244,8 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
     _asks(deployment, catalogue, facts, choices)
     _features(deployment, catalogue, facts, choices)
     _backup(deployment, catalogue, facts, choices)
-    gateway = _gateway(deployment, choices)
+    _unanswered_ports(deployment, choices)
+    gateway = listening(deployment, choices.faults)
     catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
@@ -258,6 +253,9 @@ def resolve(deployment: Deployment, catalogue: Catalogue, facts: Facts) -> Plan:
         PlannedService(name, tuple(choices.capabilities[name]), "deb", *choices.why[name], catalogue.services[name])
         for name in _start_order(choices.capabilities, catalogue, choices.faults)
     )
+    manifests = [service.manifest for service in services]
+    gateway = replace(gateway, routes=routes(manifests, choices.faults))
+    choices.faults += _gateway_faults(services, gateway, deployment)
     ports = tuple(_ports(services, gateway))
     choices.faults += [*_port_conflicts(ports, deployment, choices.places), *_directory_conflicts(services)]
     if choices.faults:
@@ -368,10 +366,10 @@ def _first_runnable(
     reasons = []
     for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
         if other is None:
-            obstacle = _obstacle(manifest, facts)
-            if obstacle is None:
+            why_not = obstacle(manifest, facts) or _missing(manifest, catalogue, facts, ())
+            if why_not is None:
                 return name, reasons
-            reasons.append(f"{name}: {obstacle}")
+            reasons.append(f"{name}: {why_not}")
         elif other.service not in (name, *tried):
             found, more = _first_runnable(other.service, catalogue, facts, (*tried, name))
             if found is not None:
@@ -381,7 +379,8 @@ def _first_runnable(
     return None, reasons
 
 
-def _obstacle(manifest: Service, facts: Facts) -> str | None:
+def obstacle(manifest: Service, facts: Facts) -> str | None:
+    """Why this release does not run `manifest` on a machine with `facts`, or None."""
     if "gpu" in manifest.needs and not facts.gpus:
         return "it needs a GPU, and this machine has none"
     if manifest.not_run:
@@ -397,6 +396,16 @@ def _obstacle(manifest: Service, facts: Facts) -> str | None:
     return f"not packaged for {facts.architecture}" if deb is not None else "there is nothing to install for it"
 
 
+def _missing(manifest: Service, catalogue: Catalogue, facts: Facts, asking: tuple[str, ...]) -> str | None:
+    """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
+    for needed in (name for name in manifest.requires if name not in asking):
+        required = catalogue.services[needed]
+        why_not = obstacle(required, facts) or _missing(required, catalogue, facts, (*asking, manifest.name))
+        if why_not is not None:
+            return f"it needs {needed} ({why_not})"
+    return None
+
+
 def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices: _Choices) -> None:
     """Backups run where a repository is named: the one thing that nobody can guess."""
     asked = deployment.settings.get("backup")
@@ -409,18 +418,24 @@ def _backup(deployment: Deployment, catalogue: Catalogue, facts: Facts, choices:
     _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, facts, choices)
 
 
-def _gateway(deployment: Deployment, choices: _Choices) -> Gateway:
-    networking = deployment.settings.get("networking", {})
-    ports = networking.get("ports", {})
+def _unanswered_ports(deployment: Deployment, choices: _Choices) -> None:
+    ports = deployment.settings.get("networking", {}).get("ports", {})
     for name in ("api", "vault"):
         if name in ports:
             choices.unavailable.append(
                 Unavailable(f"networking.ports.{name}", name, f"nothing of this release answers on port {ports[name]}")
             )
-    bind = "loopback" if networking.get("host") in ("localhost", "127.0.0.1", "::1") else "all"
-    if "frontend" in ports:
-        return Gateway(bind, ports["frontend"], None)
-    return Gateway(bind)
+
+
+def _gateway_faults(services: tuple[PlannedService, ...], gateway: Gateway, deployment: Deployment) -> Iterator[Fault]:
+    """There is one front door, and it can show the certificate that the profile asks for."""
+    doors = [service for service in services if "gateway" in service.capabilities]
+    if len(doors) > 1:
+        place = deployment.place(("services", "gateway"))
+        names = " and ".join(door.name for door in doors)
+        yield Fault(f"a node has one gateway, and these are {names}", place, "services.gateway", "name one of them")
+    for door in doors:
+        yield from acme_faults(gateway, door.manifest, deployment)
 
 
 def _stand_ins(catalogue: Catalogue, choices: _Choices) -> dict[str, str]:
@@ -439,7 +454,7 @@ def _require(name: str, catalogue: Catalogue, choices: _Choices) -> None:
         known = needed in choices.capabilities
         provided = (catalogue.services[needed].provides or [needed])[0]
         if not known:
-            choices.add(needed, provided, f"{name} runs inside it", [])
+            choices.add(needed, provided, f"{name} needs it", [])
             _require(needed, catalogue, choices)
 
 
@@ -477,6 +492,9 @@ def _ports(services: tuple[PlannedService, ...], gateway: Gateway) -> Iterator[P
                 exposure = "network" if gateway.bind == "all" else "node"
             if number is not None:
                 yield PlannedPort(service.name, port.name, number, port.protocol, exposure)
+        if "load_balancer" in service.capabilities:
+            for offered in (entry for other in services for entry in other.manifest.balanced):
+                yield PlannedPort(service.name, offered.name, offered.listen, "tcp", offered.exposure)
 
 
 def _port_conflicts(

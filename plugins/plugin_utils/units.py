@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from .catalogue import Catalogue, Service, UnitManifest
 
 Directive = tuple[str, str]
+# Where the service `certificates` keeps what the node's authority issued.
+ISSUED = "/var/lib/kos-certificates"
 
 
 def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str:
@@ -39,7 +41,10 @@ def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str
 def _unit_section(unit: UnitManifest, service: Service, catalogue: Catalogue) -> Iterator[Directive]:
     yield "Description", f"kOS {service.summary}"
     yield "Documentation", service.source
-    needed = [other.name for name in service.requires for other in catalogue.services[name].units] + unit.after
+    needed = [
+        other.name for name in service.requires for other in catalogue.services[name].units if other.starts == "now"
+    ]
+    needed += unit.after
     yield "After", " ".join(["network.target", *needed])
     if needed:
         yield "Wants", " ".join(needed)
@@ -65,6 +70,11 @@ def _service_section(unit: UnitManifest, command: str, service: Service) -> Iter
         yield "Environment", f'"{name}={value}"'
     for credential in unit.credentials:
         yield "LoadCredentialEncrypted", f"{credential}:{credential_path(unit.name, credential)}"
+    for certificate in service.certificates:
+        if unit.name in certificate.units:
+            yield "LoadCredential", f"ca.crt:{ISSUED}/ca.crt"
+            yield "LoadCredential", f"tls.crt:{ISSUED}/{certificate.name}.crt"
+            yield "LoadCredential", f"tls.key:{ISSUED}/{certificate.name}.key"
 
 
 def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
@@ -82,7 +92,8 @@ def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
 
 def wanted_by(unit: UnitManifest) -> str:
     """The target that starts `unit` at boot."""
-    return str(unit.extra.get("Install", {}).get("WantedBy", "multi-user.target"))
+    usual = "timers.target" if unit.name.endswith(".timer") else "multi-user.target"
+    return str(unit.extra.get("Install", {}).get("WantedBy", usual))
 
 
 def credential_path(unit: str, name: str) -> str:

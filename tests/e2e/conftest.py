@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import crashtable
 import pytest
 from labnodes import Lab
 
@@ -14,6 +15,19 @@ from labnodes import Lab
 def pytest_collection_modifyitems(items):
     for item in items:
         item.add_marker(pytest.mark.lab)
+
+
+def pytest_terminal_summary(terminalreporter):
+    for line in crashtable.lines():
+        terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def faultless():
+    """Rows of the crash table fail one by one; their test fails at its end, with all of them."""
+    before = crashtable.count()
+    yield
+    assert not crashtable.faults(before), "\n\n".join(crashtable.faults(before))
 
 
 @pytest.fixture(scope="session")

@@ -24,6 +24,8 @@ BIN = Path(sys.executable).parent
 class Lab:
     """Nodes of one lab: booted on demand, gone at the end."""
 
+    patience = 420  # seconds for one command
+
     def __init__(self, identity):
         # A signing key of the tests' own: the user's is not theirs to make.
         self._keys = tempfile.TemporaryDirectory(prefix="kos-e2e-")
@@ -34,7 +36,8 @@ class Lab:
         done = subprocess.run(
             [str(BIN / argv[0]), *argv[1:]],
             cwd=ROOT, env={**self.environment, **options.pop("env", {})}, capture_output=True, text=True,
-            stdin=subprocess.DEVNULL, check=False, timeout=420, **options,
+            **({} if "input" in options else {"stdin": subprocess.DEVNULL}), check=False,
+            timeout=self.patience, **options,
         )  # fmt: skip
         if check and done.returncode != 0:
             pytest.fail(f"{' '.join(argv)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -62,17 +65,17 @@ class Lab:
     def healthy(self, node):
         return all(row["healthy"] for row in self.status(node)["services"])
 
-    def killed_deploy(self, node, layer, folder, deadline):
+    def killed_deploy(self, node, layer, folder, deadline, **variables):
         """A deploy of `layer` whose controller is killed after the first switch."""
         events = folder / "events"
         events.write_text("")
         argv = [str(BIN / "ansible-playbook"), "site.yml", "-i", INVENTORY, "--limit", node]
-        argv += ["-e", f"kos_site_layer={layer} kos_deadline={deadline}"]
+        argv += ["-e", json.dumps({"kos_site_layer": layer, "kos_deadline": deadline, **variables})]
         process = subprocess.Popen(
             argv, cwd=ROOT, env={**self.environment, "KOS_EVENTS": str(events)}, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        wait_for(lambda: '"switch.end"' in events.read_text(), 120)
+        wait_for(lambda: '"switch.end"' in events.read_text(), self.patience)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         assert '"commit.end"' not in events.read_text()

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kind.kos.lab import cgroup, node
+from ansible_collections.kind.kos.lab import cgroup, nspawn
 from ansible_collections.kind.kos.lab.identity import CACHE, Lab, identify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,10 +152,10 @@ def test_nodes_share_no_identity(own: OwnLab):
 
 
 def test_each_node_has_a_control_group_of_its_own(own: OwnLab):
-    group = cgroup.path(node.group(own.lab, "one"))
+    group = cgroup.path(own.lab.node_cgroup("one"))
     processes = [int(pid) for file in group.rglob("cgroup.procs") for pid in file.read_text().split()]
-    assert node.leader(own.lab, "one") in processes
-    assert node.leader(own.lab, "two") not in processes
+    assert nspawn.leader(own.lab, "one") in processes
+    assert nspawn.leader(own.lab, "two") not in processes
 
 
 def test_sysctl_of_a_node_stays_in_the_node(own: OwnLab):
@@ -315,7 +315,7 @@ def test_ansible_reaches_every_node(own: OwnLab, extra: list[str]):
 
 def container_processes(own: OwnLab, name: str) -> list[int]:
     """The nspawn processes of a node: those in its supervisor group."""
-    group = cgroup.path(f"{node.group(own.lab, name)}/container/supervisor/cgroup.procs")
+    group = cgroup.path(f"{own.lab.node_cgroup(name)}/container/supervisor/cgroup.procs")
     return [int(pid) for pid in group.read_text().split()]
 
 
@@ -325,7 +325,7 @@ def test_killed_node_leaves_no_mount_and_no_process(scratch: OwnLab):
     for pid in container_processes(scratch, "one"):
         os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + 5
-    while cgroup.populated(node.group(scratch.lab, "one")) and time.monotonic() < deadline:
+    while cgroup.populated(scratch.lab.node_cgroup("one")) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not [trace for trace in scratch.traces() if trace.endswith("mountinfo")]
     assert scratch.show()["nodes"]["one"]["power"] == "off"

@@ -26,6 +26,6 @@ def signer():
         return signing.signer()
 
 
-def request(built):
+def request(built, **more):
     """What a controller asks of a node for the generation `built`."""
-    return Request(built.id, signature=signer().sign(built.id), signer=signer().public)
+    return Request(built.id, signature=signer().sign(built.id), signer=signer().public, **more)

@@ -22,7 +22,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.layers import load_deploy
 KAI = Path(sys.executable).with_name("kai")
 LAYERS = {
     "yaml": "# mine\nlogging:\n  level: info   # for now\n\nservices:\n  monitoring: [prometheus]\n",
-    "json": '{\n  "logging": {\n    "level": "info"\n  },\n  "services": {\n    "monitoring": [\n      "prometheus"\n    ]\n  }\n}\n',
+    "json": json.dumps({"logging": {"level": "info"}, "services": {"monitoring": ["prometheus"]}}, indent=2) + "\n",
     "toml": '# mine\n[logging]\nlevel = "info"   # for now\n\n[services]\nmonitoring = ["prometheus"]\n',
 }  # fmt: skip
 

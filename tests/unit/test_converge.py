@@ -182,6 +182,45 @@ def test_killed_at_every_write_a_rerun_repairs(root, tmp_path, monkeypatch):
     assert steps > 5
 
 
+def killed_after(monkeypatch, steps, action):
+    """Run `action`, killed at its `steps`-th write, link or removal; whether it came to its end before that."""
+    left = [steps]
+    with monkeypatch.context() as patch:
+        for name in ("write", "link", "remove"):
+            patch.setattr(files, name, counted(getattr(files, name), left))
+        try:
+            action()
+        except Killed:
+            return False
+    return True
+
+
+@needs_root
+@pytest.mark.parametrize("ending", ["commit", "revert"])
+def test_killed_at_every_write_of_the_end_a_rerun_repairs(root, tmp_path, monkeypatch, ending):
+    """Commit and going back, each stopped at its first, second, third … write; then one run of the old generation."""
+    old, new = generation(tmp_path, "old\n"), generation(tmp_path, "new\n")
+    deploy(root, old)
+    deploy(root, new)
+    deploy(root, old)
+    for steps in range(1, 50):
+        staged = transaction.stage(root, request(new))
+        for part in staged.parts:
+            transaction.switch(root, staged.token, part, {})
+        finished = killed_after(
+            monkeypatch, steps, lambda staged=staged: getattr(transaction, ending)(root, staged.token)
+        )
+        monkeypatch.setattr(transaction, "_LEASE", 0)
+        deploy(root, old)
+        assert read(root, "/etc/kos/db/db.conf") == "old\n"
+        assert transaction.stage(root, request(old)).changes == []
+        assert not [name for _folder, _folders, names in os.walk(root.path) for name in names if "kos-new" in name]
+        assert rollback.previous_number(root) == 2
+        if finished:
+            break
+    assert finished and steps > 3
+
+
 def test_a_tampered_stored_generation_is_not_used(root, tmp_path):
     built = generation(tmp_path, "a\n")
     stored = store.add(root, built.archive(), built.id, "")

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.kind.kos.lab import cgroup, host, privilege
 from ansible_collections.kind.kos.lab.apt import AptConfiguration
 from ansible_collections.kind.kos.lab.errors import HostError
-from ansible_collections.kind.kos.lab.host import Fact, Survey
+from ansible_collections.kind.kos.lab.host import Fact, Survey, VmSurvey
 
 APT = AptConfiguration("http://mirror.example/debian", None, ())
 GOOD = Survey(
@@ -37,6 +37,7 @@ GOOD = Survey(
     apt=APT,
     apt_fault="",
     roots=(),
+    vm=VmSurvey("", "", None, False),
 )
 
 

@@ -125,3 +125,12 @@ def test_no_usable_state_is_no_lab(lab: Lab, content: str | None):
 def test_unknown_node_names_the_known_ones():
     with pytest.raises(UsageError, match=r"no node 'three' .*10\.91\.0\.11"):
         lab_state("10.91.0.11").node("three")
+
+
+def test_labs_of_another_version_keep_their_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(state, "VAR", tmp_path)
+    (tmp_path / "newer").mkdir()
+    (tmp_path / "newer/state.json").write_text('{"format": 9, "nodes": {"a": {"root": "/r", "unheard": 1}, "b": {}}}')
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/state.json").write_text("{")
+    assert state.roots_in_use() == {"/r"}

@@ -5,27 +5,32 @@
 
 from __future__ import annotations
 
-from . import changes, files, gate, merkle, store, system
+import os
+
+from . import accounts, changes, files, gate, ledger, merkle, packages, store, system
 from .changes import Comparison
 from .files import Root
 from .join import Joiner
 from .journal import Journal
 from .secrets import Vault, seal
 
+HOST_KEY = "/var/lib/systemd/credential.secret"
+
 
 def prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets: dict[str, str]) -> None:
     """What comes before any part: removals, users, masks, packages, secrets, the link. Raises NodeError."""
     manifest = comparison.generation.manifest
     journal.write("current")
+    _note_what_is_new(root, journal, comparison)
     _remove_orphans(root, journal, comparison)
     store.point_current(root, comparison.generation.number)
     early = [entry for entry in comparison.wanted if entry.row["phase"] == "packages"]
     _write_files(root, journal, [entry for entry in early if entry.row["path"].startswith("/etc/sysusers.d/")])
-    system.make_users(root)
+    accounts.make(root, comparison.generation, ledger.load(root).users)
     _write_files(root, journal, early)
     if comparison.missing_packages:
-        journal.write("packages", **system.new_packages(root, comparison.missing_packages))
-        system.install_packages(root, comparison.missing_packages)
+        _install(root, journal, comparison.missing_packages)
+    journal.write("accounts_made", **accounts.made_since(root, journal.of("accounts")[0]))
     if root.path == "/":
         vault = Vault(root)
         for name in vault.missing(manifest["secrets"], given_secrets):
@@ -34,19 +39,46 @@ def prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets:
     journal.write("prepared")
 
 
+def _note_what_is_new(root: Root, journal: Journal, comparison: Comparison) -> None:
+    """Record which accounts and data volumes are there already: a revert takes away the others."""
+    if not journal.has("accounts"):
+        journal.write("accounts", **accounts.known(root))
+        paths = [row["path"] for row in comparison.generation.manifest.get("volumes", [])]
+        journal.write("volumes", absent=[path for path in paths if not os.path.lexists(root.join(path))])
+    if root.path == "/" and not os.path.exists(HOST_KEY) and not journal.has("host_key"):
+        journal.write("host_key")
+
+
+def _install(root: Root, journal: Journal, missing: list[str]) -> None:
+    before = packages.paths_in_etc(root)
+    journal.write("packages", **system.new_packages(root, missing))
+    system.install_packages(root, missing)
+    journal.write("packages_made", paths=sorted(set(packages.paths_in_etc(root)) - set(before)))
+
+
 def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> None:
     units = [change.name for change in comparison.changes if (change.kind, change.action) == ("unit", "stop")]
     _note_units(root, journal, units)
+    book = ledger.load(root)
     if root.booted:
+        masks = {changes.mask_of(entry.row): entry.row["path"] for entry in comparison.wanted}
+        for name in units:
+            if name in masks and masks[name] not in book.files and not journal.has("replaced", name=name):
+                journal.write("replaced", name=name)
         previous = store.load(root, journal.begin["previous"] or 0)
         for service in previous.manifest["services"] if previous else []:
             if service["units"] and set(service["units"]) <= set(units):
                 gate.run_hooks(service, "exit")
         system.systemctl("stop", units)
-    for change in comparison.changes:
-        if (change.kind, change.action) == ("file", "remove"):
-            journal.keep_original(root, change.name)
-            files.remove_from(root, change.name)
+    paths = [change.name for change in comparison.changes if (change.kind, change.action) == ("file", "remove")]
+    for path in paths:
+        journal.keep_original(root, path)
+        ledger.restore_original(root, book, path)
+    again = [name for name in book.replaced if f"{changes.UNITS}/{name}" in paths]
+    if root.booted and again:
+        _note_units(root, journal, again)
+        system.run(["systemctl", "daemon-reload"])
+        system.systemctl("start", again, "--no-block")
 
 
 def switch_part(root: Root, journal: Journal, comparison: Comparison, part: str) -> None:
@@ -56,6 +88,7 @@ def switch_part(root: Root, journal: Journal, comparison: Comparison, part: str)
     for unit in units:
         # From here on nobody can say what the daemon was started with.
         files.remove(changes.stamp_path(root, unit))
+        files.remove(changes.live_path(root, unit))
     _note_units(root, journal, list(units))
     _write_files(root, journal, [entry for entry in comparison.wanted if ("file", entry.row["path"]) in names])
     _seal_files(root, journal, comparison, names)
@@ -73,6 +106,14 @@ def switch_part(root: Root, journal: Journal, comparison: Comparison, part: str)
         system.systemctl(action, [name for name, wanted in units.items() if wanted == action], "--no-block")
     for unit in units:
         files.write(changes.stamp_path(root, unit), comparison.inputs[unit].encode())
+
+
+def note_live(root: Root, comparison: Comparison, part: str) -> None:
+    """Remember what the healthy units of `part` have made in the kernel, to notice when somebody alters it."""
+    acted = {change.name for change in comparison.changes if change.kind == "unit" and change.part == part}
+    for row in comparison.generation.manifest["units"]:
+        if row["name"] in acted and root.booted and (digest := changes.live_digest(row)) is not None:
+            files.write(changes.live_path(root, row["name"]), digest)
 
 
 def _note_units(root: Root, journal: Journal, units: list[str]) -> None:

@@ -75,7 +75,7 @@ def _run(root: Root, settings: Settings, tag: str) -> dict[str, Any]:
     if generation is None:
         raise store.Refused("nothing has been deployed here, so there is nothing to back up")
     first, *others = settings.repositories
-    _ensure_reachable(root, settings)
+    absent = _ensure_reachable(root, settings)
     try:
         manifest = _collect(root, generation)
         failed = {name: row["error"] for name, row in manifest["services"].items() if not row["ok"]}
@@ -85,7 +85,7 @@ def _run(root: Root, settings: Settings, tag: str) -> dict[str, Any]:
         settle()
     notes = [f"{name}: {error}" for name, error in failed.items()]
     if not failed:
-        notes += _prune_and_copy(root, settings, summary["snapshot_id"])
+        notes += _copy_and_prune(settings, summary["snapshot_id"], absent)
     problem = f"the snapshot lacks {'; '.join(notes)}" if failed else "; ".join(notes)
     return {
         "ok": not notes,
@@ -99,16 +99,25 @@ def _run(root: Root, settings: Settings, tag: str) -> dict[str, Any]:
     }
 
 
-def _ensure_reachable(root: Root, settings: Settings) -> None:
+def _ensure_reachable(root: Root, settings: Settings) -> dict[str, str]:
+    """Make what is missing, and drop stale locks; returns why each copy's repository cannot be used.
+
+    A stale lock is one of a process that is dead, or that has not renewed it for half an hour. Raises
+    RepositoryError when it is the first repository that cannot be used.
+    """
     if any(place.startswith("sftp:") for place in settings.repositories):
         repository.public_key()
     first, *others = settings.repositories
     repository.ensure(root, first)
-    # Only stale locks go: of a process that is dead, or that has not renewed its lock for half an hour.
     repository.restic(first, "unlock", "--quiet")
+    problems = {}
     for place in others:
-        with contextlib.suppress(NodeError):
+        try:
             repository.ensure(root, place, like=first)
+            repository.restic(place, "unlock", "--quiet")
+        except NodeError as error:
+            problems[place] = str(error)
+    return problems
 
 
 def _collect(root: Root, generation: store.Generation) -> dict[str, Any]:
@@ -228,15 +237,13 @@ def _store(place: str, tags: list[str]) -> dict[str, Any]:
     return summary
 
 
-def _prune_and_copy(root: Root, settings: Settings, snapshot: str) -> list[str]:
-    """Apply the retention and copy the snapshot; returns what went wrong, since the snapshot itself is safe."""
+def _copy_and_prune(settings: Settings, snapshot: str, absent: dict[str, str]) -> list[str]:
+    """Copy the snapshot and apply the retention; returns what went wrong, since the snapshot itself is safe."""
     first, *others = settings.repositories
-    problems = []
-    for place in settings.repositories:
+    problems = [f"not copied: {reason}" for reason in absent.values()]
+    for place in [place for place in settings.repositories if place not in absent]:
         try:
             if place in others:
-                repository.ensure(root, place, like=first)
-                repository.restic(place, "unlock", "--quiet")
                 repository.restic(place, "--quiet", "copy", "--from-repo", first, snapshot)
             forget(place, settings.keep)
         except NodeError as error:
@@ -258,7 +265,8 @@ def settle() -> None:
     files.remove(_STOPPED)
     for name in os.listdir(STAGING) if os.path.isdir(STAGING) else []:
         servicedata.clear(os.path.join(STAGING, name))
-    files.remove(os.path.join(repository.TRAVEL, "secrets.json"))
+    for name in ("secrets.json", *repository.TRAVELLING):
+        files.remove(os.path.join(repository.TRAVEL, name))
 
 
 def _versions(packages: list[str]) -> dict[str, str]:

@@ -14,14 +14,16 @@ import stat
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import files, merkle, store, system
+from . import accounts, cleanup, files, ledger, merkle, packages, store, system
 from .files import Root
 from .join import Joiner
 from .secrets import Vault
 
 # The order in which parts of a generation are switched; each is a role of the collection.
 PARTS = ("kernel_extensions", "firewall", "base_services", "agent_modules", "environment_adapters")
-_UNITS = "/etc/systemd/system"
+UNITS = "/etc/systemd/system"
+_RUNNING = ("active", "reloading", "activating")
+_UNASKED = "no longer asked for"
 _TIER_PARTS = ("kernel_extensions", "base_services", "agent_modules", "environment_adapters")
 
 
@@ -34,13 +36,14 @@ def part_of(tier: int, service: dict[str, Any] | None) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that will be done: `kind` and `action` say what, `part` when."""
+    """One thing that will be done: `kind` and `action` say what, `part` when, `why` what was found."""
 
     kind: str
     name: str
     action: str
     part: str
     service: str = ""
+    why: str = ""
 
     def as_dict(self) -> dict[str, str]:
         """The change as plain data."""
@@ -54,8 +57,13 @@ class Wanted:
     row: dict[str, Any]
     content: bytes | None
     inputs: str
-    differs: bool
+    why: str
     exists: bool
+
+    @property
+    def differs(self) -> bool:
+        """Whether the file must be written; `why` says what was found instead."""
+        return bool(self.why)
 
 
 @dataclass
@@ -74,10 +82,11 @@ class Comparison:
         return [part for part in PARTS if part in named]
 
 
-def compare(root: Root, generation: store.Generation, given_secrets: dict[str, str]) -> Comparison:
+def compare(root: Root, generation: store.Generation, given_secrets: dict[str, str], purge: bool = False) -> Comparison:
     """Everything that must change for `root` to be `generation`.
 
-    `given_secrets` are the operator's own, by ``service.name``. Raises UnknownToken and CommandFailed.
+    `given_secrets` are the operator's own, by ``service.name``; `purge` asks for the data of services that are no
+    longer asked for to be removed too. Raises UnknownToken and CommandFailed.
     """
     manifest = generation.manifest
     services = {service["name"]: service for service in manifest["services"]}
@@ -93,28 +102,39 @@ def compare(root: Root, generation: store.Generation, given_secrets: dict[str, s
     add = comparison.changes.append
     for name in stale_secrets:
         service = services[name.split(".")[0]]
-        add(Change("secret", name, "make", part_of(service["tier"], service), service["name"]))
-    installed = system.installed_packages(root)
+        why = "the operator gave another" if name in given_secrets else "missing"
+        add(Change("secret", name, "make", part_of(service["tier"], service), service["name"], why))
+    known = packages.table(root)
+    installed = {name for name, package in known.items() if package.status == "installed"}
     comparison.missing_packages = [name for name in manifest["packages"] if name not in installed]
     for name in comparison.missing_packages:
-        add(Change("package", name, "install", PARTS[0]))
+        add(Change("package", name, "install", PARTS[0], why="not installed"))
+    comparison.changes += _user_changes(root, generation)
     for entry in wanted:
         if entry.differs:
             row = entry.row
             part = part_of(row["tier"], services.get(row["service"])) if row["phase"] == "tier" else PARTS[0]
-            add(Change("file", row["path"], "update" if entry.exists else "create", part, row["service"]))
-    comparison.changes += _removals(root, manifest)
+            add(Change("file", row["path"], "update" if entry.exists else "create", part, row["service"], entry.why))
+    book = ledger.load(root)
+    comparison.changes += _removals(root, manifest, book)
     if root.booted:
         comparison.changes += _unit_changes(root, comparison, services)
     active = store.current(root)
     if active is None or active.id != generation.id:
-        add(Change("generation", generation.id[:12], "switch", PARTS[0]))
+        add(Change("generation", generation.id[:12], "switch", PARTS[0], why="another one is current"))
+    for kind, name in cleanup.find(root, manifest, book, known, purge).rows():
+        add(Change(kind, name, "remove", PARTS[0], why=_UNASKED))
     return comparison
 
 
 def stamp_path(root: Root, unit: str) -> str:
     """Where the digest of what `unit` was started with is kept."""
     return root.state("started", unit)
+
+
+def live_path(root: Root, unit: str) -> str:
+    """Where the digest of what `unit` has made in the kernel is kept."""
+    return root.state("started", f"{unit}.live")
 
 
 @dataclass(frozen=True)
@@ -135,22 +155,26 @@ def _wanted(observed: _Observed, row: dict[str, Any]) -> Wanted:
     exists = os.path.lexists(path)
     if "link" in row:
         present = os.readlink(path) if os.path.islink(path) else None
-        return Wanted(row, None, row["link"], present != row["link"], exists)
+        why = "" if present == row["link"] else "missing" if not exists else f"is not a link to {row['link']}"
+        return Wanted(row, None, row["link"], why, exists)
     source = observed.generation.content(row["source"])
     if "sealed" in row:
         return _wanted_sealed(observed, row, source, files.read(path))
     content = observed.joiner.join(source)
-    return Wanted(row, content, merkle.digest(content), _differs(observed.accounts, path, row, content), exists)
+    return Wanted(row, content, merkle.digest(content), _difference(observed.accounts, path, row, content), exists)
 
 
 def _wanted_sealed(observed: _Observed, row: dict[str, Any], source: bytes, present: bytes | None) -> Wanted:
     if observed.root.path != "/":
-        return Wanted(row, None, "", False, False)
+        return Wanted(row, None, "", "", False)
     inputs = sealed_inputs(source, observed.generation.manifest, row, observed.vault)
     record = observed.sealed_record.get(row["path"], {})
     same = present is not None and record == {"inputs": inputs, "digest": merkle.digest(present)}
     stale = any(f"@kos:secret:{name}@".encode() in source for name in observed.stale_secrets)
-    return Wanted(row, None, inputs, not same or stale, present is not None)
+    why = (
+        "missing" if present is None else "content differs" if not same else "its secret is made anew" if stale else ""
+    )
+    return Wanted(row, None, inputs, why, present is not None)
 
 
 def sealed_inputs(source: bytes, manifest: dict[str, Any], row: dict[str, Any], vault: Vault) -> str:
@@ -161,16 +185,22 @@ def sealed_inputs(source: bytes, manifest: dict[str, Any], row: dict[str, Any], 
     return merkle.root([*leaves, *((name, vault.version(name)) for name in used)])
 
 
-def _differs(accounts: system.Accounts, path: str, row: dict[str, Any], content: bytes) -> bool:
+def _difference(ids: system.Accounts, path: str, row: dict[str, Any], content: bytes) -> str:
+    """What is wrong with the file, or nothing."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
-        return True
-    if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) != int(row["mode"], 8):
-        return True
-    if (status.st_uid, status.st_gid) != accounts.ids(row["owner"], row["group"]):
-        return True
-    return files.read(path) != content
+        return "missing"
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    found = []
+    if stat.S_IMODE(status.st_mode) != int(row["mode"], 8):
+        found.append(f"mode is {stat.S_IMODE(status.st_mode):04o}, not {row['mode']}")
+    if (status.st_uid, status.st_gid) != ids.ids(row["owner"], row["group"]):
+        found.append(f"does not belong to {row['owner']}:{row['group']}")
+    if files.read(path) != content:
+        found.append("content differs")
+    return ", ".join(found)
 
 
 def _unit_inputs(generation: store.Generation, wanted: list[Wanted]) -> dict[str, str]:
@@ -187,26 +217,36 @@ def _unit_inputs(generation: store.Generation, wanted: list[Wanted]) -> dict[str
     return {unit: merkle.root(rows) for unit, rows in leaves.items()}
 
 
-def _removals(root: Root, manifest: dict[str, Any]) -> list[Change]:
+def _user_changes(root: Root, generation: store.Generation) -> list[Change]:
+    # In a root that is not booted the first boot makes them.
+    rows = accounts.drift(root, generation) if root.path == "/" else []
+    return [Change("user", name, action, PARTS[0], why=why) for name, action, why in rows]
+
+
+def _removals(root: Root, manifest: dict[str, Any], book: ledger.Ledger) -> list[Change]:
     """What the ledger says kOS owns and the generation no longer asks for."""
-    ledger = files.read_json(root.state("ledger.json"), {})
     kept_files = {row["path"] for row in manifest["files"]}
     kept_units = {unit["name"] for unit in manifest["units"]}
-    paths = [path for path in ledger.get("files", []) if path not in kept_files and os.path.lexists(root.join(path))]
+    paths = [path for path in book.files if path not in kept_files and os.path.lexists(root.join(path))]
     # A unit is stopped before its file goes: without the file it has been.
-    units = [name for name in ledger.get("units", []) if name not in kept_units and f"{_UNITS}/{name}" in paths]
+    units = [name for name in book.units if name not in kept_units and f"{UNITS}/{name}" in paths]
     return [
-        *(Change("unit", name, "stop", PARTS[0]) for name in units),
-        *(Change("file", path, "remove", PARTS[0]) for path in paths),
+        *(Change("unit", name, "stop", PARTS[0], why=_UNASKED) for name in units),
+        *(Change("file", path, "remove", PARTS[0], why=_UNASKED) for path in paths),
     ]
 
 
 def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) -> list[Change]:
     rows = comparison.generation.manifest["units"]
-    states = system.unit_states(row["name"] for row in rows)
+    masked = {mask_of(entry.row): entry.row["service"] for entry in comparison.wanted if mask_of(entry.row)}
+    states = system.unit_states([*(row["name"] for row in rows), *masked])
     touched = {unit for entry in comparison.wanted if entry.differs for unit in entry.row["units"]}
     touched_paths = {entry.row["path"] for entry in comparison.wanted if entry.differs}
-    found = []
+    found = [
+        Change("unit", name, "stop", PARTS[0], service, f"runs beside kOS's own {service}")
+        for name, service in masked.items()
+        if states[name].get("ActiveState") in _RUNNING
+    ]
     for row in rows:
         if row["starts"] != "now":
             # Something else starts it: its own start may even be what runs this very comparison.
@@ -214,14 +254,45 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
         name, state = row["name"], states[row["name"]]
         stamp = files.read(stamp_path(root, name))
         stale = name in touched or stamp is None or stamp.decode() != comparison.inputs[name]
-        running = state.get("ActiveState") in ("active", "reloading")
+        running = state.get("ActiveState") in _RUNNING[:2]
         # Reading its files again is enough for a running daemon only where its unit is the one it was started by.
-        same_unit = row["oneshot"] or (stamp is not None and f"{_UNITS}/{name}" not in touched_paths)
-        reloads = row["on_change"] == "reload" and same_unit
-        action = "start" if not running else ("reload" if reloads else "restart") if stale else None
-        if action:
-            found.append(Change("unit", name, action, part_of(row["tier"], services[row["service"]]), row["service"]))
+        # A credential is read at the start only.
+        sealed_anew = any(
+            entry.differs and "sealed" in entry.row and name in entry.row["units"] for entry in comparison.wanted
+        )
+        same_unit = row["oneshot"] or (stamp is not None and f"{UNITS}/{name}" not in touched_paths)
+        reloads = row["on_change"] == "reload" and same_unit and not sealed_anew
+        why = _stale(root, row, running, stale)
+        if why:
+            action = "start" if not running else "reload" if reloads else "restart"
+            part = part_of(row["tier"], services[row["service"]])
+            found.append(Change("unit", name, action, part, row["service"], why))
     return found
+
+
+def _stale(root: Root, row: dict[str, Any], running: bool, stale: bool) -> str:
+    """Why the unit must be acted on, or nothing."""
+    if not running:
+        return "does not run"
+    if stale:
+        return "runs with other files than these"
+    recorded = files.read(live_path(root, row["name"]))
+    if recorded is not None and recorded != live_digest(row):
+        return "what it made was altered"
+    return ""
+
+
+def live_digest(row: dict[str, Any]) -> bytes | None:
+    """The digest of what a unit keeps in the kernel, as its ``live`` command prints it; None where it has none."""
+    if not row.get("live"):
+        return None
+    done = system.run(row["live"], check=False)
+    return merkle.digest(done.stdout if done.returncode == 0 else b"").encode()
+
+
+def mask_of(row: dict[str, Any]) -> str:
+    """The systemd unit that a file of the generation masks, or nothing."""
+    return os.path.basename(row["path"]) if row.get("link") == "/dev/null" else ""
 
 
 def diffs(root: Root, comparison: Comparison) -> list[dict[str, str]]:

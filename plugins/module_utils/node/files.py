@@ -15,7 +15,6 @@ from typing import Any
 
 STATE = "/var/lib/kos"
 CONFIGURATION = "/etc/kos"
-UNITS = "/etc/systemd/system"
 _UNFINISHED = ".kos-new"
 
 
@@ -127,18 +126,6 @@ def remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
         sync_directory(path)
-
-
-def remove_from(root: Root, path: str) -> None:
-    """Delete what kOS put at `path`, and the directories of kOS's own that this leaves empty."""
-    remove(root.join(path))
-    folder = os.path.dirname(path)
-    while folder.startswith(CONFIGURATION) or (folder.startswith(f"{UNITS}/kos-") and folder.endswith(".d")):
-        try:
-            os.rmdir(root.join(folder))
-        except OSError:
-            return
-        folder = os.path.dirname(folder)
 
 
 def read(path: str) -> bytes | None:

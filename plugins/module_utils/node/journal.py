@@ -14,7 +14,7 @@ import shutil
 import time
 from typing import Any
 
-from . import files
+from . import files, originals
 from .files import Root
 
 DIRECTORY = "transaction"
@@ -82,7 +82,7 @@ class Journal:
         self.close()
         files.make_directory(self._folder)
         os.chmod(self._folder, 0o700)
-        os.mkdir(os.path.join(self._folder, "originals"), mode=0o700)
+        os.mkdir(self.originals, mode=0o700)
         try:
             self._set_aside()
             self.write("begin", boot=boot_id(), **record)
@@ -134,33 +134,23 @@ class Journal:
             for record in self.records
         )
 
+    @property
+    def originals(self) -> str:
+        """The folder with the content of the files that the transaction touched, as it was before."""
+        return os.path.join(self._folder, "originals")
+
+    def of(self, op: str) -> list[dict[str, Any]]:
+        """The records `op`, oldest first."""
+        return [record for record in self.records if record["op"] == op]
+
     def keep_original(self, root: Root, path: str) -> None:
         """Record `path` as it is now, once per transaction, so that `restore` can bring it back."""
-        if self.has("file", path=path):
-            return
-        real = root.join(path)
-        record: dict[str, Any] = {"path": path, "kind": "absent"}
-        if os.path.islink(real):
-            record = {"path": path, "kind": "link", "target": os.readlink(real)}
-        elif os.path.isfile(real):
-            status = os.stat(real)
-            name = str(len(self.records))
-            files.write(os.path.join(self._folder, "originals", name), files.read(real) or b"", 0o600)
-            identity = {"mode": status.st_mode & 0o7777, "uid": status.st_uid, "gid": status.st_gid}
-            record = {"path": path, "kind": "file", "original": name, **identity}
-        self.write("file", **record)
+        if not self.has("file", path=path):
+            self.write("file", **originals.record(root, path, self.originals, str(len(self.records))))
 
     def restore(self, root: Root, record: dict[str, Any]) -> None:
         """Bring back the file of a ``file`` record."""
-        real = root.join(record["path"])
-        files.drop_unfinished(real)
-        if record["kind"] == "absent":
-            files.remove_from(root, record["path"])
-        elif record["kind"] == "link":
-            files.link(real, record["target"])
-        else:
-            content = files.read(os.path.join(self._folder, "originals", record["original"])) or b""
-            files.write(real, content, record["mode"], record["uid"], record["gid"])
+        originals.restore(root, record, self.originals)
 
     def close(self) -> None:
         """Forget the transaction: it has been committed or taken back."""

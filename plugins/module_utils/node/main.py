@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
 from typing import Any
 
-from . import backup, facts, files, rollback, servicedata, status, store, transaction
+from . import backup, cleanup, drift, facts, files, rollback, servicedata, status, store, transaction, uninstall
 from .files import NodeError, Root
 from .journal import Journal, boot_id
 from .transaction import Request
@@ -51,6 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     rollback = verbs.add_parser("rollback")
     rollback.add_argument("number", type=int, nargs="?")
     rollback.set_defaults(run=_rollback)
+    remove = verbs.add_parser("uninstall")
+    remove.add_argument("--confirm", default="", help="this node's host name")
+    remove.add_argument("--purge", action="store_true", help="remove the data volumes too")
+    remove.set_defaults(run=_uninstall)
     verbs.add_parser("backup-run").set_defaults(run=_backup_run)
     verbs.add_parser("backup-settle").set_defaults(run=_backup_settle)
     for name in ("backup", "restore"):
@@ -75,7 +80,7 @@ def _status(root: Root, _options: argparse.Namespace) -> int:
 
 
 def _doctor(root: Root, _options: argparse.Namespace) -> int:
-    return _print(status.doctor(root))
+    return _print(drift.findings(root))
 
 
 def _generations(root: Root, _options: argparse.Namespace) -> int:
@@ -111,7 +116,21 @@ def _boot(root: Root, _options: argparse.Namespace) -> int:
             raise store.Refused("the pending generation is missing or was altered")
         transaction.deploy(root, Request(target.id, node=files.read_json(root.state("node.json"), {})))
         files.remove(root.state("pending"))
+    active = store.current(root)
+    if active is not None:
+        # What a crash kept the last commit from removing.
+        with files.lock(root, wait=True):
+            cleanup.run(root, active.manifest)
     return 0
+
+
+def _uninstall(root: Root, options: argparse.Namespace) -> int:
+    name = os.uname().nodename
+    if options.confirm != name:
+        raise uninstall.NotConfirmed(f"this takes kOS off {name}; to confirm, add: --confirm {name}")
+    answer = uninstall.uninstall(root, options.purge)
+    _print(answer)
+    return 1 if answer["left"] else 0
 
 
 def _copy_data(root: Root, options: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ SETTINGS = "/etc/kos/restic/backup.json"
 USER = "kos-backup"
 UNIT = "kos-restic.service"
 TRAVEL = "/run/kos-backup"
+TRAVELLING = ("arguments", "output", "errors")
 KEY = "/var/lib/kos-backup/id_ed25519"
 SECRETS = ("restic.password", "restic.s3_access_key", "restic.s3_secret_key", "restic.sftp_key")
 
@@ -89,7 +90,7 @@ def held(root: Root) -> Iterator[None]:
         try:
             yield
         finally:
-            for name in ("arguments", "output", "errors"):
+            for name in TRAVELLING:
                 files.remove(os.path.join(TRAVEL, name))
 
 

@@ -66,11 +66,16 @@ def copy_data(root: Root, verb: str, name: str, directory: str) -> None:
 
 def run_command(service: dict[str, Any], verb: str, directory: str) -> None:
     """Run the service's own command for `verb` on `directory` as its user. Raises CommandFailed with what it said."""
-    argv = service["backup"]["command" if verb == "backup" else "restore"]
-    done = _as_user(service, argv, os.path.abspath(directory))
+    run_as(user_of(service), service["backup"]["command" if verb == "backup" else "restore"], directory)
+
+
+def run_as(user: str, argv: list[str], directory: str) -> str:
+    """What `argv` printed, run as `user` on `directory`. Raises CommandFailed with the last it said."""
+    done = _as_user(user, argv, os.path.abspath(directory))
     if done.returncode != 0:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
-        raise system.CommandFailed(said[-1] if said else f"its {verb} command ended with {done.returncode}")
+        raise system.CommandFailed(said[-1] if said else f"{argv[-1]} ended with {done.returncode}")
+    return done.stdout.decode(errors="replace")
 
 
 def holds(service: dict[str, Any]) -> bool:
@@ -78,16 +83,17 @@ def holds(service: dict[str, Any]) -> bool:
     argv = service["backup"].get("holds")
     if argv is None:
         return False
-    done = _as_user(service, argv, "/nonexistent")
-    if done.returncode > 1:
-        raise system.CommandFailed(f"{service['name']} cannot be asked whether it holds data: is it running?")
-    return done.returncode == 0
+    answer = run_as(user_of(service), argv, "/nonexistent").strip()
+    if answer not in ("yes", "no"):
+        raise system.CommandFailed(f"{service['name']} cannot say whether it holds data: {answer}")
+    return answer == "yes"
 
 
-def _as_user(service: dict[str, Any], argv: list[str], directory: str) -> subprocess.CompletedProcess[bytes]:
-    account = _account(user_of(service))
+def _as_user(user: str, argv: list[str], directory: str) -> subprocess.CompletedProcess[bytes]:
+    account = _account(user)
     identity: dict[str, Any] = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    credentials = next((path for path in CREDENTIALS if os.path.isdir(path)), CREDENTIALS[-1])
+    # Outside that unit the first is the empty place where it is mounted.
+    credentials = next((path for path in CREDENTIALS if os.path.isdir(path) and os.listdir(path)), CREDENTIALS[-1])
     environment = {**_ENVIRONMENT, "KOS_BACKUP": directory, "KOS_CREDENTIALS": credentials}
     try:
         return subprocess.run(

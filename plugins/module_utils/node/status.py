@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import shutil
 import time
 from typing import Any
 
-from . import backup, changes, facts, files, gate, history, store, system, trust
+from . import backup, facts, files, gate, history, ledger, store, system, trust
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -33,6 +34,7 @@ def status(root: Root) -> dict[str, Any]:
         "shortfalls": node.get("shortfalls", []),
         "resources": _resources(),
         "storage": _storage(None),
+        "kept_volumes": _kept_volumes(root, generation.manifest if generation else None),
         "backup": backup.state(root),
     }
     if generation is None:
@@ -64,44 +66,24 @@ def signed_by(root: Root) -> str | None:
         return None
 
 
-def doctor(root: Root) -> list[dict[str, str]]:
-    """Everything that is not as it should be: what, and the command that mends it."""
-    generation = store.current(root)
-    if generation is None:
-        return [_finding("node", "no generation has been deployed here", "kai deploy --profile personal_node")]
-    findings = []
-    journal_open = Journal(root).open and Journal(root).switched
-    if journal_open:
-        findings.append(
-            _finding(
-                "generation",
-                "a change was begun and not committed",
-                "kai deploy (or wait: it goes back by itself)",
-            )
-        )
-    if signed_by(root) is None:
-        problem = "nobody this node trusts has signed the current generation"
-        findings.append(_finding("generation", problem, "kai deploy"))
-    comparison = changes.compare(root, generation, {})
-    for change in comparison.changes:
-        findings.append(
-            _finding(
-                change.service or change.kind,
-                f"{change.kind} {change.name}: needs {change.action}",
-                "kai deploy",
-            )
-        )
-    for row in gate.check_once(generation.manifest["services"]):
-        if not row.healthy:
-            units = next(s["units"] for s in generation.manifest["services"] if s["name"] == row.service)
-            fix = f"journalctl -u {units[0]} -n 50" if units else "kai deploy"
-            findings.append(_finding(row.service, row.detail, fix))
-    findings += [_finding("backup", problem, fix) for problem, fix in backup.findings(root)]
-    return findings
+def _kept_volumes(root: Root, manifest: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Data of services that are no longer asked for; sizes only for root, who alone may look."""
+    command = "kai deploy --purge" if manifest else "kai uninstall --purge"
+    return [
+        {**row, "size_mb": _size_mb(root.join(row["path"])), "remove": command}
+        for row in ledger.kept_volumes(root, ledger.load(root), manifest)
+    ]
 
 
-def _finding(what: str, problem: str, fix: str) -> dict[str, str]:
-    return {"what": what, "problem": problem, "fix": fix}
+def _size_mb(path: str) -> int | None:
+    if os.geteuid() != 0:
+        return None
+    total = 0
+    for folder, _folders, names in os.walk(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
+    return round(total / 10**6)
 
 
 def _service(row: dict[str, Any], health: Health, states: dict[str, dict[str, str]]) -> dict[str, Any]:

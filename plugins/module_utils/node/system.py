@@ -16,7 +16,7 @@ _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "UCF_F
 _APT = ["apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
 _APT += ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
 _INSTALLED = re.compile(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", re.MULTILINE)
-_SHOWN = "Id,LoadState,ActiveState,NRestarts,MemoryCurrent,ControlGroup"
+SHOWN = "Id,LoadState,ActiveState,NRestarts,MemoryCurrent,ControlGroup"
 
 
 class CommandFailed(NodeError):
@@ -57,11 +57,6 @@ def package_states(root: Root) -> dict[str, str]:
     return {name: status for status, name in rows}
 
 
-def installed_packages(root: Root) -> set[str]:
-    """The names of all packages that are completely installed."""
-    return {name for name, status in package_states(root).items() if status == "installed"}
-
-
 def repair_packages(root: Root) -> None:
     """Finish what an interrupted dpkg left half done; nothing where it left nothing."""
     half = {"half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending"}
@@ -75,7 +70,7 @@ def packages_to_fetch(root: Root, packages: Iterable[str], lists: str | None = N
     """(package file, bytes) that installing `packages` would download; refreshes apt's lists only when it must.
 
     `lists` is a directory to refresh them into instead of the node's own. Raises CommandFailed when no
-    source has one of the packages.
+    source has one of the packages, or when one is not in the cache and no source can be reached.
     """
     command = [*_APT, "--print-uris", "install", *sorted(packages)]
     done = run(in_root(root, command), check=False)
@@ -106,11 +101,15 @@ def installed_bytes(root: Root, packages: Iterable[str], lists: str | None = Non
 
 
 def download_packages(root: Root, packages: Iterable[str]) -> None:
-    """Fetch into apt's cache what `install_packages` will need; old lists are refreshed once."""
+    """Fetch into apt's cache what `install_packages` will need; old lists are refreshed once. Raises CommandFailed."""
     argv = in_root(root, [*_APT, "--download-only", "install", *sorted(packages)])
     if run(argv, check=False).returncode != 0:
         run(in_root(root, [*_APT, "update"]), check=False)
-        run(argv)
+        if run(argv, check=False).returncode != 0:
+            raise CommandFailed(
+                f"this node needs {', '.join(sorted(packages))}, which apt neither has in its cache nor can fetch: "
+                "connect it to its package mirror, then run again (nothing was changed)"
+            )
 
 
 def new_packages(root: Root, packages: Iterable[str]) -> dict[str, list[str]]:
@@ -124,8 +123,11 @@ def new_packages(root: Root, packages: Iterable[str]) -> dict[str, list[str]]:
 
 
 def install_packages(root: Root, packages: Iterable[str]) -> None:
-    """Install `packages` from what has been downloaded."""
-    run(in_root(root, [*_APT, "--no-download", "install", *sorted(packages)]))
+    """Install `packages` from what has been downloaded, marked as nobody's wish but kOS's.
+
+    Who later asks apt for one of them by name takes it over by that (`packages.marked_manual`).
+    """
+    run(in_root(root, [*_APT, "--no-download", "--mark-auto", "install", *sorted(packages)]))
 
 
 def remove_packages(root: Root, added: Iterable[str], configured: Iterable[str]) -> None:
@@ -161,12 +163,12 @@ def make_users(root: Root) -> None:
     run([*argv, root.join("/etc/sysusers.d/kos.conf") if root.path == "/" else "/etc/sysusers.d/kos.conf"])
 
 
-def unit_states(names: Iterable[str]) -> dict[str, dict[str, str]]:
-    """What systemd says of each unit, in one call."""
+def unit_states(names: Iterable[str], properties: str = SHOWN) -> dict[str, dict[str, str]]:
+    """What systemd says of each unit, in one call; `properties` must hold ``Id``."""
     wanted = list(names)
     if not wanted:
         return {}
-    text = run(["systemctl", "show", f"--property={_SHOWN}", "--", *wanted], check=False).stdout.decode()
+    text = run(["systemctl", "show", f"--property={properties}", "--", *wanted], check=False).stdout.decode()
     blocks = (dict(line.partition("=")[::2] for line in block.splitlines()) for block in text.split("\n\n"))
     found = {block["Id"]: block for block in blocks if "Id" in block}
     return {name: found.get(name, {}) for name in wanted}

@@ -16,8 +16,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apply, changes, files, gate, history, space, store, system, trust
+from . import apply, changes, cleanup, files, gate, history, ledger, space, store, system, trust
 from .changes import Comparison
+from .check import check_files
 from .deadline import arm, disarm, forget, overdue
 from .files import Busy, NodeError, Root
 from .gate import Health
@@ -69,7 +70,7 @@ class Request:
     """What a controller asks of a node: which generation, and what belongs to this node alone.
 
     `signature` is by `signer` (a public key line), whom a node that trusts nobody yet comes to trust; without one,
-    the signature that the node has stored counts.
+    the signature that the node has stored counts. `purge` gives up the data of services no longer asked for.
     """
 
     id: str
@@ -77,6 +78,15 @@ class Request:
     node: dict[str, Any] = field(default_factory=dict)
     signature: str = ""
     signer: str = ""
+    purge: bool = False
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The generation that was kept, and a sentence for everything that should have gone after it and did not."""
+
+    number: int
+    left: list[str]
 
 
 def stage(root: Root, request: Request, archive: bytes | None = None, patience: float = 30) -> Staged:
@@ -101,28 +111,32 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         signature = request.signature or (generation.signature if generation else "")
         trust.verify(root, request.id, signature, request.signer)
         _check_secrets(request.secrets)
-        recovered = _settle(root)
+        recovered = settle(root)
+        for name in ("uninstalling", "KEPT"):
+            files.remove(root.state(name))
         if generation is None:
             if archive is None:
                 raise NeedArchive(request.id)
+            space.require(root, [space.for_change(0)])
             generation = store.add(root, archive, request.id, signature)
         elif generation.signature != signature:
             # Signed anew, perhaps because the first signer is trusted no longer.
             files.write(os.path.join(generation.path, store.SIGNATURE), signature.encode())
         if request.signer:
             trust.enrol(root, request.signer)
-        comparison = changes.compare(root, generation, request.secrets)
+        comparison = changes.compare(root, generation, request.secrets, request.purge)
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
         unknown = sorted(set(request.secrets) - known)
         if not comparison.changes:
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
+        check_files(root, comparison)
         size = _fetch(root, comparison)
         token = randomness.token_hex(8)
         previous = store.current(root)
         Journal(root).start(
             token=token, generation=generation.number, id=generation.id,
-            previous=previous.number if previous else None, node=request.node,
+            previous=previous.number if previous else None, node=request.node, purge=request.purge,
         )  # fmt: skip
         rows = [change.as_dict() for change in comparison.changes]
         return Staged(
@@ -142,7 +156,7 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
         if archive is None:
             raise NeedArchive(request.id)
         generation = store.unpack(archive, request.id, scratch)
-    comparison = changes.compare(root, generation, request.secrets)
+    comparison = changes.compare(root, generation, request.secrets, request.purge)
     size = 0
     if comparison.missing_packages:
         # apt's lists are refreshed beside the node's own, which stay as they are.
@@ -163,8 +177,10 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
         generation = _staged_generation(root, journal)
         try:
             arm(root, journal, generation, deadline)
-            _switch(root, journal, generation, part, given_secrets)
+            comparison = _switch(root, journal, generation, part, given_secrets)
             health = _gate(root, generation, part)
+            if all(row.healthy for row in health):
+                apply.note_live(root, comparison, part)
             arm(root, journal, generation, deadline)
             journal.write("switched", part=part)
         except Exception as error:
@@ -178,12 +194,14 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
 
 def _switch(
     root: Root, journal: Journal, generation: store.Generation, part: str, given_secrets: dict[str, str]
-) -> None:
+) -> Comparison:
     comparison = changes.compare(root, generation, given_secrets)
     if not journal.has("prepared"):
         apply.prepare(root, journal, comparison, given_secrets)
         comparison = changes.compare(root, generation, given_secrets)
+    check_files(root, comparison, part)
     apply.switch_part(root, journal, comparison, part)
+    return comparison
 
 
 def _spoken(part: str) -> str:
@@ -203,8 +221,8 @@ def _taken_back(root: Root, journal: Journal) -> bool:
         return False
 
 
-def commit(root: Root, token: str) -> int:
-    """Keep what was switched. Returns the generation's number.
+def commit(root: Root, token: str) -> Committed:
+    """Keep what was switched, then remove what is no longer asked for.
 
     Raises Superseded, or SwitchFailed after everything has been taken back.
     """
@@ -215,17 +233,18 @@ def commit(root: Root, token: str) -> int:
             _write_down(root, generation, journal)
         except Exception as error:
             raise SwitchFailed(f"commit: {_said(error)}", [], _taken_back(root, journal)) from error
+        purge = journal.begin["purge"]
         # The one step that decides: before it everything goes back, after it everything stays.
         journal.close()
         disarm(root)
         store.prune(root)
-        return generation.number
+        return Committed(generation.number, cleanup.run(root, generation.manifest, purge))
 
 
 def _write_down(root: Root, generation: store.Generation, journal: Journal) -> None:
     for name in ("ledger.json", "node.json", "pending", "history.json"):
         journal.keep_original(root, f"{files.STATE}/{name}")
-    _write_ledger(root, generation, journal)
+    ledger.save(root, ledger.committed(root, generation.manifest, journal))
     _remember_node(root, journal.begin["node"])
     if root.booted:
         files.remove(root.state("pending"))
@@ -266,7 +285,7 @@ def _check_secrets(given: dict[str, str]) -> None:
             raise NodeError(f"the secret {name} must be text of 12 to 4096 letters, digits or any of . _ ~ + = / -")
 
 
-def _settle(root: Root) -> bool:
+def settle(root: Root) -> bool:
     """Deal with a transaction that another run left open. Returns whether one was taken back.
 
     Raises Busy while its controller may still be alive.
@@ -306,10 +325,14 @@ def _fetch(root: Root, comparison: Comparison) -> int:
         _require_room(root, comparison, 0)
         return 0
     system.repair_packages(root)
-    size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages))
-    _require_room(root, comparison, size)
+    rows = system.packages_to_fetch(root, comparison.missing_packages)
+    _require_room(root, comparison, sum(size for _name, size in rows))
+    book = ledger.load(root)
+    # Beforehand, so that none is forgotten: what apt has in its cache already is not in `rows`.
+    book.downloads = sorted({*book.downloads, *(name for name, _size in rows)})
+    ledger.save(root, book)
     system.download_packages(root, comparison.missing_packages)
-    return size
+    return sum(size for _name, size in rows)
 
 
 def _require_room(root: Root, comparison: Comparison, download: int, lists: str | None = None) -> None:
@@ -326,25 +349,6 @@ def _gate(root: Root, generation: store.Generation, part: str) -> list[Health]:
         service for service in generation.manifest["services"] if changes.part_of(service["tier"], service) == part
     ]
     return gate.wait_healthy(services, hooks=True)
-
-
-def _write_ledger(root: Root, generation: store.Generation, journal: Journal) -> None:
-    """Record everything kOS owns on this node."""
-    manifest = generation.manifest
-    ledger = files.read_json(root.state("ledger.json"), {})
-    packages = set(ledger.get("packages", []))
-    for record in journal.records:
-        if record["op"] == "packages":
-            packages |= set(record["added"])
-    files.write_json(
-        root.state("ledger.json"),
-        {
-            "files": [row["path"] for row in manifest["files"]],
-            "units": [unit["name"] for unit in manifest["units"]],
-            "users": sorted({*ledger.get("users", []), *manifest["users"]}),
-            "packages": sorted(packages),
-        },
-    )
 
 
 def _remember_node(root: Root, node: dict[str, Any]) -> None:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
-from . import changes, files, gate, history, store, system
+from . import accounts, changes, files, gate, history, ledger, packages, store, system
+from .apply import HOST_KEY
 from .deadline import disarm
 from .files import Root
 from .gate import Health
@@ -25,13 +27,14 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
         system.systemctl("stop", stopped)
         for name in stopped:
             files.remove(changes.stamp_path(root, name))
+            files.remove(changes.live_path(root, name))
     # Packages go while Debian's own units are still masked.
-    for record in journal.records:
-        if record["op"] == "packages":
-            system.remove_packages(root, record["added"], record["configured"])
-    for record in reversed(journal.records):
-        if record["op"] == "file":
-            journal.restore(root, record)
+    made = [path for record in journal.of("packages_made") for path in record["paths"]]
+    for record in journal.of("packages"):
+        packages.purge(root, record["added"], record["configured"], made)
+    for record in reversed(journal.of("file")):
+        journal.restore(root, record)
+    _remove_what_was_new(root, journal)
     store.point_current(root, begin["previous"])
     health: list[Health] = []
     if root.booted:
@@ -41,6 +44,18 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     journal.close()
     disarm(root)
     return health
+
+
+def _remove_what_was_new(root: Root, journal: Journal) -> None:
+    """Take away the data volumes, accounts and key that this transaction alone has made."""
+    for record in journal.of("volumes"):
+        for path in record["absent"]:
+            shutil.rmtree(root.join(path), ignore_errors=True)
+    for record in journal.of("accounts"):
+        made = next(iter(journal.of("accounts_made")), None) or accounts.made_since(root, record)
+        accounts.remove(root, made["users"], made["groups"])
+    if journal.has("host_key") and not ledger.load(root).host_key:
+        files.remove(root.join(HOST_KEY))
 
 
 def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
@@ -64,4 +79,8 @@ def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
     for name in running:
         if name in comparison.inputs:
             files.write(changes.stamp_path(root, name), comparison.inputs[name].encode())
-    return gate.wait_healthy(previous.manifest["services"])
+    health = gate.wait_healthy(previous.manifest["services"])
+    for row in rows:
+        if row["name"] in running and (digest := changes.live_digest(row)) is not None:
+            files.write(changes.live_path(root, row["name"]), digest)
+    return health

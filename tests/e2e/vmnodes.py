@@ -1,0 +1,58 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Virtual nodes: a kernel of their own, a plug to pull, a clock to move. Without a usable /dev/kvm they are slow."""
+
+from __future__ import annotations
+
+import os
+
+from labnodes import Lab
+
+from ansible_collections.kind.kos.lab import cache, host, vm_image
+from ansible_collections.kind.kos.lab.errors import LabError
+
+
+class VmLab(Lab):
+    """A lab whose nodes are virtual machines."""
+
+    patience = 1500
+
+    def up(self, node):
+        """Make a node, or switch it on again with its disk."""
+        self.kai("lab", "up", node, "--driver", "vm")
+
+    def reboot(self, node, *options):
+        """Restart a node and wait until it is there again."""
+        self.kai("lab", "reboot", node, *options)
+
+    def cut_power(self, node):
+        """Pull the plug: what the node's kernel had not written is lost."""
+        self.kai("lab", "kill", node)
+
+    def move_clock(self, node, offset):
+        """Move the node's clock by `+3d`, `-90s`, …"""
+        self.kai("lab", "clock", node, offset)
+
+    def within(self, node, unit, line, check=True):
+        """What a shell prints that runs as a part of a unit: under its limits, counted as the unit's own."""
+        group = f"/sys/fs/cgroup$(systemctl show --value --property ControlGroup {unit})"
+        return self.ssh(node, f"echo $$ > {group}/cgroup.procs && {line}", check=check)
+
+    def counter(self, node, unit, file, name):
+        """A number that the kernel keeps of a unit, such as how often it was held back."""
+        group = f"/sys/fs/cgroup$(systemctl show --value --property ControlGroup {unit})"
+        return int(self.ssh(node, f"sed -n 's/^{name} //p' {group}/{file}"))
+
+
+def unavailable():
+    """Why no virtual node can be had here; empty where one can."""
+    if os.geteuid():
+        return "a lab needs root"
+    if cache.architecture() != vm_image.ARCHITECTURE:
+        return f"virtual nodes are {vm_image.ARCHITECTURE}"
+    try:
+        host.require(host.survey())
+    except LabError as error:
+        return str(error)
+    return ""
