@@ -69,16 +69,6 @@ def log_path(verb: str) -> Path:
     return folder / f"{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}-{verb}.log"
 
 
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Make SIGTERM what Ctrl-C is: a KeyboardInterrupt, so that no playbook is left running without us."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 @dataclass(frozen=True)
 class VaultPassword:
     """The password of the operator's vault: a file (or program) that holds it, or what was typed."""
@@ -113,6 +103,16 @@ def _marked(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_marked(inner) for inner in value]
     return {"__ansible_unsafe": value} if isinstance(value, str) else value
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Make SIGTERM what Ctrl-C is: a KeyboardInterrupt, so that no playbook is left running without us."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Playbook:

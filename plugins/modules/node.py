@@ -69,12 +69,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
 )
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
 
-QUERIES = {
-    "facts": facts.facts,
-    "status": status.status,
-    "doctor": drift.findings,
-    "generations": store.listing,
-}
+QUERIES = {"facts": facts.facts, "status": status.status, "doctor": drift.findings, "generations": store.listing}
 
 
 def main() -> None:
