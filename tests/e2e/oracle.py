@@ -68,9 +68,10 @@ class Nats:
         login = {"user": "kos", "pass": secret("nats.password"), "verbose": False}
         connection = socket.create_connection(("127.0.0.1", 4222), timeout=10)
         if json.loads(connection.recv(65536).partition(b" ")[2]).get("tls_required"):
-            # The oracle asks for data; that the certificate is right is shown elsewhere.
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            folder = "/var/lib/kos-certificates"
+            context = ssl.create_default_context(cafile=f"{folder}/ca.crt")
+            context.check_hostname = False
+            context.load_cert_chain(f"{folder}/nats.crt", f"{folder}/nats.key")
             connection = context.wrap_socket(connection)
         self.stream = connection.makefile("rwb")
         self.stream.write(b"CONNECT " + json.dumps(login).encode() + b"\r\nSUB answer 1\r\n")
