@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from . import accounts, changes, files, gate, history, ledger, originals, packages, store, system
+from . import accounts, changes, cleanup, files, gate, history, ledger, originals, packages, store, system
 from .apply import HOST_KEY
 from .deadline import disarm
 from .files import Root
@@ -37,6 +37,8 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     _remove_what_was_new(root, journal)
     originals.drop_own_directories(root)
     store.point_current(root, begin["previous"])
+    previous = store.current(root)
+    cleanup.drop_timer_stamps(root, previous.manifest if previous else None)
     health: list[Health] = []
     if root.booted:
         health = _restart_previous(root, noted)
