@@ -67,7 +67,8 @@ def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
     for name in running:
         files.remove(changes.stamp_path(root, name))
     system.run(["systemctl", "daemon-reload"], check=False)
-    system.systemctl("reset-failed", running)
+    # What failed without a file any more would be listed as failed until the next start of the machine.
+    system.systemctl("reset-failed", [record["name"] for record in noted])
     previous = store.current(root)
     rows = previous.manifest["units"] if previous else []
     # A firewall is loaded anew; restarting it would open the node for a moment.
