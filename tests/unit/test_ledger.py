@@ -20,7 +20,9 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
     cleanup,
     files,
     ledger,
+    main,
     packages,
+    store,
     system,
     transaction,
     uninstall,
@@ -244,6 +246,31 @@ def test_an_uninstall_killed_at_any_write_is_finished_by_the_next(root, tmp_path
         uninstall.uninstall(root, purge=True)
         assert described(root) == before
     assert steps > 10
+
+
+@needs_root
+@pytest.mark.parametrize("resume", ["boot", "run"])
+def test_a_clean_up_killed_after_the_commit_is_resumed(root, tmp_path, monkeypatch, resume):
+    deploy(root, generation(tmp_path))
+    os.makedirs(root.join("/var/lib/kos-db"))
+    smaller = without_db(tmp_path)
+
+    def killed(*_arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packages, "purge", killed)
+        with pytest.raises(Killed):
+            deploy(root, smaller)
+    assert os.path.exists(root.join("/var/lib/kos-db"))
+    assert store.current(root).id == smaller.id
+    if resume == "boot":
+        files.remove(root.state("pending"))
+        assert main.main(["--root", root.path, "boot"]) == 0
+    else:
+        assert [change["name"] for change in deploy(root, smaller).changes] == ["/var/lib/kos-db"]
+    assert not os.path.exists(root.join("/var/lib/kos-db"))
+    assert deploy(root, smaller).changes == []
 
 
 def test_where_kos_never_was_uninstall_does_nothing(root):
