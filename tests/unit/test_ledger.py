@@ -323,7 +323,7 @@ def test_who_asks_apt_for_a_package_takes_it_over(root):
 
 
 def test_a_package_whose_removal_would_delete_the_data_of_others_stays_and_is_named(root, monkeypatch):
-    installed = known(package("postgresql-17", ["libpq"]), package("libpq"), package("caddy"))
+    installed = known(package("postgresql-17", ["libpq"]), package("libpq"), package("valkey-server"))
     monkeypatch.setattr(packages, "table", lambda root: dict(installed))
     monkeypatch.setattr(packages, "marked_manual", lambda root, names: set())
     gone = []
@@ -334,18 +334,18 @@ def test_a_package_whose_removal_would_delete_the_data_of_others_stays_and_is_na
             installed.pop(name)
 
     monkeypatch.setattr(packages, "purge", purge)
-    os.makedirs(root.join("/var/lib/caddy/.local"))
+    os.makedirs(root.join("/var/lib/valkey/empty"))
     os.makedirs(root.join("/etc/postgresql/17/theirs"))
     cluster = root.join("/etc/postgresql/17/theirs/postgresql.conf")
     files.write(cluster, b"port = 5433\n")
-    ledger.save(root, ledger.Ledger(packages=["postgresql-17", "libpq", "caddy"]))
+    ledger.save(root, ledger.Ledger(packages=["postgresql-17", "libpq", "valkey-server"]))
     (sentence,) = cleanup.run(root, None)
     assert "postgresql-17: stays" in sentence and "/etc/postgresql/17" in sentence and "apt-mark manual" in sentence
-    assert gone == ["caddy"]
+    assert gone == ["valkey-server"]
     assert sorted(ledger.load(root).packages) == ["libpq", "postgresql-17"]
     files.remove(cluster)
     assert cleanup.run(root, None) == []
-    assert gone == ["caddy", "libpq", "postgresql-17"]
+    assert gone == ["valkey-server", "libpq", "postgresql-17"]
 
 
 def test_the_guarded_packages_are_the_catalogues():

@@ -18,12 +18,8 @@ _ABSENT = ("not-installed", "config-files")
 # What Debian's removal scripts delete without asking, and where kOS itself never puts anything.
 _DATA = {
     "postgresql-17": "/etc/postgresql/17",  # a directory for each cluster; its data goes with it
-    "caddy": "/var/lib/caddy",
-    "etcd-server": "/var/lib/etcd",
-    "mosquitto": "/var/lib/mosquitto",
     "prometheus": "/var/lib/prometheus",
     "valkey-server": "/var/lib/valkey",
-    "victoria-metrics": "/var/lib/victoria-metrics",
 }
 
 

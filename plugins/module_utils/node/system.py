@@ -215,6 +215,16 @@ def systemctl(verb: str, units: Iterable[str], *options: str) -> None:
         run(["systemctl", *options, verb, "--", *names], check=False)
 
 
+def stop(units: Iterable[str]) -> None:
+    """Stop `units` for good.
+
+    One that is being restarted just then starts those it needs again, after they were stopped: hence twice.
+    """
+    names = list(units)
+    systemctl("stop", names)
+    systemctl("stop", names)
+
+
 def journal_tail(unit: str, lines: int = 12) -> list[str]:
     """The last lines that `unit` logged."""
     argv = ["journalctl", "--unit", unit, "--lines", str(lines), "--no-pager", "--output", "cat"]

@@ -24,7 +24,7 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     noted = [record for record in journal.records if record["op"] == "unit"]
     if root.booted:
         stopped = [record["name"] for record in noted if not record["active"]]
-        system.systemctl("stop", stopped)
+        system.stop(stopped)
         for name in stopped:
             files.remove(changes.stamp_path(root, name))
             files.remove(changes.live_path(root, name))

@@ -83,7 +83,7 @@ def _stop(root: Root, book: Ledger) -> None:
         except gate.ProbeFailed:
             # A service that is already gone cannot say goodbye.
             continue
-    system.systemctl("stop", book.units)
+    system.stop(book.units)
 
 
 def _remove_files(root: Root, book: Ledger) -> None:
