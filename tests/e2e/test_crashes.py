@@ -341,7 +341,9 @@ def test_two_controllers_at_once(world):
             runs = [world.begin(WORK, layer) for layer in ("new", "old")]
             outputs = [run.communicate(timeout=300)[0] for run in runs]
             codes = [run.returncode for run in runs]
-            assert 0 in codes and set(codes) <= {0, 5}, outputs
+            assert 0 in codes, outputs
+            for code, output in zip(codes, outputs, strict=True):
+                assert code in (0, 5) or "overtaken by another one" in " ".join(output.split()), outputs
             line["by"] = world.again(WORK, world.turn)
 
 
