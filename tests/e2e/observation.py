@@ -141,8 +141,9 @@ def observation() -> dict[str, object]:
         "half-made generations": [name for name in listing("/var/lib/kos/generations") if name.startswith(".")],
         "stamps": listing("/var/lib/kos/started"),
         "sealed": sorted(document("/var/lib/kos/sealed.json", {})),
-        "ledger": {key: sorted(rows) if isinstance(rows, list) else rows for key, rows in ledger.items()
-                   if key not in ("originals", "time")},
+        # What was in apt's cache before is not in its downloads; users are compared by name.
+        "ledger": {key: sorted(rows, key=str) if isinstance(rows, (list, dict)) else rows
+                   for key, rows in ledger.items() if key not in ("originals", "time", "downloads")},
         "units": {unit: unit_state(unit) for unit in {*ledger.get("units", []), *units, *masked}},
         "deadlines": said("systemctl list-units --all --plain --no-legend 'kos-deadline-*' | cut -d' ' -f1"),
         "failed units": said("systemctl list-units --failed --plain --no-legend 'kos-*'"),
