@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 
 from .files import NodeError, Root
@@ -213,6 +214,15 @@ def systemctl(verb: str, units: Iterable[str], *options: str) -> None:
     names = list(units)
     if names:
         run(["systemctl", *options, verb, "--", *names], check=False)
+
+
+def wait_for_jobs(units: Iterable[str], patience: float = 300) -> None:
+    """Until systemd has no job left for any of `units`, or `patience` seconds have passed; the gate judges then."""
+    names, until = list(units), time.monotonic() + patience
+    while time.monotonic() < until:
+        if not any(state.get("Job") for state in unit_states(names, "Id,Job").values()):
+            return
+        time.sleep(0.2)
 
 
 def journal_tail(unit: str, lines: int = 12) -> list[str]:
