@@ -212,9 +212,9 @@ def test_the_node_itself_goes_back_where_its_going_back_was_killed(world):
                 )
             assert point.hit
             with world.breakpoint(WORK, "reverting", steps=step) as point:
-                wait_for(lambda: point.hit, 60)
-            wait_for(lambda: world.lab.status(WORK)["generation"]["state"] == "committed", 90)
-            wait_for(lambda: world.lab.healthy(WORK), 60)
+                wait_for(lambda: point.hit, 150)
+            wait_for(lambda: world.lab.status(WORK)["generation"]["state"] == "committed", 150)
+            wait_for(lambda: world.lab.healthy(WORK), 150)
             assert_same(world.lab, WORK, world.expected[world.turn], *world.layers[world.turn])
             line["by"] = "deadline, tried again"
 
@@ -238,8 +238,8 @@ def test_power_cut_after_a_record_and_again_while_the_boot_goes_back(world):
                     stderr=subprocess.DEVNULL,
                 )
                 with world.breakpoint(WORK, "reverting", steps=2, stop=stop) as point:
-                    wait_for(lambda: point.hit, 60)
-                rising.wait(100)
+                    wait_for(lambda: point.hit, 150)
+                rising.wait(200)
                 world.up(WORK)
                 booted(world)
                 assert_same(world.lab, WORK, world.expected[world.turn], *world.layers[world.turn])
@@ -248,8 +248,8 @@ def test_power_cut_after_a_record_and_again_while_the_boot_goes_back(world):
 
 def booted(world):
     """The node has taken back by itself what it was interrupted in, and is well."""
-    wait_for(lambda: world.lab.ssh(WORK, "systemctl is-active kos-boot", check=False) == "active", 90)
-    wait_for(lambda: world.lab.healthy(WORK), 60)
+    wait_for(lambda: world.lab.ssh(WORK, "systemctl is-active kos-boot", check=False) == "active", 150)
+    wait_for(lambda: world.lab.healthy(WORK), 150)
     assert world.lab.status(WORK)["generation"]["state"] == "committed"
 
 

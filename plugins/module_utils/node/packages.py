@@ -15,6 +15,12 @@ from .files import Root
 
 _FORMAT = "${db:Status-Status}\\t${Package}\\t${Provides}\\t${Pre-Depends}, ${Depends}\\n"
 _ABSENT = ("not-installed", "config-files")
+# What Debian's removal scripts delete without asking, and where kOS itself never puts anything.
+_DATA = {
+    "postgresql-17": "/etc/postgresql/17",  # a directory for each cluster; its data goes with it
+    "prometheus": "/var/lib/prometheus",
+    "valkey-server": "/var/lib/valkey",
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,11 @@ def no_longer_needed(known: Mapping[str, Package], ours: Collection[str], wanted
     return gone
 
 
+def with_data(root: Root, names: Collection[str]) -> dict[str, str]:
+    """Those of `names` in whose own directory of Debian's (the value) somebody keeps data that is not kOS's."""
+    return {name: _DATA[name] for name in sorted(names) if name in _DATA and _holds_files(root.join(_DATA[name]))}
+
+
 def purge(root: Root, names: Collection[str], configured: Collection[str], made: Collection[str]) -> None:
     """Remove `names` with their configuration, but for the `configured`, which keep theirs.
 
@@ -86,6 +97,10 @@ def paths_in_etc(root: Root) -> list[str]:
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         found += ["/" + os.path.relpath(os.path.join(folder, name), root.path) for name in [*names, *links]]
     return sorted(found)
+
+
+def _holds_files(top: str) -> bool:
+    return any(names for _folder, _folders, names in os.walk(top))
 
 
 def _keep(root: Root, made: set[str]) -> None:
