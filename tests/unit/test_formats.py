@@ -129,7 +129,7 @@ LAYER = {
     "monitoring": {"metrics": {"prometheus": {"retention": "15d"}}},
     "logging": {"level": "debug"},
     "security": {"authentication": ["ldap"]},
-    "networking": {"ports": {"frontend": 8443}},
+    "networking": {"ports": {"frontend": 9443}},
 }
 
 
