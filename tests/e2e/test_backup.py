@@ -177,7 +177,6 @@ def test_a_service_that_cannot_be_copied_is_named_and_the_others_are_saved(lab, 
     assert done.returncode == 1 and "lacks valkey" in done.stderr
     last = snapshots(lab, old)[-1]
     assert last["tags"] == ["partial"]
-    backup(lab, old)
 
 
 def test_the_retention_prunes(lab, old):
