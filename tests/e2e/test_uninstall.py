@@ -78,7 +78,7 @@ def changes(done):
 
 def test_a_first_deploy_that_fails_leaves_the_machine_as_it_was(lab, node, before, tmp_path):
     layer = tmp_path / "bad.yaml"
-    # A database, a gateway, certificates, a firewall; the last test takes all of personal_node away.
+    # A cache, a gateway, certificates, a firewall; the last test takes all of personal_node away.
     layer.write_text("services: {cache: redis, vector_db: null}\nnetworking: {ports: {frontend: 22}}\n")
     done = lab.deploy(node, "--profile", "development", "--site", str(layer), check=False)
     assert done.returncode == 5, done.stderr
