@@ -57,7 +57,7 @@ sanity: setup ## ansible-test sanity, in a copy of the tree (CONTRIBUTING.md: wh
 	@tests/run.sh sanity
 
 .PHONY: lab-test test-lab
-lab-test test-lab: setup ## molecule scenarios and end-to-end tests on lab nodes, virtual ones too (root)
+lab-test test-lab: setup ## molecule scenarios and end-to-end tests on lab nodes (root)
 	@tests/run.sh lab
 
 .PHONY: e2e
@@ -69,7 +69,7 @@ e2e-crashes: setup ## The crash table in full: a kill after every record of the 
 	@KOS_E2E=full tests/run.sh crashes
 
 .PHONY: vm-test
-vm-test: setup ## End-to-end tests on a node with a kernel of its own, in full (root; emulated: a quarter of an hour)
+vm-test: setup ## End-to-end tests on a node with a kernel of its own, in full (root; emulated: a quarter of an hour or more)
 	@KOS_E2E=full tests/run.sh vm
 
 ##@ To release
