@@ -27,7 +27,7 @@ command_of() {
     unit) echo "pytest tests/unit" ;;
     sanity) echo "tests/run_sanity.sh" ;;
     molecule) echo "tests/run_scenarios.sh" ;;
-    e2e) echo "pytest -p no:cacheprovider -m not(vm) tests/e2e" ;;
+    e2e) echo "pytest -p no:cacheprovider -m not(vm) -n 2 --dist loadfile tests/e2e" ;;
     crashes) echo "pytest -p no:cacheprovider -s tests/e2e/test_crashes.py tests/e2e/test_full_disk.py" ;;
     vm) echo "pytest -p no:cacheprovider -m vm --durations=12 tests/e2e" ;;
     *) return 1 ;;
