@@ -254,9 +254,8 @@ class BackupCommands(Strict):
     user: str | None = None
     command: Argv
     restore: Argv
-    holds: Argv | None = Field(
-        default=None,
-        description="prints `yes` or `no`: whether there is data that a restore would replace; default: never",
+    holds: Argv = Field(
+        description="prints `yes` or `no`: whether there is data that a restore would replace and a fresh node has not"
     )
     stopped: list[Literal["backup", "restore"]] = Field(default=[], description="verbs for which its units are stopped")
 

@@ -8,7 +8,6 @@ Nothing of it is kOS's code: what it says before and after a restore must be equ
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 PEOPLE = "(a:Person {name: 'Ada'})-[:KNOWS {since: 1833}]->(b:Person {name: 'Charles'})"
@@ -60,19 +60,25 @@ def valkey(*arguments: str) -> str:
     return subprocess.run(argv, env=environment, text=True, check=True, capture_output=True).stdout.strip()
 
 
+def client_context() -> ssl.SSLContext:
+    """A client with a certificate of the node's authority, which is also the only one that it believes."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["sh", "/etc/kos/certificates/client.sh", "oracle", folder], check=True)
+        context = ssl.create_default_context(cafile=f"{folder}/ca.crt")
+        context.load_cert_chain(f"{folder}/tls.crt", f"{folder}/tls.key")
+    return context
+
+
 class Nats:
     """As much of the NATS protocol as one request and its answer need."""
 
     def __init__(self) -> None:
         # NATS waits two seconds for the login: everything for it is at hand before.
         login = {"user": "kos", "pass": secret("nats.password"), "verbose": False}
+        context = client_context()
         connection = socket.create_connection(("127.0.0.1", 4222), timeout=10)
         if json.loads(connection.recv(65536).partition(b" ")[2]).get("tls_required"):
-            folder = "/var/lib/kos-certificates"
-            context = ssl.create_default_context(cafile=f"{folder}/ca.crt")
-            context.check_hostname = False
-            context.load_cert_chain(f"{folder}/nats.crt", f"{folder}/nats.key")
-            connection = context.wrap_socket(connection)
+            connection = context.wrap_socket(connection, server_hostname="localhost")
         self.stream = connection.makefile("rwb")
         self.stream.write(b"CONNECT " + json.dumps(login).encode() + b"\r\nSUB answer 1\r\n")
 
@@ -106,10 +112,6 @@ def write() -> None:
         nats.ask("orders.new", f"order {number}")
 
 
-def digest(paths: list[str]) -> str:
-    return digest_of("".join(Path(path).read_text() for path in sorted(paths)))
-
-
 def read() -> dict:
     nats = Nats()
     stream = nats.ask("$JS.API.STREAM.INFO.orders", "")
@@ -121,7 +123,9 @@ def read() -> dict:
         "stream_in_valkey": valkey("xrange", "events", "-", "+"),
         "messages": stream.get("state", stream).get("messages", stream),
         "last_message": last.get("message", last).get("data", last),
-        "authority": digest(glob.glob("/var/lib/kos-caddy/pki/**/*.*", recursive=True)),
+        "authority": digest_of(
+            "".join(Path(f"/var/lib/kos-certificates/ca.{part}").read_text() for part in ("crt", "key"))
+        ),
         "password_of_clients": digest_of(secret("valkey.password") + secret("postgresql.password")),
     }
 

@@ -179,10 +179,3 @@ def test_the_timer_is_a_timer_and_what_it_starts_waits_for_it():
     for name in ("kos-backup.service", "kos-restic.service"):
         assert "[Install]" not in texts[name]
     assert "User=kos-backup" in texts["kos-restic.service"]
-
-
-def test_what_restores_says_whether_it_would_replace_data():
-    """A service whose data users make themselves must be able to tell that it holds some."""
-    services = load_catalogue(ROOT / "services").services
-    for name in ("postgresql", "valkey", "nats"):
-        assert services[name].backup.holds, name

@@ -473,3 +473,17 @@ def test_packages_that_nobody_can_deliver_are_refused_in_one_sentence(root, monk
     monkeypatch.setattr(system, "run", lambda *arguments, **options: failed)
     with pytest.raises(system.CommandFailed, match=r"needs nats-server, .* connect it .*nothing was changed"):
         system.download_packages(root, ["nats-server"])
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_volume_that_is_a_link_is_left_to_its_owner(tmp_path, kind):
+    elsewhere, volume = tmp_path / "elsewhere", tmp_path / "volume"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("data")
+    if kind == "link":
+        volume.symlink_to(elsewhere)
+    else:
+        volume.mkdir()
+    said = cleanup._drop_volume(str(volume))
+    assert (elsewhere / "precious").read_text() == "data"
+    assert (said is not None and str(elsewhere) in said) if kind == "link" else (said is None and not volume.exists())

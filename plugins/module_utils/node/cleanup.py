@@ -91,16 +91,27 @@ def drop_timer_stamps(root: Root, manifest: dict[str, Any] | None) -> None:
             files.remove(os.path.join(folder, name))
 
 
+def _drop_volume(path: str) -> str | None:
+    """Delete a data volume; a sentence where its data lies elsewhere or cannot go."""
+    if os.path.islink(path) or os.path.ismount(path):
+        kind = f"a link to {os.path.realpath(path)}" if os.path.islink(path) else "a file system of its own"
+        return f"volume {path}: is {kind}, which kOS did not make: remove its data yourself"
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        return f"volume {path}: {files.spoken(error)}"
+    return None
+
+
 def _run(root: Root, manifest: dict[str, Any] | None, book: Ledger, purge: bool) -> list[str]:
     known = packages.table(root)
     leftovers = find(root, manifest, book, known, purge)
     packages.purge(root, leftovers.packages, book.configured, book.made)
-    for path in leftovers.volumes:
-        shutil.rmtree(root.join(path))
+    left = [sentence for path in leftovers.volumes if (sentence := _drop_volume(root.join(path)))]
     _forget(root, book, manifest)
     # What the packages' own removal scripts deleted is no longer there to be found.
     leftovers = find(root, manifest, book, packages.table(root), purge)
-    left = [f"package {name}: stays, since something else needs it" for name in leftovers.packages]
+    left += [f"package {name}: stays, since something else needs it" for name in leftovers.packages]
     left += [
         f"package {name}: stays, since removing it would delete the data in {folder}, which is not kOS's: "
         f"keep it for yourself with 'apt-mark manual {name}', or remove that data, then run again"

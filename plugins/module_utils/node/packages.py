@@ -105,8 +105,10 @@ def _holds_files(top: str) -> bool:
 
 def _keep(root: Root, made: set[str]) -> None:
     path = _archive(root)
-    with tarfile.open(f"{path}.new", "w", format=tarfile.PAX_FORMAT) as tar:
-        os.chmod(f"{path}.new", 0o600)
+    files.remove(f"{path}.new")
+    # /etc/shadow is in it: it is never readable by others, not even while it is written.
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in paths_in_etc(root):
             if name not in made:
                 tar.add(root.join(name), name.lstrip("/"), recursive=False)

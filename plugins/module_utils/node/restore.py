@@ -79,13 +79,16 @@ def _restore(
     secrets = _take_over_secrets(root, place, snapshot["id"], names, whole)
     done = {}
     with files.lock(root, wait=True):
+        current = store.current(root)
+        here = current.manifest["services"] if current else []
         for row in rows:
             started = time.monotonic()
             _into_service(root, row)
+            # A restored authority has its daemons restarted: no restore may run into that.
+            system.wait_for_jobs(unit for service in here for unit in service["units"])
             facts = {key: manifest["services"][row["name"]][key] for key in ("files", "bytes", "digest")}
             done[row["name"]] = {**facts, "seconds": round(time.monotonic() - started, 2)}
-        current = store.current(root)
-        health = gate.wait_healthy(current.manifest["services"] if current else [], hooks=True)
+        health = gate.wait_healthy(here, hooks=True)
     files.remove(root.state("restore.json"))
     return {
         "manifest": {key: manifest[key] for key in ("node", "time", "generation")},

@@ -80,10 +80,7 @@ def run_as(user: str, argv: list[str], directory: str) -> str:
 
 def holds(service: dict[str, Any]) -> bool:
     """Whether the service has data that a restore would replace. Raises CommandFailed when it cannot be asked."""
-    argv = service["backup"].get("holds")
-    if argv is None:
-        return False
-    answer = run_as(user_of(service), argv, "/nonexistent").strip()
+    answer = run_as(user_of(service), service["backup"]["holds"], "/nonexistent").strip()
     if answer not in ("yes", "no"):
         raise system.CommandFailed(f"{service['name']} cannot say whether it holds data: {answer}")
     return answer == "yes"

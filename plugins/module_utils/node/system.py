@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 
 from .files import NodeError, Root
@@ -223,6 +224,15 @@ def stop(units: Iterable[str]) -> None:
     names = list(units)
     systemctl("stop", names)
     systemctl("stop", names)
+
+
+def wait_for_jobs(units: Iterable[str], patience: float = 300) -> None:
+    """Until systemd has no job left for any of `units`, or `patience` seconds have passed; the gate judges then."""
+    names, until = list(units), time.monotonic() + patience
+    while time.monotonic() < until:
+        if not any(state.get("Job") for state in unit_states(names, "Id,Job").values()):
+            return
+        time.sleep(0.2)
 
 
 def journal_tail(unit: str, lines: int = 12) -> list[str]:
