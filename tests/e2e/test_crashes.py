@@ -211,14 +211,7 @@ def test_the_node_itself_goes_back_where_its_going_back_was_killed(world):
     """Nobody runs anything again: the deadline's own process is killed, and tried anew by systemd."""
     for step, words in at_steps(world, "bad", 1, "deadline"):
         with crashtable.row("deadline, going back", words) as line:
-            with world.breakpoint(WORK, "switched") as point:
-                world.lab.playbook(
-                    WORK,
-                    "-e",
-                    f"kos_profile=development kos_site_layer={world.layers['bad'][-1]} kos_deadline=10",
-                    check=False,
-                )
-            assert point.hit
+            world.abandon("bad", 10)
             with world.breakpoint(WORK, "reverting", steps=step) as point:
                 wait_for(lambda: point.hit, 150)
             wait_for(lambda: world.lab.status(WORK)["generation"]["state"] == "committed", 150)
@@ -359,14 +352,7 @@ def test_a_deploy_a_rollback_and_the_deadline_at_once(world):
     for index in range(4 if FULL else 1):
         with crashtable.row("deploy, rollback, deadline", f"all at once, {index + 1}") as line:
             layer = world.next
-            with world.breakpoint(WORK, "switched") as point:
-                world.lab.playbook(
-                    WORK,
-                    "-e",
-                    f"kos_profile=development kos_site_layer={world.layers[layer][-1]} kos_deadline=8",
-                    check=False,
-                )
-            assert point.hit
+            world.abandon(layer, 8)
             time.sleep(6)
             run = world.begin(WORK, layer)
             back = world.lab.kai("rollback", "-i", INVENTORY, "--limit", WORK, check=False)
