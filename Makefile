@@ -62,15 +62,15 @@ lab-test test-lab: setup ## molecule scenarios and end-to-end tests on lab nodes
 
 .PHONY: e2e
 e2e: setup ## The end-to-end tests in full: what the others take a seeded sample of is taken whole (root, hours)
-	@KOS_E2E=full tests/run.sh e2e
+	@KOS_E2E=full tests/run.sh e2e vm
 
 .PHONY: e2e-crashes
 e2e-crashes: setup ## The crash table in full: a kill after every record of the journal (root; KOS_CRASH_SEED=n)
 	@KOS_E2E=full tests/run.sh crashes
 
 .PHONY: vm-test
-vm-test: setup ## end-to-end tests on a node with a kernel of its own (emulated: many minutes)
-	@tests/run.sh vm
+vm-test: setup ## End-to-end tests on a node with a kernel of its own, in full (root; emulated: a quarter of an hour or more)
+	@KOS_E2E=full tests/run.sh vm
 
 ##@ To release
 .PHONY: build

@@ -27,7 +27,7 @@ def controller_cost() -> Result:
     """
     names = [f"bench{number}" for number in range(max(SIZES))]
     run("kai", "lab", "up", *names)
-    argv = ("ansible-playbook", "site.yml", "-i", INVENTORY, "-e", "kos_profile=development kos_site_layer=")
+    argv = ("ansible-playbook", "site.yml", "-i", INVENTORY, "-e", "kos_profile=browser_extension kos_site_layer=")
     run(*argv)
     per_node = [run(*argv, "--limit", ",".join(names[:size])).cpu / size for size in SIZES]
     ratios = [cost / per_node[0] for cost in per_node[1:]]

@@ -6,6 +6,7 @@
 # Run checks by name, in the order given, every one even after another failed, and close with a summary.
 #   tests/run.sh lint|unit|sanity|quick|lab|vm|CHECK...
 # The lab's checks are not started when a quick one failed: they take minutes and would show the same fault later.
+# A check that this machine cannot run is skipped, and the summary says why.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 PATH=$PWD/.venv/bin:$PATH
@@ -35,6 +36,18 @@ command_of() {
 
 needs_lab() { [[ " ${lab[*]} crashes vm " == *" $1 "* ]]; }
 
+# Why a check cannot run on this machine; nothing where it can.
+hindrance_of() {
+  [[ $1 != vm ]] || "${as_root[@]}" python tests/e2e/vmnodes.py
+}
+
+as_root=()
+if ((EUID)); then
+  # No bytecode and no caches as root: the checkout stays its owner's.
+  as_root=(sudo env PATH="$PATH" LC_ALL="${LC_ALL:-C.UTF-8}" ANSIBLE_CONFIG="$ANSIBLE_CONFIG" CI="${CI:-}"
+    KOS_E2E="${KOS_E2E:-}" KOS_CRASH_SEED="${KOS_CRASH_SEED:-}" PYTHONDONTWRITEBYTECODE=1)
+fi
+
 checks=()
 for name in "$@"; do
   case $name in
@@ -47,19 +60,18 @@ for name in "$@"; do
 done
 
 summary=()
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 quick_failed=0
 for check in "${checks[@]}"; do
-  if ((failed)) && needs_lab "$check"; then
-    summary+=("skipped  $check  (an earlier check failed)")
-    ((skipped += 1))
-    continue
-  fi
   read -ra command <<<"$(command_of "$check")"
-  if needs_lab "$check" && ((EUID)); then
-    # No bytecode and no caches as root: the checkout stays its owner's.
-    command=(sudo env PATH="$PATH" LC_ALL="${LC_ALL:-C.UTF-8}" ANSIBLE_CONFIG="$ANSIBLE_CONFIG" CI="${CI:-}"
-      KOS_E2E="${KOS_E2E:-}" KOS_CRASH_SEED="${KOS_CRASH_SEED:-}"
-      PYTHONDONTWRITEBYTECODE=1 "${command[@]}")
+  if needs_lab "$check"; then
+    hindrance="a quick check failed"
+    ((quick_failed)) || hindrance=$(hindrance_of "$check")
+    if [[ $hindrance ]]; then
+      summary+=("SKIPPED  $check  ($hindrance)")
+      ((skipped += 1))
+      continue
+    fi
+    command=("${as_root[@]}" "${command[@]}")
   fi
   printf '\n== %s: %s\n' "$check" "${command[*]}"
   started=$SECONDS
@@ -69,6 +81,7 @@ for check in "${checks[@]}"; do
   else
     summary+=("FAILED   $check  $((SECONDS - started)) s  (again: tests/run.sh $check)")
     ((failed += 1))
+    needs_lab "$check" || quick_failed=1
   fi
 done
 

@@ -96,6 +96,8 @@ def main() -> None:
         module.exit_json(changed=changed, answer=trust.listing(root, status.signed_by(root)))
     except NodeError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=files.spoken(error))
 
 
 if __name__ == "__main__":

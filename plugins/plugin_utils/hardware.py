@@ -32,9 +32,9 @@ class Facts(Strict):
 
     os: OperatingSystem
     architecture: str
-    cpu: int = Field(description="cores")
-    memory_mb: int
-    disk_gb: int = Field(description="size of the file system that holds /var/lib")
+    cpu: int = Field(ge=0, le=1 << 20, description="cores")
+    memory_mb: int = Field(ge=0, le=1 << 40)
+    disk_gb: int = Field(ge=0, le=1 << 40, description="size of the file system that holds /var/lib")
     gpus: list[str] = []
     network_mbps: int | None = Field(default=None, description="link speed, null where unknown")
     disk_encrypted: bool = False

@@ -246,7 +246,9 @@ class RateLimits(Strict):
 
 
 class Networking(Strict):
-    host: str | None = Field(default=None, description="`localhost` keeps the gateway on loopback")
+    host: Literal["localhost", "127.0.0.1", "::1"] | None = Field(
+        default=None, description="keeps the gateway on this machine; without it, it answers the network"
+    )
     ports: Ports | None = None
     air_gapped: bool | None = Field(
         default=None, description="this node never has the Internet: what lives there is not planned"

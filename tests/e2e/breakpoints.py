@@ -21,8 +21,7 @@ import threading
 import time
 from pathlib import Path
 
-from ansible_collections.kind.kos.lab import cgroup
-from ansible_collections.kind.kos.lab import node as lab_node
+from ansible_collections.kind.kos.lab import cgroup, nspawn
 from ansible_collections.kind.kos.lab.errors import LabError
 
 JOURNAL = "/var/lib/kos/transaction/journal"
@@ -86,7 +85,7 @@ class Breakpoint:
         end = time.monotonic() + 90
         while True:
             try:
-                return lab_node.leader(self._lab, self._name)
+                return nspawn.leader(self._lab, self._name)
             except LabError:
                 if time.monotonic() > end:
                     raise
@@ -94,7 +93,7 @@ class Breakpoint:
 
     def _below_the_overlay(self):
         """The node's disk by another mount than its own, where what we open asks nobody."""
-        keepers = cgroup.path(f"{lab_node.group(self._lab, self._name)}/boot/cgroup.procs").read_text().split()
+        keepers = cgroup.path(f"{self._lab.node_cgroup(self._name)}/boot/cgroup.procs").read_text().split()
         return Path(f"/proc/{keepers[0]}/root{self._lab.node_var(self._name)}/upper")
 
     def _listen(self):

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-INVENTORY = "inventories/lab"
+from crashtable import FULL
+
 _OBSERVE = Path(__file__).with_name("observation.py").read_text()
 
 
@@ -32,11 +33,16 @@ def differences(expected, actual, where=""):
 
 
 def assert_same(lab, node, expected, *deploy):
-    """The node is as `expected`, well, and a check of the same deploy finds nothing to do."""
+    """The node is as `expected`, its own doctor finds nothing, and in a full run neither does a check of the deploy.
+
+    The doctor makes the check's comparison on the node itself, which takes a tenth of the time.
+    """
     found = differences(expected, observe(lab, node))
     assert not found, f"{node} is not as an undisturbed node:\n" + "\n".join(found)
-    done = lab.kai("doctor", "-i", INVENTORY, "--limit", node, "--json", check=False)
-    assert json.loads(done.stdout)[node] == [], done.stdout
+    said = lab.ssh(node, "python3 -I -B /var/lib/kos/current/node doctor")
+    assert json.loads(said) == [], said
+    if not FULL:
+        return
     told = json.loads(lab.deploy(node, "--check", "--json", *deploy).stdout)
     changes = [change for event in told["events"] if event["event"] == "stage.end" for change in event["changes"]]
     assert changes == [], changes

@@ -17,6 +17,16 @@ def pytest_collection_modifyitems(items):
         item.add_marker(pytest.mark.lab)
 
 
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["crashes"] = crashtable.rows()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    crashtable.add(getattr(node, "workeroutput", {}).get("crashes", []))
+
+
 def pytest_terminal_summary(terminalreporter):
     for line in crashtable.lines():
         terminalreporter.write_line(line)

@@ -12,7 +12,9 @@ import time
 import traceback
 
 FULL = os.environ.get("KOS_E2E") == "full"
+# In the environment, so that pytest's workers, which inherit it, choose the same sample.
 SEED = int(os.environ.get("KOS_CRASH_SEED") or random.SystemRandom().randrange(10**6))
+os.environ["KOS_CRASH_SEED"] = str(SEED)
 HEADER = ("what", "killed at", "recovered by", "seconds", "")
 
 _rows = []
@@ -37,6 +39,16 @@ def row(what, where):
 def faults(since):
     """What went wrong in the rows from number `since` on."""
     return [f"{what}, killed at {where}:\n{fault}" for what, where, _by, _time, _word, fault in _rows[since:] if fault]
+
+
+def rows():
+    """What a worker of pytest sends to the process that prints the table."""
+    return [list(found) for found in _rows]
+
+
+def add(rows):
+    """Take over the rows of a worker."""
+    _rows.extend(rows)
 
 
 def count():

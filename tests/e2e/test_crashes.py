@@ -96,11 +96,19 @@ class World:
             return "re-run: took back, " + ("nothing else to do" if "nothing to do" in done.stderr else "deployed")
         return "re-run: nothing to do" if "nothing to do" in done.stderr else "re-run: deployed"
 
+    @property
+    def next(self):
+        return "new" if self.turn == "old" else "old"
+
+    def ahead(self):
+        """The layers to disturb the change to: both in a full run, else the one that is next anyway."""
+        return ("new", "old") if FULL else (self.next,)
+
     def strike(self, what, queues, blow):
         """Change the node to and fro; at each place of the layer's queue `blow` disturbs the change and repairs it."""
         queues = {layer: list(queue) for layer, queue in queues.items()}
         while any(queues.values()):
-            layer = "new" if self.turn == "old" else "old"
+            layer = self.next
             repaired = False
             if queues[layer]:
                 place, words = queues[layer].pop(0)
@@ -164,7 +172,7 @@ def test_module_killed_after_each_record_of_a_change(world):
         assert point.hit and done.returncode == 1, done.stderr
         return world.again(WORK, layer)
 
-    world.strike("module, change to", {layer: after_records(world, layer, 1) for layer in ("new", "old")}, blow)
+    world.strike("module, change to", {layer: after_records(world, layer, 1) for layer in world.ahead()}, blow)
 
 
 def test_module_killed_and_called_again_by_the_same_run(world):
@@ -176,7 +184,7 @@ def test_module_killed_and_called_again_by_the_same_run(world):
         return "the same run: called again"
 
     inside = [place for place in after_records(world, "new", 99) if "packages" in place[1] or " file " in place[1]]
-    layer = "new" if world.turn == "old" else "old"
+    layer = world.next
     world.strike("module, change to", {layer: sample(inside, 4 if FULL else 1, "again")}, blow)
 
 
@@ -187,7 +195,7 @@ def test_module_killed_at_each_write_of_the_commit(world):
         assert point.hit
         return world.again(WORK, layer)
 
-    world.strike("module, commit of", {layer: at_steps(world, layer, 1, "commit") for layer in ("new", "old")}, blow)
+    world.strike("module, commit of", {layer: at_steps(world, layer, 1, "commit") for layer in world.ahead()}, blow)
 
 
 def test_module_killed_at_each_write_of_going_back(world):
@@ -212,9 +220,9 @@ def test_the_node_itself_goes_back_where_its_going_back_was_killed(world):
                 )
             assert point.hit
             with world.breakpoint(WORK, "reverting", steps=step) as point:
-                wait_for(lambda: point.hit, 60)
-            wait_for(lambda: world.lab.status(WORK)["generation"]["state"] == "committed", 90)
-            wait_for(lambda: world.lab.healthy(WORK), 60)
+                wait_for(lambda: point.hit, 150)
+            wait_for(lambda: world.lab.status(WORK)["generation"]["state"] == "committed", 150)
+            wait_for(lambda: world.lab.healthy(WORK), 150)
             assert_same(world.lab, WORK, world.expected[world.turn], *world.layers[world.turn])
             line["by"] = "deadline, tried again"
 
@@ -238,8 +246,8 @@ def test_power_cut_after_a_record_and_again_while_the_boot_goes_back(world):
                     stderr=subprocess.DEVNULL,
                 )
                 with world.breakpoint(WORK, "reverting", steps=2, stop=stop) as point:
-                    wait_for(lambda: point.hit, 60)
-                rising.wait(100)
+                    wait_for(lambda: point.hit, 150)
+                rising.wait(200)
                 world.up(WORK)
                 booted(world)
                 assert_same(world.lab, WORK, world.expected[world.turn], *world.layers[world.turn])
@@ -248,8 +256,8 @@ def test_power_cut_after_a_record_and_again_while_the_boot_goes_back(world):
 
 def booted(world):
     """The node has taken back by itself what it was interrupted in, and is well."""
-    wait_for(lambda: world.lab.ssh(WORK, "systemctl is-active kos-boot", check=False) == "active", 90)
-    wait_for(lambda: world.lab.healthy(WORK), 60)
+    wait_for(lambda: world.lab.ssh(WORK, "systemctl is-active kos-boot", check=False) == "active", 150)
+    wait_for(lambda: world.lab.healthy(WORK), 150)
     assert world.lab.status(WORK)["generation"]["state"] == "committed"
 
 
@@ -281,7 +289,7 @@ def random_moments(world, number, purpose):
     """(share of the run's time, words) by layer."""
     found = {"new": [], "old": []}
     for index, share in enumerate(crashtable.moments(number, purpose)):
-        layer = ("new", "old")[index % 2]
+        layer = ("new", "old")[index % 2] if FULL else world.next
         found[layer].append((share, f"{share * world.seconds[layer]:.1f} s"))
     return found
 
@@ -302,7 +310,7 @@ def parent(path):
         return 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", sample([signal.SIGINT, signal.SIGTERM], 1, "signal"))
 def test_kai_that_is_told_to_stop_says_what_the_node_will_do(world, number):
     def blow(layer, index):
         def stop(_group):
@@ -317,7 +325,7 @@ def test_kai_that_is_told_to_stop_says_what_the_node_will_do(world, number):
         assert not children_left(world), output
         return world.again(WORK, layer)
 
-    layer = "new" if world.turn == "old" else "old"
+    layer = world.next
     places = [place for place in after_records(world, layer, 99) if " file " in place[1]]
     world.strike(f"kai, {number.name}, change to", {layer: sample(places, 1, number.name)}, blow)
 
@@ -341,14 +349,16 @@ def test_two_controllers_at_once(world):
             runs = [world.begin(WORK, layer) for layer in ("new", "old")]
             outputs = [run.communicate(timeout=300)[0] for run in runs]
             codes = [run.returncode for run in runs]
-            assert 0 in codes and set(codes) <= {0, 5}, outputs
+            assert 0 in codes, outputs
+            for code, output in zip(codes, outputs, strict=True):
+                assert code in (0, 5) or "overtaken by another one" in " ".join(output.split()), outputs
             line["by"] = world.again(WORK, world.turn)
 
 
 def test_a_deploy_a_rollback_and_the_deadline_at_once(world):
     for index in range(4 if FULL else 1):
         with crashtable.row("deploy, rollback, deadline", f"all at once, {index + 1}") as line:
-            layer = "new" if world.turn == "old" else "old"
+            layer = world.next
             with world.breakpoint(WORK, "switched") as point:
                 world.lab.playbook(
                     WORK,

@@ -54,5 +54,9 @@ def unavailable():
     try:
         host.require(host.survey())
     except LabError as error:
-        return str(error)
+        return " ".join(str(error).split())
     return ""
+
+
+if __name__ == "__main__":
+    print(unavailable())

@@ -223,6 +223,7 @@ def test_killed_at_every_write_of_the_end_a_rerun_repairs(root, tmp_path, monkey
 
 def test_a_tampered_stored_generation_is_not_used(root, tmp_path):
     built = generation(tmp_path, "a\n")
+    trust.enrol(root, request(built).signer)
     stored = store.add(root, built.archive(), built.id, "")
     with open(os.path.join(stored.path, "tree/etc/kos/db/db.conf"), "a", encoding="utf-8") as stream:
         stream.write("evil\n")

@@ -17,9 +17,12 @@ from signatures import request
 
 from ansible_collections.kind.kos.plugins.module_utils.node import (
     accounts,
+    cleanup,
     files,
     ledger,
+    main,
     packages,
+    store,
     system,
     transaction,
     uninstall,
@@ -245,6 +248,31 @@ def test_an_uninstall_killed_at_any_write_is_finished_by_the_next(root, tmp_path
     assert steps > 10
 
 
+@needs_root
+@pytest.mark.parametrize("resume", ["boot", "run"])
+def test_a_clean_up_killed_after_the_commit_is_resumed(root, tmp_path, monkeypatch, resume):
+    deploy(root, generation(tmp_path))
+    os.makedirs(root.join("/var/lib/kos-db"))
+    smaller = without_db(tmp_path)
+
+    def killed(*_arguments):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packages, "purge", killed)
+        with pytest.raises(Killed):
+            deploy(root, smaller)
+    assert os.path.exists(root.join("/var/lib/kos-db"))
+    assert store.current(root).id == smaller.id
+    if resume == "boot":
+        files.remove(root.state("pending"))
+        assert main.main(["--root", root.path, "boot"]) == 0
+    else:
+        assert [change["name"] for change in deploy(root, smaller).changes] == ["/var/lib/kos-db"]
+    assert not os.path.exists(root.join("/var/lib/kos-db"))
+    assert deploy(root, smaller).changes == []
+
+
 def test_where_kos_never_was_uninstall_does_nothing(root):
     before = described(root)
     assert not uninstall.uninstall(root, purge=True)["removed"]
@@ -292,6 +320,68 @@ def test_who_asks_apt_for_a_package_takes_it_over(root):
     states = "Package: nats\nArchitecture: amd64\nAuto-Installed: 1\n\nPackage: caddy\nAuto-Installed: 0\n\n"
     files.write(root.join("/var/lib/apt/extended_states"), states.encode())
     assert packages.marked_manual(root, ["nats", "caddy", "other"]) == {"caddy", "other"}
+
+
+def test_a_package_whose_removal_would_delete_the_data_of_others_stays_and_is_named(root, monkeypatch):
+    installed = known(package("postgresql-17", ["libpq"]), package("libpq"), package("valkey-server"))
+    monkeypatch.setattr(packages, "table", lambda root: dict(installed))
+    monkeypatch.setattr(packages, "marked_manual", lambda root, names: set())
+    gone = []
+
+    def purge(root, names, configured, made):
+        gone.extend(names)
+        for name in names:
+            installed.pop(name)
+
+    monkeypatch.setattr(packages, "purge", purge)
+    os.makedirs(root.join("/var/lib/valkey/empty"))
+    os.makedirs(root.join("/etc/postgresql/17/theirs"))
+    cluster = root.join("/etc/postgresql/17/theirs/postgresql.conf")
+    files.write(cluster, b"port = 5433\n")
+    ledger.save(root, ledger.Ledger(packages=["postgresql-17", "libpq", "valkey-server"]))
+    (sentence,) = cleanup.run(root, None)
+    assert "postgresql-17: stays" in sentence and "/etc/postgresql/17" in sentence and "apt-mark manual" in sentence
+    assert gone == ["valkey-server"]
+    assert sorted(ledger.load(root).packages) == ["libpq", "postgresql-17"]
+    files.remove(cluster)
+    assert cleanup.run(root, None) == []
+    assert gone == ["valkey-server", "libpq", "postgresql-17"]
+
+
+def test_the_guarded_packages_are_the_catalogues():
+    manifests = [yaml.safe_load(path.read_text()) for path in (ROOT / "services").glob("*/service.yaml")]
+    asked = {name for row in manifests for name in (row["substrates"].get("deb") or {}).get("packages", [])}
+    assert set(packages._DATA) <= asked
+
+
+@needs_root
+def test_purging_asks_for_the_key_of_backups_that_nothing_else_can_read(root, tmp_path):
+    before = described(root)
+    deploy(root, generation(tmp_path))
+    fill(root)
+    files.write(root.state("secrets", "restic.password.cred"), b"sealed")
+    record = {"last": {"ok": True, "snapshot": "12345678"}, "last_success": 1}
+    files.write_json(root.state("backup.json"), record)
+    files.write(root.state("lock"), b"")
+    held = described(root).keys()
+    with pytest.raises(uninstall.UnreadableBackups, match="kai backup key export"):
+        uninstall.uninstall(root, purge=True)
+    assert described(root).keys() == held
+    files.write_json(root.state("backup-key.json"), 1)
+    assert uninstall.uninstall(root, purge=True)["left"] == []
+    assert described(root) == before
+
+
+@needs_root
+def test_stamps_of_timers_go_with_them(root, tmp_path):
+    before = described(root)
+    deploy(root, generation(tmp_path))
+    os.makedirs(root.join("/var/lib/systemd/timers"))
+    for name in ("stamp-kos-old.timer", "stamp-logrotate.timer"):
+        files.write(root.join(f"/var/lib/systemd/timers/{name}"), b"")
+    uninstall.uninstall(root)
+    assert os.listdir(root.join("/var/lib/systemd/timers")) == ["stamp-logrotate.timer"]
+    assert set(before) <= set(described(root))
 
 
 @needs_root
@@ -383,3 +473,17 @@ def test_packages_that_nobody_can_deliver_are_refused_in_one_sentence(root, monk
     monkeypatch.setattr(system, "run", lambda *arguments, **options: failed)
     with pytest.raises(system.CommandFailed, match=r"needs nats-server, .* connect it .*nothing was changed"):
         system.download_packages(root, ["nats-server"])
+
+
+@pytest.mark.parametrize("kind", ["link", "folder"])
+def test_a_volume_that_is_a_link_is_left_to_its_owner(tmp_path, kind):
+    elsewhere, volume = tmp_path / "elsewhere", tmp_path / "volume"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("data")
+    if kind == "link":
+        volume.symlink_to(elsewhere)
+    else:
+        volume.mkdir()
+    said = cleanup._drop_volume(str(volume))
+    assert (elsewhere / "precious").read_text() == "data"
+    assert (said is not None and str(elsewhere) in said) if kind == "link" else (said is None and not volume.exists())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +135,29 @@ def test_signing_with_rsa_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv(signing.VARIABLE, str(key(tmp_path, "rsa", "rsa").path))
     with pytest.raises(signing.SigningFailed, match="not an Ed25519"):
         signing.signer()
+
+
+@pytest.mark.parametrize(
+    "damage", ["gone", "link", "empty", "expired", "other namespace", "comment", "unreadable text"]
+)
+def test_a_damaged_list_lets_nobody_in(root, office, stranger, damage):
+    trust.enrol(root, office.public)
+    path = Path(root.state("allowed_signers"))
+    (path.parent / "generations/1").mkdir(parents=True)
+    key = " ".join(stranger.public.split()[:2])
+    lines = {
+        "empty": "# nobody\n",
+        "expired": f'evil valid-before="20200101" {key}\n',
+        "other namespace": f'evil namespaces="file" {key}\n',
+        "comment": path.read_text() + f'evil namespaces="kos-generation" {key} comment\n',
+        "unreadable text": "\udcff\n",
+    }
+    if damage in ("gone", "link"):
+        path.unlink()
+    if damage == "link":
+        path.symlink_to("/dev/null")
+    if damage in lines:
+        path.write_text(lines[damage], errors="surrogateescape")
+    with pytest.raises(trust.Untrusted, match="allowed_signers"):
+        trust.verify(root, ID, stranger.sign(ID), stranger.public)
+    assert trust.enrol(root, stranger.public) is None

@@ -14,19 +14,23 @@ import shutil
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import accounts, ledger, originals, packages
+from . import accounts, files, ledger, originals, packages
 from .files import NodeError, Root
 from .ledger import Ledger
 
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What is to be removed; `users` of a volume that stays are not in it."""
+    """What is to be removed; `users` of a volume that stays are not in it.
+
+    `held` are packages that nothing asks for, and the directory whose data their removal would delete.
+    """
 
     packages: list[str] = field(default_factory=list)
     volumes: list[str] = field(default_factory=list)
     users: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
+    held: dict[str, str] = field(default_factory=dict)
 
     def rows(self) -> list[tuple[str, str]]:
         """(kind, name) of each, in the order of removal."""
@@ -46,6 +50,10 @@ def find(
     # A package that somebody has asked apt for meanwhile is no longer kOS's to remove.
     ours = set(book.packages) - packages.marked_manual(root, book.packages)
     going = packages.no_longer_needed(known, ours, asked)
+    # One that had configuration before is removed but not purged, which deletes nothing.
+    held = packages.with_data(root, going - set(book.configured))
+    if held:
+        going = packages.no_longer_needed(known, ours, [*asked, *held])
     unasked = [row["path"] for row in ledger.kept_volumes(root, book, manifest)]
     volumes = [path for path in unasked if purge or not os.listdir(root.join(path))]
     staying = {row["user"] for row in book.volumes if row["path"] not in volumes and _exists(root, row["path"])}
@@ -56,7 +64,7 @@ def find(
     groups = [name for name in present["groups"] if name in book.groups and name not in book.users]
     named = accounts.named_elsewhere(root, {*users, *groups} - {row["user"] for row in book.volumes}, going)
     users, groups = [name for name in users if name not in named], [name for name in groups if name not in named]
-    return Leftovers(sorted(going), sorted(volumes), users, groups)
+    return Leftovers(sorted(going), sorted(volumes), users, groups, held)
 
 
 def run(root: Root, manifest: dict[str, Any] | None, purge: bool = False) -> list[str]:
@@ -66,6 +74,7 @@ def run(root: Root, manifest: dict[str, Any] | None, purge: bool = False) -> lis
         left = _run(root, manifest, book, purge)
     except NodeError as error:
         left = [str(error)]
+    drop_timer_stamps(root, manifest)
     originals.drop_empty(root, book.directories)
     book.directories = [folder for folder in book.directories if os.path.isdir(root.join(folder))]
     ledger.sweep_originals(root, book)
@@ -73,16 +82,41 @@ def run(root: Root, manifest: dict[str, Any] | None, purge: bool = False) -> lis
     return left
 
 
+def drop_timer_stamps(root: Root, manifest: dict[str, Any] | None) -> None:
+    """Forget when kOS's timers ran last, but for those of `manifest`."""
+    kept = {f"stamp-{unit['name']}" for unit in (manifest or {}).get("units", [])}
+    folder = root.join("/var/lib/systemd/timers")
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        if name.startswith("stamp-kos-") and name not in kept:
+            files.remove(os.path.join(folder, name))
+
+
+def _drop_volume(path: str) -> str | None:
+    """Delete a data volume; a sentence where its data lies elsewhere or cannot go."""
+    if os.path.islink(path) or os.path.ismount(path):
+        kind = f"a link to {os.path.realpath(path)}" if os.path.islink(path) else "a file system of its own"
+        return f"volume {path}: is {kind}, which kOS did not make: remove its data yourself"
+    try:
+        shutil.rmtree(path)
+    except OSError as error:
+        return f"volume {path}: {files.spoken(error)}"
+    return None
+
+
 def _run(root: Root, manifest: dict[str, Any] | None, book: Ledger, purge: bool) -> list[str]:
     known = packages.table(root)
     leftovers = find(root, manifest, book, known, purge)
     packages.purge(root, leftovers.packages, book.configured, book.made)
-    for path in leftovers.volumes:
-        shutil.rmtree(root.join(path))
+    left = [sentence for path in leftovers.volumes if (sentence := _drop_volume(root.join(path)))]
     _forget(root, book, manifest)
     # What the packages' own removal scripts deleted is no longer there to be found.
     leftovers = find(root, manifest, book, packages.table(root), purge)
-    left = [f"package {name}: stays, since something else needs it" for name in leftovers.packages]
+    left += [f"package {name}: stays, since something else needs it" for name in leftovers.packages]
+    left += [
+        f"package {name}: stays, since removing it would delete the data in {folder}, which is not kOS's: "
+        f"keep it for yourself with 'apt-mark manual {name}', or remove that data, then run again"
+        for name, folder in leftovers.held.items()
+    ]
     book.packages = [name for name in book.packages if name not in leftovers.packages]
     left += accounts.remove(root, leftovers.users, leftovers.groups)
     present = accounts.known(root)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from typing import Any
@@ -14,6 +15,7 @@ from .files import Root
 from .journal import Journal
 
 _DEPLOY = "kai deploy"
+_FOLDERS = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system")
 
 
 def findings(root: Root) -> list[dict[str, Any]]:
@@ -69,7 +71,10 @@ def _overrides(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     services = {row["name"]: row["service"] for row in manifest["units"]}
     found = []
     for name, state in system.unit_states(services, "Id,DropInPaths,FragmentPath").items():
-        foreign = [path for path in state.get("DropInPaths", "").split() if path not in ours and f"/{name}.d/" in path]
+        # What systemd has not read yet takes effect at its next reload.
+        read = [path for path in state.get("DropInPaths", "").split() if f"/{name}.d/" in path]
+        unread = [path for folder in _FOLDERS for path in glob.glob(f"{folder}/{glob.escape(name)}.d/*.conf")]
+        foreign = [path for path in sorted({*read, *unread}) if path not in ours]
         fragment = state.get("FragmentPath", "")
         if fragment and fragment != f"{changes.UNITS}/{name}" and fragment not in ours:
             foreign.append(fragment)

@@ -15,6 +15,12 @@ from .files import Root
 
 _FORMAT = "${db:Status-Status}\\t${Package}\\t${Provides}\\t${Pre-Depends}, ${Depends}\\n"
 _ABSENT = ("not-installed", "config-files")
+# What Debian's removal scripts delete without asking, and where kOS itself never puts anything.
+_DATA = {
+    "postgresql-17": "/etc/postgresql/17",  # a directory for each cluster; its data goes with it
+    "prometheus": "/var/lib/prometheus",
+    "valkey-server": "/var/lib/valkey",
+}
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,11 @@ def no_longer_needed(known: Mapping[str, Package], ours: Collection[str], wanted
     return gone
 
 
+def with_data(root: Root, names: Collection[str]) -> dict[str, str]:
+    """Those of `names` in whose own directory of Debian's (the value) somebody keeps data that is not kOS's."""
+    return {name: _DATA[name] for name in sorted(names) if name in _DATA and _holds_files(root.join(_DATA[name]))}
+
+
 def purge(root: Root, names: Collection[str], configured: Collection[str], made: Collection[str]) -> None:
     """Remove `names` with their configuration, but for the `configured`, which keep theirs.
 
@@ -88,10 +99,16 @@ def paths_in_etc(root: Root) -> list[str]:
     return sorted(found)
 
 
+def _holds_files(top: str) -> bool:
+    return any(names for _folder, _folders, names in os.walk(top))
+
+
 def _keep(root: Root, made: set[str]) -> None:
     path = _archive(root)
-    with tarfile.open(f"{path}.new", "w", format=tarfile.PAX_FORMAT) as tar:
-        os.chmod(f"{path}.new", 0o600)
+    files.remove(f"{path}.new")
+    # /etc/shadow is in it: it is never readable by others, not even while it is written.
+    descriptor = os.open(f"{path}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "wb") as stream, tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in paths_in_etc(root):
             if name not in made:
                 tar.add(root.join(name), name.lstrip("/"), recursive=False)

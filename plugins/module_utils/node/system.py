@@ -216,6 +216,16 @@ def systemctl(verb: str, units: Iterable[str], *options: str) -> None:
         run(["systemctl", *options, verb, "--", *names], check=False)
 
 
+def stop(units: Iterable[str]) -> None:
+    """Stop `units` for good.
+
+    One that is being restarted just then starts those it needs again, after they were stopped: hence twice.
+    """
+    names = list(units)
+    systemctl("stop", names)
+    systemctl("stop", names)
+
+
 def wait_for_jobs(units: Iterable[str], patience: float = 300) -> None:
     """Until systemd has no job left for any of `units`, or `patience` seconds have passed; the gate judges then."""
     names, until = list(units), time.monotonic() + patience

@@ -110,6 +110,9 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         generation = store.find(root, request.id)
         signature = request.signature or (generation.signature if generation else "")
         trust.verify(root, request.id, signature, request.signer)
+        if request.signer:
+            # Before a generation is stored: from then on nobody can be enrolled any more.
+            trust.enrol(root, request.signer)
         _check_secrets(request.secrets)
         recovered = settle(root)
         for name in ("uninstalling", "KEPT"):
@@ -122,8 +125,6 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         elif generation.signature != signature:
             # Signed anew, perhaps because the first signer is trusted no longer.
             files.write(os.path.join(generation.path, store.SIGNATURE), signature.encode())
-        if request.signer:
-            trust.enrol(root, request.signer)
         comparison = changes.compare(root, generation, request.secrets, request.purge)
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
         unknown = sorted(set(request.secrets) - known)

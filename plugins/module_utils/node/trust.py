@@ -21,6 +21,10 @@ NAMESPACE = "kos-generation"
 KEY_TYPES = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 _BLOB = re.compile(r"[A-Za-z0-9+/]{40,400}={0,2}")
+_LINE = re.compile(
+    rf'({_NAME.pattern}) namespaces="{NAMESPACE}" ((?:{"|".join(map(re.escape, KEY_TYPES))}) {_BLOB.pattern})'
+)
+_SHOWN = f"{files.STATE}/allowed_signers"
 
 
 class Untrusted(NodeError):
@@ -33,10 +37,38 @@ def message(identity: str) -> bytes:
 
 
 def signers(root: Root) -> dict[str, str]:
-    """The trusted public keys (``type base64``) by name; empty on a node that nobody has enrolled."""
-    lines = (files.read(_path(root)) or b"").decode().splitlines()
-    rows = [line.split() for line in lines if line and not line.startswith("#")]
-    return {row[0]: " ".join(row[-2:]) for row in rows}
+    """The trusted public keys (``type base64``) by name; empty on a node that nobody has enrolled.
+
+    Raises Untrusted for a list that cannot be read or that holds a line kOS would not have written: a restriction
+    that was ignored would be trust that nobody gave.
+    """
+    path = _path(root)
+    if not os.path.lexists(path):
+        return {}
+    content = files.read(path)
+    if content is None:
+        raise Untrusted(f"{_SHOWN} is not a file that can be read: put it back, or remove it and use kai trust add")
+    found = {}
+    for number, line in enumerate(content.decode(errors="replace").splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        row = _LINE.fullmatch(line)
+        if row is None:
+            raise Untrusted(f'line {number} of {_SHOWN} is not of the form: NAME namespaces="{NAMESPACE}" TYPE KEY')
+        found[row[1]] = row[2]
+    if not found:
+        raise Untrusted(f"{_SHOWN} names nobody: put its keys back, or name one with kai trust add")
+    return found
+
+
+def enrolled(root: Root) -> bool:
+    """Whether somebody has ever deployed here: from then on a list that is gone is no invitation."""
+    if os.path.lexists(_path(root)):
+        return True
+    try:
+        return bool(os.listdir(root.state("generations")))
+    except FileNotFoundError:
+        return False
 
 
 def listing(root: Root, signed_by: str | None = None) -> list[dict[str, Any]]:
@@ -70,7 +102,7 @@ def enrol(root: Root, line: str) -> str | None:
 
     It is as good as the connection it came by: root's own over SSH, the medium, or cloud-init.
     """
-    if signers(root):
+    if enrolled(root):
         return None
     name, key = _first(line)
     _write(root, {name: key})
@@ -110,10 +142,12 @@ def remove(root: Root, name: str) -> bool:
 def verify(root: Root, identity: str, signature: str, candidate: str = "") -> str:
     """The name of the trusted signer of the generation `identity`.
 
-    `candidate` (a public key line) counts only while the node trusts nobody. Raises Untrusted when the signature is
+    `candidate` (a public key line) counts only where nobody has deployed yet. Raises Untrusted when the signature is
     missing, is of other content, or is by a key that this node does not trust.
     """
-    known = signers(root) or (dict([_first(candidate)]) if candidate else {})
+    known = signers(root) if enrolled(root) or not candidate else dict([_first(candidate)])
+    if not known and enrolled(root):
+        raise Untrusted(f"{_SHOWN} is gone: put it back, or name a key with kai trust add NAME KEYFILE")
     if not signature:
         raise Untrusted(f"generation {identity[:12]}… carries no signature: a node takes signed ones only")
     return _verified(identity, signature, _allowed(known))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from . import accounts, changes, files, gate, history, ledger, originals, packages, store, system
+from . import accounts, changes, cleanup, files, gate, history, ledger, originals, packages, store, system
 from .apply import HOST_KEY
 from .deadline import disarm
 from .files import Root
@@ -24,7 +24,7 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     noted = [record for record in journal.records if record["op"] == "unit"]
     if root.booted:
         stopped = [record["name"] for record in noted if not record["active"]]
-        system.systemctl("stop", stopped)
+        system.stop(stopped)
         for name in stopped:
             files.remove(changes.stamp_path(root, name))
             files.remove(changes.live_path(root, name))
@@ -37,6 +37,8 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     _remove_what_was_new(root, journal)
     originals.drop_own_directories(root)
     store.point_current(root, begin["previous"])
+    previous = store.current(root)
+    cleanup.drop_timer_stamps(root, previous.manifest if previous else None)
     health: list[Health] = []
     if root.booted:
         health = _restart_previous(root, noted)
@@ -65,7 +67,8 @@ def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
     for name in running:
         files.remove(changes.stamp_path(root, name))
     system.run(["systemctl", "daemon-reload"], check=False)
-    system.systemctl("reset-failed", running)
+    # What failed without a file any more would be listed as failed until the next start of the machine.
+    system.systemctl("reset-failed", [record["name"] for record in noted])
     previous = store.current(root)
     rows = previous.manifest["units"] if previous else []
     # A firewall is loaded anew; restarting it would open the node for a moment.

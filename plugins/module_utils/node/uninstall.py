@@ -31,14 +31,20 @@ class NotConfirmed(NodeError):
     """Nobody said, by this node's name, that it may go."""
 
 
+class UnreadableBackups(NodeError):
+    """The key of this node's backups would be lost with it."""
+
+
 def uninstall(root: Root, purge: bool = False) -> dict[str, Any]:
-    """Remove kOS; with `purge` its data too. Raises Busy while another run changes the node.
+    """Remove kOS; with `purge` its data too. Raises Busy while another run changes the node, UnreadableBackups.
 
     Returns `removed` (whether there was anything), `kept` (volumes), `left` (a sentence for what could not go).
     """
     if not os.path.isdir(root.state()):
         return {"removed": False, "kept": [], "left": []}
     with files.lock(root, wait=True):
+        if purge:
+            _require_backup_key(root)
         transaction.settle(root)
         book = ledger.load(root)
         files.write_json(root.state("uninstalling"), {"purge": purge})
@@ -53,9 +59,19 @@ def uninstall(root: Root, purge: bool = False) -> dict[str, Any]:
             _leave_kept(root, kept)
         else:
             _remove_host_key(root, book)
-            _remove_stamps(root)
             shutil.rmtree(root.state())
         return {"removed": True, "kept": [row["path"] for row in kept], "left": left}
+
+
+def _require_backup_key(root: Root) -> None:
+    record = files.read_json(root.state("backup.json"), {})
+    made = record.get("last_success") or "snapshot" in (record.get("last") or {})
+    exported = os.path.exists(root.state("backup-key.json"))
+    if made and not exported and os.path.exists(root.state("secrets", "restic.password.cred")):
+        raise UnreadableBackups(
+            "this node's backups can be read with its own key alone, which goes with it and was never exported: "
+            "keep it with 'kai backup key export', then uninstall again (nothing was removed)"
+        )
 
 
 def _stop(root: Root, book: Ledger) -> None:
@@ -67,7 +83,7 @@ def _stop(root: Root, book: Ledger) -> None:
         except gate.ProbeFailed:
             # A service that is already gone cannot say goodbye.
             continue
-    system.systemctl("stop", book.units)
+    system.stop(book.units)
 
 
 def _remove_files(root: Root, book: Ledger) -> None:
@@ -95,13 +111,6 @@ def _remove_host_key(root: Root, book: Ledger) -> None:
     folder = root.join(_CREDENTIALS)
     if book.host_key and not (os.path.isdir(folder) and os.listdir(folder)):
         files.remove(root.join(_HOST_KEY))
-
-
-def _remove_stamps(root: Root) -> None:
-    folder = root.join("/var/lib/systemd/timers")
-    for name in os.listdir(folder) if os.path.isdir(folder) else []:
-        if name.startswith("stamp-kos-"):
-            files.remove(os.path.join(folder, name))
 
 
 def _leave_kept(root: Root, kept: list[dict[str, str]]) -> None:
