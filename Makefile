@@ -68,6 +68,9 @@ e2e: setup ## The end-to-end tests in full: what the others take a seeded sample
 e2e-crashes: setup ## The crash table in full: a kill after every record of the journal (root; KOS_CRASH_SEED=n)
 	@KOS_E2E=full tests/run.sh crashes
 
+e2e-%: setup ## One of them: e2e-uninstall, e2e-backup (the restore drill), e2e-rollback (drift), e2e-migrate, … (root)
+	@tests/run.sh $@
+
 .PHONY: vm-test
 vm-test: setup ## End-to-end tests on a node with a kernel of its own, in full (root; emulated: a quarter of an hour or more)
 	@KOS_E2E=full tests/run.sh vm
@@ -117,7 +120,7 @@ clean: ## Remove what these targets made (lab nodes: `kai lab down`)
 .PHONY: help
 help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z][a-z0-9 -]*:.*## / { split($$1, name, " "); printf "  make %-11s %s\n", name[1], $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z][a-z0-9 %-]*:.*## / { split($$1, name, " "); printf "  make %-11s %s\n", name[1], $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: host
 host:

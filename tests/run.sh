@@ -28,13 +28,14 @@ command_of() {
     sanity) echo "tests/run_sanity.sh" ;;
     molecule) echo "tests/run_scenarios.sh" ;;
     e2e) echo "pytest -p no:cacheprovider -m not(vm) -n 2 --dist loadfile tests/e2e" ;;
+    e2e-*) echo "pytest -p no:cacheprovider --durations=5 tests/e2e/test_${1#e2e-}.py" ;;
     crashes) echo "pytest -p no:cacheprovider -s tests/e2e/test_crashes.py tests/e2e/test_full_disk.py" ;;
     vm) echo "pytest -p no:cacheprovider -m vm --durations=12 tests/e2e" ;;
     *) return 1 ;;
   esac
 }
 
-needs_lab() { [[ " ${lab[*]} crashes vm " == *" $1 "* ]]; }
+needs_lab() { [[ $1 == e2e-* || " ${lab[*]} crashes vm " == *" $1 "* ]]; }
 
 # Why a check cannot run on this machine; nothing where it can.
 hindrance_of() {
