@@ -11,7 +11,7 @@ import catalogues
 import pytest
 from catalogues import ROOT, manifest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import backup, files, repository, servicedata, store
+from ansible_collections.kind.kos.plugins.module_utils.node import backup, files, repository, servicedata, store, system
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Busy, Root
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import load_catalogue
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
@@ -179,3 +179,13 @@ def test_the_timer_is_a_timer_and_what_it_starts_waits_for_it():
     for name in ("kos-backup.service", "kos-restic.service"):
         assert "[Install]" not in texts[name]
     assert "User=kos-backup" in texts["kos-restic.service"]
+
+
+def test_a_restore_waits_until_systemd_has_nothing_left_to_do(monkeypatch):
+    """systemctl show names a unit's job as long as there is one."""
+    answers = iter([{"a": {"Id": "a"}, "b": {"Id": "b", "Job": "7"}}, {"a": {"Id": "a"}, "b": {"Id": "b"}}])
+    asked = []
+    monkeypatch.setattr(system.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(system, "unit_states", lambda names, _shown: asked.append(list(names)) or next(answers))
+    system.wait_for_jobs(name for name in ("a", "b"))
+    assert asked == [["a", "b"]] * 2
