@@ -81,8 +81,8 @@ def asked(asks: Asks, settings: dict[str, Any]) -> Iterator[Asked]:
             continue
         items = value if isinstance(value, list) else [value]
         found = [_reply(replies, plain(item)) for item in items]
-        if all(known for known, _ in found):
-            for index, (item, (_, reply)) in enumerate(zip(items, found, strict=True)):
+        if all(known for known, _reply_of in found):
+            for index, (item, (_known, reply)) in enumerate(zip(items, found, strict=True)):
                 yield Asked((*path, index) if isinstance(value, list) else path, plain(item), reply)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from pathlib import Path
 
 from .documents import read_document
@@ -43,9 +44,10 @@ def path(configs: Path, source: str, target: str) -> list[str]:
             raise ConfigurationError(
                 [Fault(f"no profile or mode is called '{name}'", where, key, nearest(name, edges))]
             )
-    ways = [[source]]
+    ways = deque([[source]])
     seen = {source}
-    for way in ways:
+    while ways:
+        way = ways.popleft()
         if way[-1] == target:
             return way
         for following in edges.get(way[-1], []):

@@ -148,7 +148,7 @@ class Plan:
     @property
     def not_acted_on(self) -> list[str]:
         """Keys that are set and understood, and that this release does nothing about."""
-        keys = {".".join(path) for path, _ in leaves(self.deployment.settings)}
+        keys = {".".join(path) for path, _value in leaves(self.deployment.settings)}
         silent = keys - self.answered - self.deployment.mapped
         return sorted(key for key in silent if not key.startswith(ACTED_ON))
 

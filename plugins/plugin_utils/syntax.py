@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import bisect
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,7 +101,7 @@ def _refuse_unwritable(value: Any, path: KeyPath, lines: Lines, control: bool) -
     elif isinstance(value, str) and not control and _UNWRITABLE.search(value):
         shown = tuple(part if isinstance(part, int) else _UNWRITABLE.sub("�", part) for part in path)
         raise Broken("holds a control character", lines.get(path, 0), "write plain text", shown)
-    elif isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    elif isinstance(value, float) and not math.isfinite(value):
         raise Broken("is not a finite number", lines.get(path, 0), "write a number", path)
     elif isinstance(value, int) and abs(value) > MAX_INTEGER:
         raise Broken("a number beyond 64 bits", lines.get(path, 0), "write a smaller one, or put it in quotes", path)

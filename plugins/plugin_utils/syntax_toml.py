@@ -31,8 +31,13 @@ _SPACE = re.compile(r"[ \t]*")
 _GAP = re.compile(r"(?:[ \t\n]|#[^\n]*)*")
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _STRING = re.compile(
-    r'"""(?:\\.|(?!""")[^\\])*"{3,5}' r"|'''(?:(?!''').)*'{3,5}" r'|"(?:\\.|[^"\\\n])*"' r"|'[^'\n]*'", re.DOTALL
-)
+    "|".join([
+        r'"""(?:\\.|(?!""")[^\\])*"{3,5}',
+        r"'''(?:(?!''').)*'{3,5}",
+        r'"(?:\\.|[^"\\\n])*"',
+        r"'[^'\n]*'",
+    ]), re.DOTALL,
+)  # fmt: skip
 _SCALAR = re.compile(r"[^,\]}#\n]+")
 _PLACE = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _DATES = (datetime.date, datetime.time)

@@ -106,8 +106,10 @@ def test_a_value_that_looks_like_a_template_stays_a_value(tmp_path):
     service = manifest("db", files=[{"template": "x.j2", "path": "/etc/kos/db/x"}])
     request = assemble.Request(
         "test",
-        configs=configs(tmp_path, {"services": {"database": "db"}, "networking": {"host": "{{ 7 * 7 }}"}}),
-        services=catalogue(tmp_path, service, templates={"db/templates/x.j2": "{{ settings.networking.host }}"}),
+        configs=configs(tmp_path, {"services": {"database": "db"}, "federation": {"trust_network": "{{ 7 * 7 }}"}}),
+        services=catalogue(
+            tmp_path, service, templates={"db/templates/x.j2": "{{ settings.federation.trust_network }}"}
+        ),
     )
     assert assemble.generation(assemble.plan(request, machine())).files["tree/etc/kos/db/x"] == b"{{ 7 * 7 }}"
 

@@ -138,9 +138,13 @@ def _copy_data(root: Root, options: argparse.Namespace) -> int:
     return 0
 
 
+def _stop(_number: int, _frame: Any) -> None:
+    raise SystemExit(1)
+
+
 def _backup_run(root: Root, _options: argparse.Namespace) -> int:
     # Told to stop, it still puts everything back.
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(1))
+    signal.signal(signal.SIGTERM, _stop)
     record = backup.run(root)
     return _print({key: record[key] for key in ("snapshot", "added", "seconds", "window_seconds")})
 

@@ -81,8 +81,8 @@ def listing(root: Root, signed_by: str | None = None) -> list[dict[str, Any]]:
 
 def parse_key(line: str) -> tuple[str, str]:
     """The key (``type base64``) and the comment of a public key line. Raises NodeError for any but Ed25519."""
-    kind, _, rest = line.strip().partition(" ")
-    blob, _, comment = rest.partition(" ")
+    kind, rest = line.strip().partition(" ")[::2]
+    blob, comment = rest.partition(" ")[::2]
     if kind not in KEY_TYPES or not _BLOB.fullmatch(blob):
         raise NodeError("that is not an Ed25519 public key: one line such as 'ssh-ed25519 AAAA… name'")
     fingerprint(f"{kind} {blob}")
