@@ -35,7 +35,7 @@ def parse_json(text: str) -> Parsed:
     data = reader.value(())
     reader.end()
     if not isinstance(data, dict):
-        raise Broken('the file must be a mapping: {"key": value}', 1)
+        raise Broken("the file must be a mapping (a JSON object)", 1)
     return Parsed(data, reader.lines)
 
 
