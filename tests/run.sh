@@ -24,7 +24,7 @@ command_of() {
     yamllint) echo "yamllint --strict ." ;;
     ansible-lint) echo "ansible-lint --offline --strict" ;;
     changelog) echo "antsibull-changelog lint" ;;
-    unit) echo "pytest tests/unit" ;;
+    unit) echo "pytest -n 2 tests/unit" ;;
     sanity) echo "tests/run_sanity.sh" ;;
     molecule) echo "tests/run_scenarios.sh" ;;
     e2e) echo "pytest -p no:cacheprovider -m not(vm) -n 2 --dist loadfile tests/e2e" ;;
