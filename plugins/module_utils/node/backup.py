@@ -36,7 +36,8 @@ class Incomplete(NodeError):
 def run(root: Root, tag: str = "") -> dict[str, Any]:
     """Back up every service into the first repository, copy to the others, prune; returns the run's record.
 
-    `tag` marks the snapshot. Raises Refused, Busy, RepositoryError, Incomplete; each is recorded first.
+    `tag` marks a safety copy (``before-…``), after which nothing is pruned: what it is made for may still be
+    needed. Raises Refused, Busy, RepositoryError, Incomplete; each is recorded first.
     """
     settings = repository.settings(root)
     began = time.time()
@@ -79,13 +80,13 @@ def _run(root: Root, settings: Settings, tag: str) -> dict[str, Any]:
     try:
         manifest = _collect(root, generation)
         failed = {name: row["error"] for name, row in manifest["services"].items() if not row["ok"]}
-        tags = ["kos", *([tag] if tag else []), *(["partial"] if failed else [])]
+        tags = ["kos", *([tag] if tag else []), *([repository.PARTIAL] if failed else [])]
         summary = _store(first, tags)
     finally:
         settle()
     notes = [f"{name}: {error}" for name, error in failed.items()]
     if not failed:
-        notes += _copy_and_prune(settings, summary["snapshot_id"], absent)
+        notes += _copy_and_prune(settings, summary["snapshot_id"], absent, prune=not tag)
     problem = f"the snapshot lacks {'; '.join(notes)}" if failed else "; ".join(notes)
     return {
         "ok": not notes,
@@ -237,26 +238,39 @@ def _store(place: str, tags: list[str]) -> dict[str, Any]:
     return summary
 
 
-def _copy_and_prune(settings: Settings, snapshot: str, absent: dict[str, str]) -> list[str]:
-    """Copy the snapshot and apply the retention; returns what went wrong, since the snapshot itself is safe."""
+def _copy_and_prune(settings: Settings, snapshot: str, absent: dict[str, str], prune: bool) -> list[str]:
+    """Copy the snapshot and, where asked to, apply the retention; returns what went wrong, since the snapshot itself is safe."""
     first, *others = settings.repositories
     problems = [f"not copied: {reason}" for reason in absent.values()]
     for place in [place for place in settings.repositories if place not in absent]:
         try:
             if place in others:
                 repository.restic(place, "--quiet", "copy", "--from-repo", first, snapshot)
-            forget(place, settings.keep)
+            if prune:
+                forget(place, settings.keep)
         except NodeError as error:
             problems.append(f"{'not copied' if place in others else 'not pruned'}: {error}")
     return problems
 
 
 def forget(place: str, keep: list[str]) -> None:
-    """Drop this node's snapshots that the retention no longer keeps, and their data. Raises RepositoryError."""
+    """Drop this node's snapshots that the retention no longer keeps, and their data. Raises RepositoryError.
+
+    The retention counts complete snapshots and each kind of safety copy for itself; a partial one stays until
+    there is a newer complete one.
+    """
     host = os.uname().nodename
+    whole, outdated = False, []
+    for row in reversed(repository.snapshots(place, host)):
+        if repository.PARTIAL in row["tags"] and whole:
+            outdated.append(row["id"])
+        whole = whole or repository.whole(row)
+    if outdated:
+        repository.restic(place, "--quiet", "forget", *outdated)
     repository.restic(
-        place, "--quiet", "forget", "--tag", "kos", "--host", host, "--group-by", "host", "--prune", *keep
-    )
+        place, "--quiet", "forget", "--tag", "kos", "--host", host, "--group-by", "host,tags",
+        "--keep-tag", repository.PARTIAL, "--prune", *keep,
+    )  # fmt: skip
 
 
 def settle() -> None:

@@ -30,9 +30,9 @@ class Damaged(NodeError):
 def restore(
     root: Root, wanted: str | None = None, services: list[str] | None = None, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Restore a snapshot (the newest complete one without a name) into the node's services; returns a report.
+    """Restore a snapshot into the node's services; returns a report.
 
-    Only `services` where named. Raises Refused when data would be replaced and `overwrite` is not set, or
+    Without a name it is the one whose restore has not ended, else the newest complete one. Only `services` where named. Raises Refused when data would be replaced and `overwrite` is not set, or
     when the node lacks a service; Damaged before anything is touched; RepositoryError; CommandFailed.
     """
     settings = repository.settings(root)
@@ -41,10 +41,11 @@ def restore(
     if generation is None:
         raise store.Refused("nothing has been deployed here: kai restore --into-fresh deploys first")
     with repository.held(root):
-        snapshot = repository.find(place, wanted)
+        begun = files.read_json(root.state("restore.json"), {}).get("snapshot")
+        snapshot = repository.find(place, begun if begun and wanted in (None, "latest") else wanted)
         manifest = _manifest(place, snapshot["id"])
         rows = _chosen(generation, manifest, services)
-        resumed = files.read_json(root.state("restore.json"), {}).get("snapshot") == snapshot["id"]
+        resumed = begun == snapshot["id"]
         holding = [] if resumed else [row["name"] for row in rows if servicedata.holds(row)]
         if holding and not overwrite:
             raise store.Refused(
