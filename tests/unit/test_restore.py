@@ -194,3 +194,73 @@ def test_an_interrupted_restore_goes_on_with_its_own_snapshot(node):
     report = restore.restore(node.root, "latest", overwrite=True)
     assert report["snapshot"]["id"] == wanted != newer
     assert node.has() == {"cache": "old", "database": "old"}
+
+
+def interrupted(node, wanted, **options):
+    """A restore that ends before its second service."""
+    node.fails = {("database", "restore")}
+    with pytest.raises(system.CommandFailed):
+        restore.restore(node.root, wanted, **options)
+    node.fails = set()
+
+
+def test_a_resumed_restore_asks_for_what_it_had_not_touched(node):
+    wanted = node.back_up(cache="old", database="old")
+    node.put(cache="new", database="new")
+    interrupted(node, wanted, services=["cache", "database"], overwrite=True)
+    assert backup.unfinished(node.root) == {"snapshot": wanted, "services": ["cache", "database"]}
+    files.write_json(node.root.state("restore.json"), {"snapshot": wanted, "services": ["cache"]})
+    with pytest.raises(store.Refused, match=r"^database on this node hold data"):
+        restore.restore(node.root, wanted)
+    assert node.has()["database"] == "new"
+    report = restore.restore(node.root, wanted, overwrite=True)
+    assert (report["resumed"], report["safety"] is not None) == (True, True)
+    assert node.has() == {"cache": "old", "database": "old"}
+    assert backup.unfinished(node.root) is None
+
+
+def test_a_restore_into_fresh_services_goes_on_without_being_asked_again(node):
+    wanted = node.back_up(cache="old", database="old")
+    for name in ("cache", "database"):
+        (node.data / name).unlink()
+    interrupted(node, wanted)
+    assert restore.restore(node.root)["safety"] is None
+    assert node.has() == {"cache": "old", "database": "old"}
+
+
+def test_a_backup_between_asks_again_keeps_the_snapshot_and_is_not_the_newest(node):
+    wanted = node.back_up(cache="old", database="old")
+    node.put(cache="new", database="new")
+    interrupted(node, wanted, overwrite=True)
+    nightly = node.back_up(database="written since")
+    assert wanted in node.ids() and nightly in node.ids()
+    with pytest.raises(store.Refused, match="cache, database on this node hold data"):
+        restore.restore(node.root)
+    assert restore.restore(node.root, overwrite=True)["snapshot"]["id"] == wanted
+
+
+def test_a_restore_that_touched_nothing_leaves_no_record(node):
+    wanted = node.back_up(database="old")
+    node.fails = {("cache", "backup")}
+    with pytest.raises(backup.Incomplete):
+        restore.restore(node.root, wanted, overwrite=True)
+    assert backup.unfinished(node.root) is None
+
+
+def test_backups_before_an_announced_restore_are_never_the_newest(node, monkeypatch):
+    old = node.back_up(cache="old", database="old")
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "current", lambda root: None)
+        restore.announce(node.root)
+    for name in ("cache", "database"):
+        (node.data / name).unlink()
+    empty = backup.run(node.root)["snapshot"]
+    assert node.ids() == [old, empty]
+    assert "a restore has not ended" in backup.findings(node.root)[0][0]
+    assert restore.restore(node.root, "latest")["snapshot"]["id"] == old
+    assert backup.unfinished(node.root) is None
+
+
+def test_a_node_that_runs_already_announces_nothing(node):
+    restore.announce(node.root)
+    assert backup.unfinished(node.root) is None
