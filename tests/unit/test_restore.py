@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -264,3 +265,66 @@ def test_backups_before_an_announced_restore_are_never_the_newest(node, monkeypa
 def test_a_node_that_runs_already_announces_nothing(node):
     restore.announce(node.root)
     assert backup.unfinished(node.root) is None
+
+
+@pytest.mark.parametrize("name", ["../../../etc/cron.d", "restore/../..", "", "laid-down", "a\nb"])
+def test_a_manifest_that_names_a_path_is_damaged(monkeypatch, name):
+    row = {"ok": True, "error": "", "digest": "0"}
+    text = json.dumps({"format": backup.FORMAT, "services": {"database": row, name: row}}).encode()
+    monkeypatch.setattr(restore, "_dump", lambda place, snapshot, path: text)
+    with pytest.raises(restore.Damaged, match="which none can be called"):
+        restore._manifest("/srv/b", "4f2a9c1e")
+
+
+@pytest.mark.parametrize("at", ["first", "parent", "top", "inside"])
+def test_root_follows_no_link_that_was_laid_down(node, monkeypatch, at):
+    """Whoever is kos-backup may lay down what it likes; root neither moves nor changes anything outside."""
+    backup.prepare_staging()
+    outside = node.folder / "outside"
+    inner = Path(backup.STAGING.strip("/"))
+    for part in (Path(), inner, *inner.parents):
+        (outside / part / "database").mkdir(parents=True, exist_ok=True)
+    (outside / "database" / "theirs").write_text("root's")
+
+    def lay(place: str, *arguments: str) -> bytes:
+        laid = Path(restore._LAID)
+        copies = laid / inner
+        if at == "first":
+            (laid / inner.parts[0]).symlink_to(outside)
+        elif at == "parent":
+            copies.parent.mkdir(parents=True)
+            copies.symlink_to(outside)
+        elif at == "top":
+            copies.mkdir(parents=True)
+            (copies / "database").symlink_to(outside / "database")
+        else:
+            (copies / "database").mkdir(parents=True)
+            (copies / "database" / "theirs").symlink_to(outside / "database" / "theirs")
+        return b""
+
+    before = {path: (path.stat().st_uid, path.stat().st_mode) for path in [outside, *outside.rglob("*")]}
+    monkeypatch.setattr(repository, "restic", lay)
+    manifest = {"services": {"database": {"digest": "0"}}}
+    with pytest.raises(restore.Damaged, match="is not what was saved" if at == "inside" else "no folder where"):
+        restore._lay_down(node.place, "4f2a9c1e", manifest, ["database"])
+    servicedata.hand_over(restore._LAID, "nobody")
+    assert before == {path: (path.stat().st_uid, path.stat().st_mode) for path in [outside, *outside.rglob("*")]}
+
+
+def test_what_restic_laid_down_is_roots_before_root_looks_at_it(node, monkeypatch):
+    wanted = node.back_up(database="old")
+    seen = []
+    looked = servicedata.fingerprint
+
+    def look(path: str) -> servicedata.Fingerprint:
+        seen.append((os.stat(path).st_uid, os.stat(restore._LAID).st_uid))
+        return looked(path)
+
+    monkeypatch.setattr(servicedata, "fingerprint", look)
+    restore._lay_down(node.place, wanted, restore._manifest(node.place, wanted), ["database"])
+    assert seen == [(0, 0)]
+
+
+def test_reading_a_pipe_does_not_wait(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert files.read(str(tmp_path / "pipe")) is None

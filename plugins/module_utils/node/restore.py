@@ -8,6 +8,7 @@ Every service's restore command replaces what is there, so a restore that was in
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,7 +21,9 @@ from .files import NodeError, Root
 from .secrets import Vault
 from .transaction import Request
 
-_LAID = os.path.join(STAGING, "restore")
+# No service can have this name.
+_LAID = os.path.join(STAGING, "laid-down")
+_NAME = re.compile(r"[a-z0-9_]+")
 
 
 class Damaged(NodeError):
@@ -128,6 +131,10 @@ def _manifest(place: str, snapshot: str) -> dict[str, Any]:
         raise Damaged(f"snapshot {snapshot} holds no readable manifest: choose another (kai backup --list)") from error
     if manifest["format"] != backup.FORMAT:
         raise store.Refused(f"snapshot {snapshot} was made by another release (format {manifest['format']})")
+    for name in manifest["services"]:
+        # Whoever can write to the repository wrote these; they become paths.
+        if not _NAME.fullmatch(name):
+            raise Damaged(f"snapshot {snapshot} names a service {name!r}, which none can be called: choose another")
     return manifest
 
 
@@ -162,14 +169,41 @@ def _lay_down(place: str, snapshot: str, manifest: dict[str, Any], names: list[s
     servicedata.make_directory(_LAID, repository.USER)
     included = [argument for name in names for argument in ("--include", os.path.join(STAGING, name))]
     repository.restic(place, "--no-lock", "--quiet", "restore", snapshot, "--target", _LAID, *included)
+    # From here on kos-backup, which laid it down, can change nothing in it.
+    servicedata.hand_over(_LAID, "root")
     for name in names:
-        path = os.path.join(_LAID, STAGING.lstrip("/"), name)
-        os.makedirs(path, exist_ok=True)
+        path = _take_out(name, snapshot)
         if servicedata.fingerprint(path).digest != manifest["services"][name]["digest"]:
             raise Damaged(
                 f"{name} in snapshot {snapshot} is not what was saved: kai verify, then choose another snapshot"
             )
-        os.rename(path, os.path.join(STAGING, name))
+
+
+def _take_out(name: str, snapshot: str) -> str:
+    """Move one service's copy from where restic laid it down to its own folder; no link on the way is followed.
+
+    Raises Damaged where a link, or anything else that is no folder, stands in its place.
+    """
+    path = os.path.join(STAGING, name)
+    with contextlib.ExitStack() as opened:
+        folder = _open_folder(_LAID, None, opened)
+        try:
+            for part in STAGING.strip("/").split("/"):
+                folder = _open_folder(part, folder, opened)
+            _open_folder(name, folder, opened)
+            os.rename(name, path, src_dir_fd=folder)
+        except FileNotFoundError:
+            os.mkdir(path)
+        except OSError as error:
+            raise Damaged(f"snapshot {snapshot} has no folder where {name} was: choose another") from error
+    os.chmod(path, 0o700)
+    return path
+
+
+def _open_folder(path: str, inside: int | None, opened: contextlib.ExitStack) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=inside)
+    opened.callback(os.close, descriptor)
+    return descriptor
 
 
 def _take_over_secrets(root: Root, place: str, snapshot: str, names: list[str], whole: bool) -> list[str]:
