@@ -22,17 +22,19 @@ attributes:
   check_mode:
     description: Can run in check mode.
     details:
-      - O(query=run) and O(query=restore) do nothing in check mode.
+      - O(query=run), O(query=announce_restore) and O(query=restore) do nothing in check mode.
     support: partial
   diff_mode:
     description: Has no diff.
     support: none
 options:
   query:
-    description: What to do.
+    description:
+      - What to do. V(announce_restore) before the first deploy of a node that gets its data back keeps its timer's
+        backups from passing for the newest snapshot.
     type: str
     required: true
-    choices: [run, list, verify, restore, export_key, public_key]
+    choices: [run, list, verify, announce_restore, restore, export_key, public_key]
   snapshot:
     description: A snapshot's id, or the beginning of it; without it, the newest complete one.
     type: str
@@ -73,7 +75,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import backup, repository, restore, transaction
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
 
 
 def _run(root: Root, _options: dict[str, Any]) -> Any:
@@ -93,6 +95,11 @@ def _restore(root: Root, options: dict[str, Any]) -> Any:
     return restore.restore(root, options["snapshot"], options["services"], options["overwrite"])
 
 
+def _announce_restore(root: Root, _options: dict[str, Any]) -> Any:
+    restore.announce(root)
+    return {}
+
+
 def _export_key(root: Root, _options: dict[str, Any]) -> Any:
     return backup.export_key(root)
 
@@ -106,11 +113,12 @@ QUERIES = {
     "run": _run,
     "list": _list,
     "verify": _verify,
+    "announce_restore": _announce_restore,
     "restore": _restore,
     "export_key": _export_key,
     "public_key": _public_key,
 }
-CHANGES = ("run", "restore")
+CHANGES = ("run", "announce_restore", "restore")
 
 
 def main() -> None:
@@ -136,6 +144,8 @@ def main() -> None:
         module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
     except NodeError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import migrate
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
 
 
 def _export(root: Root, options: dict[str, Any]) -> dict[str, Any]:
@@ -105,6 +105,8 @@ def main() -> None:
         module.exit_json(changed=True, answer=STEPS[module.params["step"]](Root(), module.params))
     except NodeError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

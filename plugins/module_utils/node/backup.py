@@ -36,21 +36,46 @@ class Incomplete(NodeError):
 def run(root: Root, tag: str = "") -> dict[str, Any]:
     """Back up every service into the first repository, copy to the others, prune; returns the run's record.
 
-    `tag` marks the snapshot. Raises Refused, Busy, RepositoryError, Incomplete; each is recorded first.
+    `tag` marks a safety copy (``before-…``), after which nothing is pruned: what it is made for may still be
+    needed. So is every copy while a restore has not ended. Raises Refused, Busy, RepositoryError, Incomplete; each
+    is recorded first.
     """
     settings = repository.settings(root)
     began = time.time()
     with repository.held(root):
+        tag = tag or ("before-restore" if unfinished(root) is not None else "")
         try:
             record = _run(root, settings, tag)
         except NodeError as error:
             _remember(root, settings, {"time": int(began), "ok": False, "error": str(error)})
             raise
+        _outdate(root)
         record |= {"time": int(began), "seconds": round(time.time() - began, 1)}
         _remember(root, settings, record)
     if not record["ok"]:
         raise Incomplete(record["error"])
     return record
+
+
+def unfinished(root: Root) -> dict[str, Any] | None:
+    """The restore that was begun and has not ended: its snapshot (None: yet to be found), the services it touched."""
+    record: dict[str, Any] | None = files.read_json(root.state("restore.json"), None)
+    return record
+
+
+def keep_unfinished(root: Root, record: dict[str, Any] | None) -> None:
+    """Remember a restore that has begun; None: it has ended."""
+    if record is None:
+        files.remove(root.state("restore.json"))
+    else:
+        files.write_json(root.state("restore.json"), record)
+
+
+def _outdate(root: Root) -> None:
+    """What an unfinished restore has touched may have been used since, and is asked for again before it is replaced."""
+    record = unfinished(root)
+    if record is not None:
+        keep_unfinished(root, {**record, "services": []})
 
 
 def start(root: Root) -> dict[str, Any]:
@@ -79,13 +104,13 @@ def _run(root: Root, settings: Settings, tag: str) -> dict[str, Any]:
     try:
         manifest = _collect(root, generation)
         failed = {name: row["error"] for name, row in manifest["services"].items() if not row["ok"]}
-        tags = ["kos", *([tag] if tag else []), *(["partial"] if failed else [])]
+        tags = ["kos", *([tag] if tag else []), *([repository.PARTIAL] if failed else [])]
         summary = _store(first, tags)
     finally:
         settle()
     notes = [f"{name}: {error}" for name, error in failed.items()]
     if not failed:
-        notes += _copy_and_prune(settings, summary["snapshot_id"], absent)
+        notes += _copy_and_prune(settings, summary["snapshot_id"], absent, prune=not tag)
     problem = f"the snapshot lacks {'; '.join(notes)}" if failed else "; ".join(notes)
     return {
         "ok": not notes,
@@ -237,26 +262,39 @@ def _store(place: str, tags: list[str]) -> dict[str, Any]:
     return summary
 
 
-def _copy_and_prune(settings: Settings, snapshot: str, absent: dict[str, str]) -> list[str]:
-    """Copy the snapshot and apply the retention; returns what went wrong, since the snapshot itself is safe."""
+def _copy_and_prune(settings: Settings, snapshot: str, absent: dict[str, str], prune: bool) -> list[str]:
+    """Copy the snapshot, and prune where asked to; returns what went wrong, since the snapshot itself is safe."""
     first, *others = settings.repositories
     problems = [f"not copied: {reason}" for reason in absent.values()]
     for place in [place for place in settings.repositories if place not in absent]:
         try:
             if place in others:
                 repository.restic(place, "--quiet", "copy", "--from-repo", first, snapshot)
-            forget(place, settings.keep)
+            if prune:
+                forget(place, settings.keep)
         except NodeError as error:
             problems.append(f"{'not copied' if place in others else 'not pruned'}: {error}")
     return problems
 
 
 def forget(place: str, keep: list[str]) -> None:
-    """Drop this node's snapshots that the retention no longer keeps, and their data. Raises RepositoryError."""
+    """Drop this node's snapshots that the retention no longer keeps, and their data. Raises RepositoryError.
+
+    The retention counts complete snapshots and each kind of safety copy for itself; a partial one stays until
+    there is a newer complete one.
+    """
     host = os.uname().nodename
+    whole, outdated = False, []
+    for row in reversed(repository.snapshots(place, host)):
+        if repository.PARTIAL in row["tags"] and whole:
+            outdated.append(row["id"])
+        whole = whole or repository.whole(row)
+    if outdated:
+        repository.restic(place, "--quiet", "forget", *outdated)
     repository.restic(
-        place, "--quiet", "forget", "--tag", "kos", "--host", host, "--group-by", "host", "--prune", *keep
-    )
+        place, "--quiet", "forget", "--tag", "kos", "--host", host, "--group-by", "host,tags",
+        "--keep-tag", repository.PARTIAL, "--prune", *keep,
+    )  # fmt: skip
 
 
 def settle() -> None:
@@ -294,6 +332,9 @@ def findings(root: Root) -> list[tuple[str, str]]:
     if current is None:
         return []
     found = []
+    if unfinished(root) is not None:
+        text = "a restore has not ended: until it has, each backup is a safety copy and nothing is pruned"
+        found.append((text, "kai restore --overwrite"))
     last = current["last"]
     if last is None:
         found.append(("no backup has been made yet", "kai backup"))

@@ -27,6 +27,9 @@ TRAVELLING = ("arguments", "output", "errors")
 KEY = "/var/lib/kos-backup/id_ed25519"
 SECRETS = ("restic.password", "restic.s3_access_key", "restic.s3_secret_key", "restic.sftp_key")
 
+# Tags of snapshots: one that lacks a service's data, and those made of data that was about to be replaced.
+PARTIAL, SAFETY = "partial", "before-"
+
 # What `retention: policy_based` means.
 POLICY = {"last": 3, "daily": 7, "weekly": 5, "monthly": 12, "yearly": 3}
 _MISSING, _LOCKED, _WRONG_PASSWORD = 10, 11, 12
@@ -211,17 +214,26 @@ def snapshots(place: str, host: str | None = None) -> list[dict[str, Any]]:
     ]
 
 
+def whole(row: dict[str, Any]) -> bool:
+    """Whether a snapshot is one of the node in order: neither partial nor a safety copy."""
+    return not any(tag == PARTIAL or tag.startswith(SAFETY) for tag in row["tags"])
+
+
 def find(place: str, wanted: str | None, host: str | None = None) -> dict[str, Any]:
     """The snapshot that is `wanted` by the beginning of its id; the newest complete one of `host` without.
 
-    Raises Refused when there is none, or when several nodes share the repository and none of them is this one.
+    Raises Refused when there is none or `wanted` fits several, or when several nodes share the repository and none
+    of them is this one. A safety copy is never the newest: it holds what was to be replaced.
     """
     rows = snapshots(place)
     if wanted and wanted != "latest":
         found = [row for row in rows if row["id"].startswith(wanted[:8])]
         if not found:
             raise store.Refused(f"{place} has no snapshot {wanted} (kai backup --list shows them)")
-        return found[-1]
+        if len(found) > 1:
+            ids = ", ".join(row["id"] for row in found)
+            raise store.Refused(f"{place} has several snapshots that begin with {wanted}: {ids}; give more of the id")
+        return found[0]
     if not rows:
         raise store.Refused(f"{place} holds no snapshot of a kOS node yet")
     hosts = {row["host"] for row in rows}
@@ -229,8 +241,10 @@ def find(place: str, wanted: str | None, host: str | None = None) -> dict[str, A
     if own not in hosts and len(hosts) > 1:
         raise store.Refused(f"{place} holds snapshots of {', '.join(sorted(hosts))}: name one (kai backup --list)")
     mine = [row for row in rows if row["host"] == own or own not in hosts]
-    whole = [row for row in mine if "partial" not in row["tags"]]
-    return (whole or mine)[-1]
+    fitting = [row for row in mine if whole(row)] or [row for row in mine if row["tags"] == [PARTIAL]]
+    if not fitting:
+        raise store.Refused(f"{place} holds only safety copies of {own}: name one (kai backup --list)")
+    return fitting[-1]
 
 
 def public_key() -> str:

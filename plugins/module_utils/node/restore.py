@@ -8,6 +8,7 @@ Every service's restore command replaces what is there, so a restore that was in
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -20,20 +21,32 @@ from .files import NodeError, Root
 from .secrets import Vault
 from .transaction import Request
 
-_LAID = os.path.join(STAGING, "restore")
+# No service can have this name.
+_LAID = os.path.join(STAGING, "laid-down")
+_NAME = re.compile(r"[a-z0-9_]+")
 
 
 class Damaged(NodeError):
     """What came out of the repository is not what went in."""
 
 
+def announce(root: Root) -> None:
+    """Say that a restore follows the first deploy of this node, before its timer makes backups of an empty node.
+
+    Until the restore has ended they are safety copies, which are never the newest snapshot.
+    """
+    if store.current(root) is None and backup.unfinished(root) is None:
+        backup.keep_unfinished(root, {"snapshot": None, "services": []})
+
+
 def restore(
     root: Root, wanted: str | None = None, services: list[str] | None = None, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Restore a snapshot (the newest complete one without a name) into the node's services; returns a report.
+    """Restore a snapshot into the node's services; returns a report.
 
-    Only `services` where named. Raises Refused when data would be replaced and `overwrite` is not set, or
-    when the node lacks a service; Damaged before anything is touched; RepositoryError; CommandFailed.
+    Without a name it is the one whose restore has not ended, else the newest complete one. Only `services` where
+    named. Raises Refused when data would be replaced and `overwrite` is not set, or when the node lacks a service;
+    Damaged before anything is touched; RepositoryError; CommandFailed.
     """
     settings = repository.settings(root)
     place = settings.repositories[0]
@@ -41,27 +54,33 @@ def restore(
     if generation is None:
         raise store.Refused("nothing has been deployed here: kai restore --into-fresh deploys first")
     with repository.held(root):
-        snapshot = repository.find(place, wanted)
+        before = backup.unfinished(root)
+        begun = (before or {}).get("snapshot")
+        snapshot = repository.find(place, begun if begun and wanted in (None, "latest") else wanted)
         manifest = _manifest(place, snapshot["id"])
         rows = _chosen(generation, manifest, services)
-        resumed = files.read_json(root.state("restore.json"), {}).get("snapshot") == snapshot["id"]
-        holding = [] if resumed else [row["name"] for row in rows if servicedata.holds(row)]
+        resumed = before is not None and begun == snapshot["id"]
+        touched = list(before["services"]) if before and resumed else []
+        holding = [row["name"] for row in rows if row["name"] not in touched and servicedata.holds(row)]
         if holding and not overwrite:
             raise store.Refused(
                 f"{', '.join(holding)} on this node hold data that would be replaced: kai restore --overwrite does it,"
                 " after a safety copy"
             )
-    safety = backup.run(root, "before-restore")["snapshot"] if holding else None
-    with repository.held(root):
-        try:
-            return {
-                "snapshot": snapshot,
-                "safety": safety,
-                "resumed": resumed,
-                **_restore(root, place, snapshot, manifest, rows, whole=services is None),
-            }
-        finally:
-            backup.settle()
+        # From here on no backup prunes the snapshot.
+        backup.keep_unfinished(root, {"snapshot": snapshot["id"], "services": touched})
+    try:
+        safety = backup.run(root, "before-restore")["snapshot"] if holding else None
+        with repository.held(root):
+            try:
+                report = _restore(root, place, snapshot, manifest, rows, touched, whole=services is None)
+            finally:
+                backup.settle()
+    except NodeError:
+        if not touched:
+            backup.keep_unfinished(root, before)
+        raise
+    return {"snapshot": snapshot, "safety": safety, "resumed": resumed, **report}
 
 
 def _restore(
@@ -70,12 +89,13 @@ def _restore(
     snapshot: dict[str, Any],
     manifest: dict[str, Any],
     rows: list[dict[str, Any]],
+    touched: list[str],
     whole: bool,
 ) -> dict[str, Any]:
+    """Lay down, check, and bring in one service after the other; each is in `touched` before it is."""
     began = time.monotonic()
     names = [row["name"] for row in rows]
     _lay_down(place, snapshot["id"], manifest, names)
-    files.write_json(root.state("restore.json"), {"snapshot": snapshot["id"], "services": names})
     secrets = _take_over_secrets(root, place, snapshot["id"], names, whole)
     done = {}
     with files.lock(root, wait=True):
@@ -83,13 +103,17 @@ def _restore(
         here = current.manifest["services"] if current else []
         for row in rows:
             started = time.monotonic()
+            touched += [row["name"]] if row["name"] not in touched else []
+            backup.keep_unfinished(root, {"snapshot": snapshot["id"], "services": touched})
             _into_service(root, row)
             # A restored authority has its daemons restarted: no restore may run into that.
             system.wait_for_jobs(unit for service in here for unit in service["units"])
             facts = {key: manifest["services"][row["name"]][key] for key in ("files", "bytes", "digest")}
             done[row["name"]] = {**facts, "seconds": round(time.monotonic() - started, 2)}
         health = gate.wait_healthy(here, hooks=True)
-    files.remove(root.state("restore.json"))
+    # A service that an earlier, interrupted run had begun and this one was not asked for is still half way.
+    left = [name for name in touched if name not in names]
+    backup.keep_unfinished(root, {"snapshot": snapshot["id"], "services": left} if left else None)
     return {
         "manifest": {key: manifest[key] for key in ("node", "time", "generation")},
         "services": done,
@@ -107,6 +131,10 @@ def _manifest(place: str, snapshot: str) -> dict[str, Any]:
         raise Damaged(f"snapshot {snapshot} holds no readable manifest: choose another (kai backup --list)") from error
     if manifest["format"] != backup.FORMAT:
         raise store.Refused(f"snapshot {snapshot} was made by another release (format {manifest['format']})")
+    for name in manifest["services"]:
+        # Whoever can write to the repository wrote these; they become paths.
+        if not _NAME.fullmatch(name):
+            raise Damaged(f"snapshot {snapshot} names a service {name!r}, which none can be called: choose another")
     return manifest
 
 
@@ -141,14 +169,41 @@ def _lay_down(place: str, snapshot: str, manifest: dict[str, Any], names: list[s
     servicedata.make_directory(_LAID, repository.USER)
     included = [argument for name in names for argument in ("--include", os.path.join(STAGING, name))]
     repository.restic(place, "--no-lock", "--quiet", "restore", snapshot, "--target", _LAID, *included)
+    # From here on kos-backup, which laid it down, can change nothing in it.
+    servicedata.hand_over(_LAID, "root")
     for name in names:
-        path = os.path.join(_LAID, STAGING.lstrip("/"), name)
-        os.makedirs(path, exist_ok=True)
+        path = _take_out(name, snapshot)
         if servicedata.fingerprint(path).digest != manifest["services"][name]["digest"]:
             raise Damaged(
                 f"{name} in snapshot {snapshot} is not what was saved: kai verify, then choose another snapshot"
             )
-        os.rename(path, os.path.join(STAGING, name))
+
+
+def _take_out(name: str, snapshot: str) -> str:
+    """Move one service's copy from where restic laid it down to its own folder; no link on the way is followed.
+
+    Raises Damaged where a link, or anything else that is no folder, stands in its place.
+    """
+    path = os.path.join(STAGING, name)
+    with contextlib.ExitStack() as opened:
+        folder = _open_folder(_LAID, None, opened)
+        try:
+            for part in STAGING.strip("/").split("/"):
+                folder = _open_folder(part, folder, opened)
+            _open_folder(name, folder, opened)
+            os.rename(name, path, src_dir_fd=folder)
+        except FileNotFoundError:
+            os.mkdir(path)
+        except OSError as error:
+            raise Damaged(f"snapshot {snapshot} has no folder where {name} was: choose another") from error
+    os.chmod(path, 0o700)
+    return path
+
+
+def _open_folder(path: str, inside: int | None, opened: contextlib.ExitStack) -> int:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=inside)
+    opened.callback(os.close, descriptor)
+    return descriptor
 
 
 def _take_over_secrets(root: Root, place: str, snapshot: str, names: list[str], whole: bool) -> list[str]:

@@ -153,7 +153,8 @@ def fingerprint(path: str) -> Fingerprint:
 
 def _file(path: str) -> tuple[str, int]:
     hashed, length = hashlib.sha256(), 0
-    with open(path, "rb") as stream:
+    # Never a link that has taken the file's place since it was looked at.
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as stream:
         while block := stream.read(1 << 20):
             hashed.update(block)
             length += len(block)
