@@ -207,6 +207,7 @@ def test_module_killed_at_each_write_of_going_back(world):
             line["by"] = world.again(WORK, world.turn)
 
 
+@pytest.mark.long
 def test_the_node_itself_goes_back_where_its_going_back_was_killed(world):
     """Nobody runs anything again: the deadline's own process is killed, and tried anew by systemd."""
     for step, words in at_steps(world, "bad", 1, "deadline"):
@@ -220,6 +221,7 @@ def test_the_node_itself_goes_back_where_its_going_back_was_killed(world):
             line["by"] = "deadline, tried again"
 
 
+@pytest.mark.long
 def test_power_cut_after_a_record_and_again_while_the_boot_goes_back(world):
     cut = [(index, f"{index} {spoken(record)}") for index, record in enumerate(world.records["bad"], 1)
            if record["op"] not in ("begin", "reverting")]  # fmt: skip
@@ -254,6 +256,7 @@ def booted(world):
     assert world.lab.status(WORK)["generation"]["state"] == "committed"
 
 
+@pytest.mark.long
 def test_power_cut_at_random_moments(world):
     def blow(layer, share):
         run = world.begin(WORK, layer)
@@ -267,6 +270,7 @@ def test_power_cut_at_random_moments(world):
     world.strike("node, change to", random_moments(world, 10 if FULL else 1, "node"), blow)
 
 
+@pytest.mark.long
 def test_controller_killed_at_random_moments(world):
     def blow(layer, share):
         run = world.begin(WORK, layer)
@@ -303,6 +307,7 @@ def parent(path):
         return 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", sample([signal.SIGINT, signal.SIGTERM], 1, "signal"))
 def test_kai_that_is_told_to_stop_says_what_the_node_will_do(world, number):
     def blow(layer, index):
@@ -336,6 +341,7 @@ def command_line(path):
         return b""
 
 
+@pytest.mark.long
 def test_two_controllers_at_once(world):
     for index in range(4 if FULL else 1):
         with crashtable.row("two controllers", f"both at once, {index + 1}") as line:
@@ -348,6 +354,7 @@ def test_two_controllers_at_once(world):
             line["by"] = world.again(WORK, world.turn)
 
 
+@pytest.mark.long
 def test_a_deploy_a_rollback_and_the_deadline_at_once(world):
     for index in range(4 if FULL else 1):
         with crashtable.row("deploy, rollback, deadline", f"all at once, {index + 1}") as line:

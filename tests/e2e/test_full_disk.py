@@ -92,6 +92,7 @@ def small(lab, tmp_path_factory):
     lab.kai("lab", "down", NODE)
 
 
+@pytest.mark.long
 def test_too_little_space_is_refused_with_the_figures_and_changes_nothing(small):
     small.lab.ssh(NODE, "apt-get -qq update")
     small.fill(leave=40 * MB)
@@ -108,6 +109,7 @@ def test_too_little_space_is_refused_with_the_figures_and_changes_nothing(small)
         small.empty()
 
 
+@pytest.mark.long
 def test_a_disk_that_fills_up_while_packages_are_unpacked_is_gone_back_from(small):
     with crashtable.row("full disk, first deploy", "packages") as line:
         with small.stopped_at("packages", small.fill) as point:
@@ -122,6 +124,7 @@ def test_a_disk_that_fills_up_while_packages_are_unpacked_is_gone_back_from(smal
         line["by"] = "itself: went back; then a run"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("word", crashtable.sample(("prepared", "unit", "armed", "switched"), 1, "full disk"))
 def test_a_disk_that_fills_up_in_a_change_is_gone_back_from(small, word):
     with crashtable.row("full disk, change", word) as line:
@@ -136,6 +139,7 @@ def test_a_disk_that_fills_up_in_a_change_is_gone_back_from(small, word):
         line["by"] = "itself: went back"
 
 
+@pytest.mark.long
 def test_too_few_files_left_is_refused_and_running_out_of_them_is_gone_back_from(small):
     with crashtable.row("no inodes left, change", "unit") as line:
         small.limit_files(20)
@@ -152,6 +156,7 @@ def test_too_few_files_left_is_refused_and_running_out_of_them_is_gone_back_from
         line["by"] = "itself: went back"
 
 
+@pytest.mark.long
 def test_with_space_again_the_same_run_converges(small):
     small.deploy("new")
     assert_same(small.lab, NODE, observe(small.lab, NODE), *small.layers["new"])
