@@ -216,3 +216,12 @@ def hosts(target: Target) -> dict[str, dict[str, Any]]:
     listing = json.loads(done.stdout)
     names = listing.get("kos", {}).get("hosts", [])
     return {name: listing["_meta"]["hostvars"].get(name, {}) for name in names}
+
+
+def chosen(target: Target) -> list[str]:
+    """The names of the group kos that the limit leaves. Raises AnsibleFailed."""
+    argv = [_program("ansible"), "kos", *target.arguments(), "--list-hosts"]
+    done = subprocess.run(argv, capture_output=True, text=True, env=_environment(), check=False)
+    if done.returncode != 0:
+        raise AnsibleFailed(done.stderr.strip())
+    return [line.strip() for line in done.stdout.splitlines()[1:]]

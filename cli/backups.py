@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +17,8 @@ import typer
 from rich.text import Text
 
 from . import options
-from .ansible import AnsibleFailed, Playbook, Target, log_path, nobody
+from .ansible import AnsibleFailed, Playbook, Target, chosen, log_path, nobody
+from .deployment import exit_code
 from .exits import Exit
 from .view import backup_view, console, errors, restore_view, snapshots_view, verify_view
 
@@ -74,25 +77,59 @@ def export(
     """
     if to is None and not sys.stdout.isatty():
         raise typer.BadParameter("this is no terminal: name a file with --to")
-    if to is not None and to.exists():
-        raise typer.BadParameter(f"{to} exists: name another file, a key is never replaced")
-    answers, failed = _answers(Target(inventory, limit), Playbook("backup", Target(inventory, limit), _EXPORT))
-    if len(answers) > 1:
-        raise typer.BadParameter(f"each node has a key of its own: choose one of {', '.join(answers)} with --limit")
-    for host, key in answers.items():
-        if to is None:
-            print(key)
-        else:
-            with open(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-                stream.write(f"{key}\n")
+    target = Target(inventory, limit)
+    if not target.local and len(names := chosen(target)) > 1:
+        raise typer.BadParameter(f"each node has a key of its own: choose one of {', '.join(names)} with --limit")
+    with _outlet(to) as descriptor:
+        answers, failed, worst = _answers(target, Playbook("backup", target, {"kos_query": "export_key"}))
+        for key in answers.values():
+            _hand_out(key, descriptor)
+    for host in answers:
         errors.print(
             f"[yellow]This opens every backup of {host}. Keep it where you will find it when {host} is gone,"
             " and where nobody else does.[/yellow]"
         )
-    _end(failed, True)
+    if answers:
+        # Only now: a key that nobody holds must not count as kept.
+        _known, unmarked, later = _answers(target, Playbook("backup", target, {"kos_query": "key_exported"}))
+        failed, worst = [*failed, *unmarked], max(worst, later)
+    _end(failed, worst)
 
 
-_EXPORT = {"kos_query": "export_key"}
+@contextlib.contextmanager
+def _outlet(path: Path | None) -> Iterator[int | None]:
+    """The new file that takes the key, open; removed again where none came. None without a path."""
+    if path is None:
+        yield None
+        return
+    descriptor = _new_file(path)
+    try:
+        yield descriptor
+    finally:
+        if os.fstat(descriptor).st_size == 0:
+            path.unlink()
+        os.close(descriptor)
+
+
+def _new_file(path: Path) -> int:
+    """A new file for its owner only, open. Raises typer.BadParameter where it cannot be made."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise typer.BadParameter(f"{path} exists: name another file, a key is never replaced") from error
+    except OSError as error:
+        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _hand_out(key: str, descriptor: int | None) -> None:
+    """Put the key into the open file, on disk when this returns, or show it."""
+    if descriptor is None:
+        print(key, flush=True)
+        return
+    with open(descriptor, "w", encoding="utf-8", closefd=False) as stream:
+        stream.write(f"{key}\n")
+        stream.flush()
+        os.fsync(descriptor)
 
 
 @key_app.command("public")
@@ -170,36 +207,45 @@ def verify(
         leave(target, Playbook("backup", target, variables, log=log_path("verify")), verify_view, as_json)
 
 
-def _answers(target: Target, playbook: Playbook, last: str = "") -> tuple[dict[str, Any], list[str]]:
-    """What each host answered, and a sentence for each that failed. Raises AnsibleFailed when none said anything."""
+def _answers(target: Target, playbook: Playbook, last: str = "") -> tuple[dict[str, Any], list[str], Exit]:
+    """What each host answered, a sentence for each that failed, and the worst exit code of them.
+
+    Raises AnsibleFailed when none said anything.
+    """
     answers: dict[str, Any] = {}
     failed = []
+    worst = Exit.OK
     for event in playbook.events():
-        if event and event["event"] in ("configuration.invalid", "preflight.failed"):
+        if event is None:
+            continue
+        worst = max(worst, exit_code(event))
+        if event["event"] in ("configuration.invalid", "preflight.failed"):
             failed.append(f"{event['host']}: {playbook.said()}")
-        elif event and "msg" in event:
+        elif "msg" in event:
             failed.append(f"{event['host']}: {event['msg']}")
-        elif event and "answer" in event and last in ("", event["event"]):
+        elif "answer" in event and last in ("", event["event"]):
             answers[event["host"]] = event["answer"]
     code = playbook.wait()
     if not answers and not failed:
         raise AnsibleFailed(nobody(target) if code == 0 else playbook.said())
-    return answers, failed
+    if code != 0 and worst is Exit.OK:
+        worst = Exit.UNEXPECTED
+    return answers, failed, worst
 
 
 def leave(target: Target, playbook: Playbook, view: Any, as_json: bool, last: str = "") -> None:
     """Print every host's answer (to the event `last`, where several answer) and end with the exit code."""
-    answers, failed = _answers(target, playbook, last)
+    answers, failed, worst = _answers(target, playbook, last)
     if as_json:
         print(json.dumps({**answers, **({"failed": failed} if failed else {})}, indent=1))
     else:
         for host, answer in answers.items():
             console.print(view(host, answer))
     well = all(answer.get("ok", True) for answer in answers.values() if isinstance(answer, dict))
-    _end(failed, well)
+    _end(failed, worst if well else max(worst, Exit.UNEXPECTED))
 
 
-def _end(failed: list[str], well: bool) -> None:
+def _end(failed: list[str], worst: Exit) -> None:
     for sentence in failed:
         errors.print(sentence, style="red", markup=False)
-    raise typer.Exit(Exit.UNEXPECTED if failed or not well else Exit.OK)
+    raise typer.Exit(worst)

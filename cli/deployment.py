@@ -111,6 +111,20 @@ def _detected(profile: str | None) -> str:
     raise typer.Exit(Exit.PREFLIGHT_FAILED)
 
 
+def exit_code(event: dict[str, Any]) -> Exit:
+    """What an event of a deploy makes of a run's exit code, where another command deploys on its way."""
+    name = event["event"]
+    if name == "configuration.invalid":
+        return Exit.INVALID_CONFIGURATION
+    if name == "preflight.failed" or event.get("no_room"):
+        return Exit.PREFLIGHT_FAILED
+    if "reverted" in event:
+        return Exit.REVERTED if event["reverted"] else Exit.NOT_REVERTED
+    if name in ("stage.failed", "commit.failed"):
+        return Exit.REVERTED
+    return Exit.UNEXPECTED if "msg" in event else Exit.OK
+
+
 class Run:
     """Follows a playbook's events, prints progress, and remembers what decides the exit code."""
 

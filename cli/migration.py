@@ -16,6 +16,7 @@ from ..plugins.plugin_utils.assemble import COLLECTION
 from . import options
 from .ansible import Playbook, Target, log_path
 from .backups import leave
+from .uninstall import confirm, nodes_of
 from .view import errors
 
 
@@ -29,12 +30,14 @@ def migrate(
     inventory: options.Inventory = None,
     limit: options.Limit = None,
     accept_shortfall: options.AcceptShortfall = None,
+    yes_i_know: options.YesIKnow = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make nodes another profile, along the paths of configs/migrations.yaml, and carry their data over.
 
     Services that both profiles run keep their data where it is. What another engine takes over is exported, imported
-    and compared row by row. When it was interrupted, run it again. The source's data stays until --purge.
+    and compared row by row. When it was interrupted, run it again. The source's data stays until --purge, which asks
+    for each node's name.
 
     Examples:
 
@@ -46,6 +49,9 @@ def migrate(
     """
     where = Target(inventory, limit)
     if purge:
+        if source or target or backup:
+            raise typer.BadParameter("--purge ends the last migration and goes with no --from, --to or --backup")
+        confirm(nodes_of(where), yes_i_know, "what the last migration kept, exports and the source's data,")
         leave(where, Playbook("purge_migration", where, {}, log=log_path("purge")), _purged, as_json)
     if source is None or target is None:
         raise typer.BadParameter("name both: --from development --to personal_node")
@@ -68,8 +74,10 @@ def _report(host: str, report: dict[str, Any]) -> RenderableType:
         lines.append(Text(f"  {name} → {row['into']}: {rows} rows of {tables} tables, all equal"))
     if report["stayed"]:
         lines.append(Text(f"  unmoved: {', '.join(report['stayed'])}", style="dim"))
-    for name, directory in report["kept"].items():
-        lines.append(Text(f"  {name}: its data is kept in {directory} until kai migrate --purge", style="dim"))
+    for name, directories in report["kept"].items():
+        lines.append(
+            Text(f"  {name}: its data is kept in {', '.join(directories)} until kai migrate --purge", style="dim")
+        )
     return Group(*lines)
 
 

@@ -40,6 +40,10 @@ Inventory = Annotated[
     typer.Option("--inventory", "-i", envvar="KOS_INVENTORY", help="Ansible inventory; without it, this machine."),
 ]
 Limit = Annotated[str | None, typer.Option("--limit", "-l", help="Only these hosts of the inventory.")]
+YesIKnow = Annotated[
+    str | None,
+    typer.Option("--yes-i-know", metavar="NAMES", help="For scripts: the nodes, comma-separated, instead of typing."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 AcceptShortfall = Annotated[
     str | None,

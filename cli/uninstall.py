@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from . import options
-from .ansible import AnsibleFailed, Playbook, Target, hosts, log_path
+from .ansible import AnsibleFailed, Playbook, Target, chosen, log_path
 from .deployment import Run
 from .exits import Exit
 from .view import errors
@@ -22,12 +22,7 @@ def uninstall(
     inventory: options.Inventory = None,
     limit: options.Limit = None,
     purge: Annotated[bool, typer.Option("--purge", help="Remove the services' data too, for ever.")] = False,
-    yes_i_know: Annotated[
-        str | None,
-        typer.Option(
-            "--yes-i-know", metavar="NAMES", help="For scripts: the nodes, comma-separated, instead of typing."
-        ),
-    ] = None,
+    yes_i_know: options.YesIKnow = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Take kOS off nodes and leave them as they were before; asks for each node's name.
@@ -42,25 +37,25 @@ def uninstall(
       kai uninstall -i inventories/lab --limit node1 --purge --yes-i-know node1
     """
     target = Target(inventory, limit)
-    names = _names(target)
-    _confirm(names, yes_i_know, purge)
-    chosen = ["localhost"] if target.local else names
-    playbook = Playbook("uninstall", target, {"kos_uninstall": chosen, "kos_purge": purge}, [], log_path("uninstall"))
+    names = nodes_of(target)
+    confirm(names, yes_i_know, "kOS and all data of its services" if purge else "kOS (the data of its services stays)")
+    named = ["localhost"] if target.local else names
+    playbook = Playbook("uninstall", target, {"kos_uninstall": named, "kos_purge": purge}, [], log_path("uninstall"))
     Run(target, as_json, check=False).follow(playbook)
 
 
-def _names(target: Target) -> list[str]:
+def nodes_of(target: Target) -> list[str]:
     """The nodes by name. Raises AnsibleFailed when there is none."""
     if target.local:
         return [os.uname().nodename]
-    names = [name for name in hosts(target) if not target.limit or name in target.limit.split(",")]
+    names = chosen(target)
     if not names:
         raise AnsibleFailed("no such host in the inventory's group kos")
     return names
 
 
-def _confirm(names: list[str], given: str | None, purge: bool) -> None:
-    """Leave unless every node was named. Raises typer.Exit (usage)."""
+def confirm(names: list[str], given: str | None, what: str) -> None:
+    """Leave unless every node that is to lose `what` was named. Raises typer.Exit (usage)."""
     if given is not None:
         unnamed = sorted(set(names) - {name.strip() for name in given.split(",")})
         if unnamed:
@@ -69,7 +64,6 @@ def _confirm(names: list[str], given: str | None, purge: bool) -> None:
     if not sys.stdin.isatty():
         _refuse(f"Nobody is here to type a name: add --yes-i-know {','.join(names)}. Nothing was removed.")
     for name in names:
-        what = "kOS and all data of its services" if purge else "kOS (the data of its services stays)"
         typed = typer.prompt(f"This removes {what} from {name}. Type its name to go on", default="", show_default=False)
         if typed.strip() != name:
             _refuse(f"That is not {name}: nothing was removed.")

@@ -22,7 +22,7 @@ attributes:
   check_mode:
     description: Can run in check mode.
     details:
-      - O(query=run), O(query=announce_restore) and O(query=restore) do nothing in check mode.
+      - O(query=run), O(query=announce_restore), O(query=restore) and O(query=key_exported) do nothing in check mode.
     support: partial
   diff_mode:
     description: Has no diff.
@@ -32,9 +32,10 @@ options:
     description:
       - What to do. V(announce_restore) before the first deploy of a node that gets its data back keeps its timer's
         backups from passing for the newest snapshot.
+      - V(key_exported) follows V(export_key) once the key has been kept.
     type: str
     required: true
-    choices: [run, list, verify, announce_restore, restore, export_key, public_key]
+    choices: [run, list, verify, announce_restore, restore, export_key, key_exported, public_key]
   snapshot:
     description: A snapshot's id, or the beginning of it; without it, the newest complete one.
     type: str
@@ -104,6 +105,11 @@ def _export_key(root: Root, _options: dict[str, Any]) -> Any:
     return backup.export_key(root)
 
 
+def _key_exported(root: Root, _options: dict[str, Any]) -> Any:
+    backup.key_exported(root)
+    return {}
+
+
 def _public_key(root: Root, _options: dict[str, Any]) -> Any:
     repository.settings(root)
     return repository.public_key()
@@ -116,9 +122,10 @@ QUERIES = {
     "announce_restore": _announce_restore,
     "restore": _restore,
     "export_key": _export_key,
+    "key_exported": _key_exported,
     "public_key": _public_key,
 }
-CHANGES = ("run", "announce_restore", "restore")
+CHANGES = ("run", "announce_restore", "restore", "key_exported")
 
 
 def main() -> None:

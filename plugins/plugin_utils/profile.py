@@ -9,6 +9,7 @@ set, `Profile` adds the two keys that only a base profile has.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from ipaddress import ip_address
 from typing import Annotated, Literal, Self
@@ -291,18 +292,38 @@ class Retention(Strict):
 
 
 # What the sandbox of the backup does not see, or may never write.
-HIDDEN = tuple(f"/{name}/" for name in ["home", "root", "tmp", "var/tmp", "run", "proc", "sys", "dev", "etc", "usr"])
+# Folders that the backup's sandbox does not see or that are the system's own; one of the rest may hold a repository.
+NO_REPOSITORY = (
+    "home", "root", "tmp", "var/tmp", "run", "var/run", "proc", "sys", "dev", "etc", "usr", "bin", "sbin", "lib",
+    "lib64", "boot", "var/lib/kos", "var/lib/dpkg", "var/lib/apt", "var/lib/systemd", "var/cache", "var/log",
+)  # fmt: skip
+# A repository may not be one of these itself; a folder in them may be.
+PARENTS_ONLY = ("", "var", "var/lib", "srv", "mnt", "media", "opt")
 
 
 def _repository(place: str) -> str:
-    """A place for snapshots that the backup's sandbox can reach. Raises ValueError."""
+    """A place for snapshots that the backup's sandbox can reach, its path normalised. Raises ValueError."""
     if not re.fullmatch(r"(/|sftp:|s3:)[A-Za-z0-9._~:/@+=-]+", place):
         raise ValueError("must be a path, sftp:user@host:/path or s3:https://host/bucket, without spaces or a password")
-    if place.startswith(HIDDEN) or "/../" in place:
+    if not place.startswith("/"):
+        if _holds_password(place):
+            raise ValueError("must hold no password: kos_secrets takes them (restic.s3_secret_key, restic.sftp_key)")
+        return place
+    path = posixpath.normpath(place).lstrip("/")
+    refused = [name for name in NO_REPOSITORY if path == name or path.startswith(f"{name}/")]
+    if refused or path in PARENTS_ONLY:
         raise ValueError(
-            f"is hidden from the backup's sandbox, as are {', '.join(HIDDEN)}: use a folder such as /srv/backup"
+            f"is a folder of the system or hidden from the backup's sandbox, as are /{', /'.join(NO_REPOSITORY)}:"
+            " use a folder such as /srv/backup"
         )
-    return place
+    return f"/{path}"
+
+
+def _holds_password(place: str) -> bool:
+    """Whether a URL has ``user:password@`` before its host; ``sftp:user@host:/path`` has none."""
+    authority = re.sub(r"^(sftp:|s3:)([a-z]+://)?/*", "", place).partition("/")[0]
+    user, at, _host = authority.rpartition("@")
+    return bool(at) and (":" in user or place.startswith("s3:"))
 
 
 Repository = Annotated[str, AfterValidator(_repository), Field(examples=["/srv/backup", "sftp:kos@vault:/node1"])]

@@ -93,7 +93,9 @@ def test_what_cannot_be_is_refused_and_nothing_begins(lab, desktop, arguments):
     other = lab.kai("migrate", "--from", "development", "--to", "personal_node", *arguments, check=False)
     assert other.returncode == 1 and "this node runs desktop, not development" in other.stderr
     assert phase(lab, desktop) == "" and profile(lab, desktop) == "desktop"
-    unfinished = lab.kai("migrate", "--purge", "-i", INVENTORY, "--limit", desktop, check=False)
+    unfinished = lab.kai(
+        "migrate", "--purge", "-i", INVENTORY, "--limit", desktop, "--yes-i-know", desktop, check=False
+    )
     assert unfinished.returncode == 1 and "nothing may be purged" in unfinished.stderr
 
 
@@ -117,7 +119,9 @@ def test_killed_inside_the_import_the_target_runs_and_says_what_is_missing(lab, 
     assert done.returncode == 1
     assert "sqlite could not be imported into postgresql" in done.stderr and "run it again" in done.stderr
     assert profile(lab, desktop) == "personal_node" and phase(lab, desktop) == "exported"
-    unfinished = lab.kai("migrate", "--purge", "-i", INVENTORY, "--limit", desktop, check=False)
+    unfinished = lab.kai(
+        "migrate", "--purge", "-i", INVENTORY, "--limit", desktop, "--yes-i-know", desktop, check=False
+    )
     assert unfinished.returncode == 1 and "nothing may be purged" in unfinished.stderr
 
 
@@ -141,7 +145,7 @@ def test_the_rows_are_the_same_by_the_databases_own_clients(lab, desktop):
 
 def test_the_source_stays_until_it_is_purged(lab, desktop):
     assert left_behind(lab, desktop, "SELECT count(*) FROM notes") == "60003"
-    lab.kai("migrate", "--purge", "-i", INVENTORY, "--limit", desktop)
+    lab.kai("migrate", "--purge", "-i", INVENTORY, "--limit", desktop, "--yes-i-know", desktop)
     assert lab.ssh(desktop, "ls -d /var/lib/kos-sqlite /var/lib/kos/migration* 2>/dev/null", check=False) == ""
     assert psql(lab, desktop, "SELECT count(*) FROM kai.notes") == "60003"
     assert lab.healthy(desktop)

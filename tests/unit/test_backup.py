@@ -15,6 +15,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import backup, files
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Busy, Root
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import load_catalogue
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
+from ansible_collections.kind.kos.plugins.plugin_utils.profile import Backup
 from ansible_collections.kind.kos.plugins.plugin_utils.units import unit_text
 
 RESTIC = manifest("restic", provides=["backup"])
@@ -51,11 +52,51 @@ def test_backups_can_be_switched_off(tmp_path):
         "sftp:kos@vault:/a b",
         "s3:https://k:s@host/b\nX=1",
         "ftp:x",
+        "/",
+        "/etc",
+        "//etc",
+        "//etc//kos",
+        "/./etc/kos",
+        "/srv/a/../..",
+        "/var/lib",
+        "/var/lib/kos/staging",
+        "/usr",
+        "s3:https://key:secret@host/bucket",
+        "sftp:kos:secret@vault:/node1",
+        "sftp://kos:secret@vault/node1",
     ],
 )
 def test_a_repository_that_cannot_work_is_refused_on_the_laptop(tmp_path, place):
     with pytest.raises(ConfigurationError, match=r"backup\.repository"):
         plan(tmp_path, {"repository": place})
+
+
+@pytest.mark.parametrize(
+    ("given", "place"),
+    [
+        ("/srv//backup/", "/srv/backup"),
+        ("//srv/backup", "/srv/backup"),
+        ("/srv/a/../backup", "/srv/backup"),
+        ("/etcetera/backup", "/etcetera/backup"),
+        ("sftp:kos@vault:/node1", "sftp:kos@vault:/node1"),
+        ("sftp://kos@vault:2222//srv/node1", "sftp://kos@vault:2222//srv/node1"),
+        ("s3:https://s3.example:9000/bucket/path", "s3:https://s3.example:9000/bucket/path"),
+    ],
+)
+def test_a_repository_has_one_name(given, place):
+    assert Backup.model_validate({"repository": given}).repository == place
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_folder_is_never_replaced_by_a_repository(tmp_path, kind):
+    place = tmp_path / "disk"
+    if kind == "file":
+        place.write_text("an image of a disk")
+    else:
+        place.symlink_to(tmp_path / "not-mounted")
+    with pytest.raises(repository.RepositoryError, match="is no folder, and is not replaced"):
+        repository._make_folder(str(place))
+    assert os.path.lexists(place)
 
 
 @pytest.mark.parametrize("schedule", ["daily\nExecStart=/bin/sh", "%h", "$(id)"])

@@ -350,11 +350,14 @@ def findings(root: Root) -> list[tuple[str, str]]:
 
 
 def export_key(root: Root) -> str:
-    """The repository's password, for the operator to keep; that it was shown is remembered. Raises Refused."""
+    """The repository's password, for the operator to keep. Raises Refused."""
     repository.settings(root)
-    password = Vault(root).reveal("restic.password")
+    return Vault(root).reveal("restic.password")
+
+
+def key_exported(root: Root) -> None:
+    """Remember that an operator holds the repository's password."""
     files.write_json(root.state("backup-key.json"), int(time.time()))
-    return password
 
 
 def _remember(root: Root, settings: Settings, last: dict[str, Any]) -> None:

@@ -55,7 +55,9 @@ def export(root: Root, source: str, target: str, with_backup: bool) -> dict[str,
         record["backup"] = backup.run(root, "before-migration")["snapshot"]
         _keep(root, record)
     with files.lock(root, wait=True):
-        record["services"] = {row["name"]: _export(row) for row in servicedata.with_data(generation)}
+        record["services"] = {
+            row["name"]: _export(row, _volumes(generation, row["name"])) for row in servicedata.with_data(generation)
+        }
     record["phase"] = "exported"
     _keep(root, record)
     return record
@@ -65,7 +67,12 @@ def _keep(root: Root, record: dict[str, Any]) -> None:
     files.write_json(root.state("migration.json"), record)
 
 
-def _export(service: dict[str, Any]) -> dict[str, Any]:
+def _volumes(generation: store.Generation, service: str) -> list[str]:
+    """Where the service keeps its data, as its generation says."""
+    return [row["path"] for row in generation.manifest["volumes"] if row["service"] == service]
+
+
+def _export(service: dict[str, Any], directories: list[str]) -> dict[str, Any]:
     folder = os.path.join(EXPORT, service["name"])
     os.makedirs(EXPORT, mode=0o711, exist_ok=True)
     servicedata.make_directory(folder, servicedata.user_of(service))
@@ -80,24 +87,24 @@ def _export(service: dict[str, Any]) -> dict[str, Any]:
         if stops:
             system.systemctl("start", service["units"])
     servicedata.hand_over(folder, "root")
-    directory = f"/var/lib/{service['user']}"
     found = servicedata.fingerprint(folder).as_dict()
-    return {**found, "user": servicedata.user_of(service), "directory": directory, "state": _state(directory)}
+    return {**found, "user": servicedata.user_of(service), "directories": directories, "state": _state(directories)}
 
 
-def _state(directory: str) -> list[Any]:
-    """What changes when somebody writes below `directory`: the newest change, and how much there is."""
+def _state(directories: list[str]) -> list[int]:
+    """What changes when somebody writes below `directories`: the newest change, and how much there is."""
     newest, total = 0, 0
-    for folder, _folders, names in os.walk(directory):
-        for name in names:
-            status = os.lstat(os.path.join(folder, name))
-            newest, total = max(newest, status.st_mtime_ns), total + status.st_size
+    for directory in directories:
+        for folder, _folders, names in os.walk(directory):
+            for name in names:
+                status = os.lstat(os.path.join(folder, name))
+                newest, total = max(newest, status.st_mtime_ns), total + status.st_size
     return [newest, total]
 
 
 def _moved_on(record: dict[str, Any]) -> list[str]:
     """The services whose data changed after their export."""
-    return [name for name, row in record["services"].items() if _state(row["directory"]) != row["state"]]
+    return [name for name, row in record["services"].items() if _state(row["directories"]) != row["state"]]
 
 
 def take_in(root: Root, source: str, target: str) -> dict[str, Any]:
@@ -131,7 +138,11 @@ def take_in(root: Root, source: str, target: str) -> dict[str, Any]:
     record |= {
         "phase": "done",
         "stayed": sorted(name for name in record["services"] if name in here),
-        "kept": {name: row["directory"] for name, row in record["services"].items() if name not in here},
+        "kept": {
+            name: row["directories"]
+            for name, row in record["services"].items()
+            if name not in here and row["directories"]
+        },
         "ended": int(time.time()),
     }
     _keep(root, record)
@@ -162,14 +173,20 @@ def _report(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def purge(root: Root) -> dict[str, Any]:
-    """Delete the exports and the data directories that the target does not use. Raises Refused before it is done."""
+    """Delete the exports and the data volumes that the target does not use.
+
+    Raises Refused before the migration is done; OSError for what cannot be deleted, and may then be run again.
+    """
     record = journal(root)
     if not record or record["phase"] != "done":
         raise store.Refused("no migration has been completed and verified here, so nothing may be purged")
     generation = store.current(root)
-    used = {f"/var/lib/{row['user']}" for row in generation.manifest["services"]} if generation else set()
-    removed = [directory for directory in record["kept"].values() if directory not in used]
-    for directory in [*removed, EXPORT]:
-        shutil.rmtree(directory, ignore_errors=True)
-    files.remove(root.state("migration.json"))
+    used = [row["path"] for row in generation.manifest["volumes"]] if generation else []
+    kept = sorted({path for paths in record["kept"].values() for path in paths})
+    removed = [path for path in kept if not any(other == path or other.startswith(f"{path}/") for other in used)]
+    with files.lock(root, wait=True):
+        for directory in [*removed, EXPORT]:
+            if os.path.lexists(root.join(directory)):
+                shutil.rmtree(root.join(directory))
+        files.remove(root.state("migration.json"))
     return {"removed": removed}

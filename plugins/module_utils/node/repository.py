@@ -189,10 +189,15 @@ def ensure(root: Root, place: str, like: str | None = None) -> None:
 
 
 def _make_folder(place: str) -> None:
-    """The folder of a local repository, kos-backup's own. Raises RepositoryError where its parent is missing."""
+    """The folder of a local repository, kos-backup's own.
+
+    Raises RepositoryError where its parent is missing, or something that is no folder has its name.
+    """
     parent = os.path.dirname(place.rstrip("/"))
     if not os.path.isdir(parent):
         raise RepositoryError(f"{parent} does not exist: mount or make it, then run kai backup again")
+    if os.path.lexists(place) and (os.path.islink(place) or not os.path.isdir(place)):
+        raise RepositoryError(f"{place} is no folder, and is not replaced: name another in backup.repository")
     if not os.path.isdir(place):
         servicedata.make_directory(place, USER)
 
