@@ -316,3 +316,13 @@ def test_going_back_needs_a_signer_who_is_trusted_still(root, tmp_path):
     with pytest.raises(trust.Untrusted, match="does not trust"):
         rollback.rollback(root, 1)
     assert read(root, "/etc/kos/db/db.conf") == "new\n"
+
+
+@needs_root
+def test_what_a_killed_writer_left_goes_with_the_next_run(root, tmp_path):
+    built = generation(tmp_path, "a\n")
+    deploy(root, built)
+    left = root.state("ledger.json.kos-new")
+    files.write(left, b"")
+    assert transaction.stage(root, request(built)).changes == []
+    assert not os.path.exists(left)

@@ -97,6 +97,13 @@ def link(path: str, target: str) -> None:
     sync_directory(path)
 
 
+def sweep_unfinished(folder: str) -> None:
+    """Delete what killed writers left in `folder`."""
+    for name in os.listdir(folder):
+        if name.endswith(_UNFINISHED):
+            remove(os.path.join(folder, name))
+
+
 def drop_unfinished(path: str) -> None:
     """Delete what a `write` or `link` of `path` that was killed half-way left beside it."""
     with contextlib.suppress(FileNotFoundError):
