@@ -114,6 +114,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
             # Before a generation is stored: from then on nobody can be enrolled any more.
             trust.enrol(root, request.signer)
         _check_secrets(request.secrets)
+        files.sweep_unfinished(root.state())
         recovered = settle(root)
         for name in ("uninstalling", "KEPT"):
             files.remove(root.state(name))
