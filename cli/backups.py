@@ -181,7 +181,13 @@ def restore(
         variables["kos_secrets"] = {"restic.password": key_file.read_text(encoding="utf-8").strip()}
     target = Target(inventory, limit)
     with errors.status("restoring …"):
-        leave(target, Playbook("restore", target, variables, log=log_path("restore")), restore_view, as_json)
+        leave(
+            target,
+            Playbook("restore", target, variables, log=log_path("restore")),
+            restore_view,
+            as_json,
+            "restore.end",
+        )
 
 
 def verify(

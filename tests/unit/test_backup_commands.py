@@ -108,6 +108,14 @@ def test_a_restore_ends_with_the_exit_code_of_its_deploy(nodes, event, code):
     assert run("restore", *SITE).exit_code == code
 
 
+def test_a_restore_that_fails_after_its_announcement_says_why(nodes):
+    failed = {"host": "n1", "event": "restore.failed", "msg": "/srv/backup cannot be reached"}
+    nodes.events = {"restore": [answer("announce_restore", {}), failed]}
+    done = run("restore", *SITE)
+    assert done.exit_code == Exit.UNEXPECTED and done.exception.__class__ is SystemExit
+    assert "cannot be reached" in done.stderr
+
+
 @pytest.mark.parametrize("more", [["--from", "desktop"], ["--to", "server"], ["--backup"]])
 def test_a_purge_goes_with_nothing_else(nodes, more):
     done = run("migrate", "--purge", "--yes-i-know", "n1", *more, *SITE)
