@@ -16,10 +16,11 @@ from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, layers
 from ..plugins.plugin_utils.asks import Asks
 from ..plugins.plugin_utils.assemble import Request
-from ..plugins.plugin_utils.catalogue import Service
 from ..plugins.plugin_utils.documents import read_facts
 from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
 from ..plugins.plugin_utils.hardware import Facts
+from ..plugins.plugin_utils.images import ImageLock
+from ..plugins.plugin_utils.manifest import Service
 from ..plugins.plugin_utils.profile import Mode, Profile, Requirements, Settings
 from . import options
 from .ansible import AnsibleFailed, Playbook, Target, ask, nobody
@@ -33,6 +34,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "requirements": Requirements,
     "service": Service,
     "asks": Asks,
+    "images": ImageLock,
     "facts": Facts,
 }
 

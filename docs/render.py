@@ -17,10 +17,12 @@ from typer.cli import get_docs_for_click
 
 from ansible_collections.kind.kos.cli.main import app
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers
-from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, Service, load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, load_catalogue
 from ansible_collections.kind.kos.plugins.plugin_utils.hardware import KindOfHardware
+from ansible_collections.kind.kos.plugins.plugin_utils.manifest import Service
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
-from ansible_collections.kind.kos.plugins.plugin_utils.resolver import Plan, obstacle
+from ansible_collections.kind.kos.plugins.plugin_utils.resolver import Plan
+from ansible_collections.kind.kos.plugins.plugin_utils.substrates import obstacle
 
 ROOT = Path(__file__).resolve().parents[1]
 _MADE = "<!-- Made by `make docs`; edit the source instead. -->\n"
@@ -107,21 +109,21 @@ _TIERS = {0: "Kernel extensions", 1: "Base services", 2: "Agents and interfaces"
 def _tier_section(tier: int, catalogue: Catalogue, shown: dict[str, list[str]]) -> str:
     services = [service for service in catalogue.services.values() if service.tier == tier]
     head = ("service", "for", "from", "ports", "keeps", "licence", "shown by, or why not")
-    rows = [_service_cells(service, shown[service.name]) for service in services]
+    rows = [_service_cells(service, catalogue, shown[service.name]) for service in services]
     return "\n".join([f"## Tier {tier}: {_TIERS[tier]}", "", *_table(head, rows)])
 
 
-def _service_cells(service: Service, tests: list[str]) -> tuple[str, ...]:
+def _service_cells(service: Service, catalogue: Catalogue, tests: list[str]) -> tuple[str, ...]:
     ports = [f"**{port.port}**" if port.exposure == "network" else str(port.port) for port in service.ports]
     kept = [f"`{volume.path}`" for volume in service.volumes]
     kept += [f"`/var/lib/{unit.state_directory}`" for unit in service.units if unit.state_directory]
-    why_not = obstacle(service, KindOfHardware("amd64", gpu=True))
+    why_not = obstacle(service, KindOfHardware("amd64", gpu=True), catalogue.images)
     if service.instead:
         why_not = f"{service.instead.service} takes its place"
     return (
         f"[{service.name}]({service.source})<br>{service.summary}",
         ", ".join(service.provides),
-        "<br>".join(_origins(service)) or "–",
+        "<br>".join(_origins(service, catalogue)) or "–",
         ", ".join(dict.fromkeys(_plain_port(text) for text in ports)) or "–",
         "<br>".join(dict.fromkeys(kept)) or "–",
         service.licence,
@@ -133,13 +135,13 @@ def _plain_port(text: str) -> str:
     return text.replace("@kos:ssh_port@", "sshd's")
 
 
-def _origins(service: Service) -> Iterator[str]:
+def _origins(service: Service, catalogue: Catalogue) -> Iterator[str]:
     substrates = service.substrates
     if substrates.deb:
         yield f"Debian: {', '.join(substrates.deb.packages)}"
     if substrates.container:
-        tag = f":{substrates.container.tag}" if substrates.container.tag else ""
-        yield f"image: `{substrates.container.image}{tag}`"
+        image = catalogue.images[service.image or ""]
+        yield f"image: `{image.repository}{f':{image.tag}' if image.tag else ''}`"
     if substrates.venv:
         yield f"PyPI: {', '.join(substrates.venv.packages)}"
 

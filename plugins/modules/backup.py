@@ -75,8 +75,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kind.kos.plugins.module_utils.node import backup, repository, restore, transaction
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
+from ansible_collections.kind.kos.plugins.module_utils.node import backup, repository, restore
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.outcome import told
 
 
 def _run(root: Root, _options: dict[str, Any]) -> Any:
@@ -145,14 +146,8 @@ def main() -> None:
     query = module.params["query"]
     if module.check_mode and query in CHANGES:
         module.exit_json(changed=True, answer={})
-    try:
+    with told(module):
         module.exit_json(changed=query in CHANGES, answer=QUERIES[query](Root(), module.params))
-    except transaction.SwitchFailed as error:
-        module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
-    except NodeError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

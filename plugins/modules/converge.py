@@ -142,8 +142,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import transaction
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.module_utils.node.space import NoRoom
+from ansible_collections.kind.kos.plugins.module_utils.outcome import told
 
 ARGUMENTS = {
     "step": {"type": "str", "required": True, "choices": ["stage", "switch", "commit", "revert"]},
@@ -224,16 +225,11 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, required_if=REQUIRED, supports_check_mode=True)
     if os.geteuid() != 0:
         module.fail_json(msg="kOS changes users, packages and systemd units: connect as root or set ansible_become")
-    try:
-        module.exit_json(**STEPS[module.params["step"]](module, Root(module.params["root"])))
-    except transaction.SwitchFailed as error:
-        module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
-    except NoRoom as error:
-        module.fail_json(msg=str(error), no_room=True)
-    except NodeError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=spoken(error))
+    with told(module):
+        try:
+            module.exit_json(**STEPS[module.params["step"]](module, Root(module.params["root"])))
+        except NoRoom as error:
+            module.fail_json(msg=str(error), no_room=True)
 
 
 if __name__ == "__main__":

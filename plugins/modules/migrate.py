@@ -67,7 +67,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import migrate
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.outcome import told
 
 
 def _export(root: Root, options: dict[str, Any]) -> dict[str, Any]:
@@ -101,12 +102,8 @@ def main() -> None:
         module.fail_json(msg="a migration moves every service's data: connect as root or set ansible_become")
     if module.check_mode:
         module.exit_json(changed=True, answer={})
-    try:
+    with told(module):
         module.exit_json(changed=True, answer=STEPS[module.params["step"]](Root(), module.params))
-    except NodeError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

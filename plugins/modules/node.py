@@ -64,10 +64,10 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
     rollback,
     status,
     store,
-    transaction,
     uninstall,
 )
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root, spoken
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.outcome import told
 
 QUERIES = {"facts": facts.facts, "status": status.status, "doctor": drift.findings, "generations": store.listing}
 
@@ -88,7 +88,7 @@ def main() -> None:
     )
     root = Root()
     query = module.params["query"]
-    try:
+    with told(module):
         if query in QUERIES:
             module.exit_json(changed=False, answer=QUERIES[query](root))
         if module.check_mode:
@@ -98,12 +98,6 @@ def main() -> None:
             module.exit_json(changed=answer["removed"], answer=answer)
         answer = rollback.rollback(root, module.params["number"])
         module.exit_json(changed=bool(answer["changes"]), answer=answer)
-    except transaction.SwitchFailed as error:
-        module.fail_json(msg=str(error), reverted=error.reverted, health=[row.as_dict() for row in error.health])
-    except NodeError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=spoken(error))
 
 
 if __name__ == "__main__":

@@ -61,7 +61,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import files, status, trust
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.outcome import told
 
 ARGUMENTS = {
     "state": {"type": "str", "default": "listed", "choices": ["listed", "present", "absent"]},
@@ -91,13 +92,9 @@ def main() -> None:
     if module.params["state"] != "listed" and os.geteuid() != 0:
         module.fail_json(msg="whom a node trusts is root's to say: connect as root or set ansible_become")
     root = Root()
-    try:
+    with told(module):
         changed = _changed(root, module.params, module.check_mode)
         module.exit_json(changed=changed, answer=trust.listing(root, status.signed_by(root)))
-    except NodeError as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=files.spoken(error))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from .catalogue import RouteManifest, Service
 from .faults import Fault
 from .layers import Deployment
+from .manifest import RouteManifest, Service
 
 # Paths that the gateway answers itself.
 OWN_PATHS = ("/healthz", "/ca.crt", "/status", "/status.json", "/index.html")

@@ -33,6 +33,10 @@ class Orchestration(Strict):
     load_balancing: bool | None = None
     helm_charts: str | None = None
     service_mesh: str | None = None
+    insist: Annotated[
+        bool | list[str] | None,
+        Field(description="capabilities whose named service runs or nothing does; true: all of them"),
+    ] = None
 
 
 class Services(Strict):

@@ -12,9 +12,10 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
-from .catalogue import Catalogue, FileManifest, Service
+from .catalogue import Catalogue
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
+from .manifest import FileManifest, Service
 from .resolver import Plan, PlannedService
 from .units import credential_path, unit_text, wanted_by
 

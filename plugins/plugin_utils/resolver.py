@@ -8,17 +8,19 @@ Pure: no file, clock or network is touched.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .asks import State, asked, leaves
-from .catalogue import Catalogue, Service
+from .catalogue import Catalogue
 from .contradictions import contradictions
 from .faults import ConfigurationError, Fault, Place, nearest
 from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import KindOfHardware
 from .layers import Deployment
+from .manifest import Service
+from .substrates import Obstacle, Substrate, choose, missing, obstacle
 
 # What every node has, whatever its profile says: the specification's core services.
 CORE_CAPABILITIES = {"status": "status", "firewall": "nftables", "gateway": "caddy"}
@@ -46,10 +48,6 @@ BACKUP_SERVICE = "restic"
 DESCRIPTIVE = {"storage", "local_only", "external_apis"}
 
 _FRONTEND = ("networking", "ports", "frontend")
-NOT_YET = {
-    "container": "it comes as a container image, and this release runs Debian packages only",
-    "venv": "it comes from PyPI, and this release runs Debian packages only",
-}
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ class PlannedService:
 
     name: str
     capabilities: tuple[str, ...]
-    substrate: str
+    substrate: Substrate
     asked: str
     reasons: tuple[str, ...]
     manifest: Service
@@ -214,6 +212,7 @@ class _Choices:
     answered: set[str] = field(default_factory=set)
     places: dict[str, Place | None] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    insisted: Collection[str] = ()
 
     def add(self, service: str, capability: str, asked: str, reasons: list[str]) -> None:
         known = self.capabilities.setdefault(service, [])
@@ -233,7 +232,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     Raises ConfigurationError for a service that nobody describes, a port or directory wanted twice, and
     requirements that go in a circle.
     """
-    choices = _Choices(faults=list(contradictions(deployment)))
+    choices = _Choices(faults=list(contradictions(deployment)), insisted=_insisted(deployment))
     for section, capability, requested, place in _requests(deployment):
         if requested not in catalogue.names:
             choices.faults.append(
@@ -250,7 +249,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
     services = tuple(
-        PlannedService(name, tuple(choices.capabilities[name]), "deb", *choices.why[name], catalogue.services[name])
+        _planned(name, choices, catalogue, kind)
         for name in _start_order(choices.capabilities, catalogue, choices.faults)
     )
     manifests = [service.manifest for service in services]
@@ -270,6 +269,15 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
         answers=tuple(choices.answers),
         answered=frozenset(choices.answered),
     )
+
+
+def _planned(name: str, choices: _Choices, catalogue: Catalogue, kind: KindOfHardware) -> PlannedService:
+    manifest = catalogue.services[name]
+    substrate = choose(manifest, kind, catalogue.images)
+    if isinstance(substrate, Obstacle):
+        # Only what another service requires comes here unchosen, and `missing` has asked for that.
+        raise TypeError(f"{name} was planned and cannot run: {substrate.why}")
+    return PlannedService(name, tuple(choices.capabilities[name]), substrate, *choices.why[name], manifest)
 
 
 def megabytes(size: object) -> int:
@@ -293,6 +301,14 @@ def _requests(deployment: Deployment) -> Iterator[tuple[str, str, str, Place | N
     for capability, name in CORE_CAPABILITIES.items():
         if capability not in deployment.settings.get("services", {}):
             yield "services", capability, name, None
+
+
+def _insisted(deployment: Deployment) -> Collection[str]:
+    """The capabilities whose named service runs, or nothing does."""
+    told = deployment.settings.get("orchestration", {}).get("insist") or []
+    if told is True:
+        return [capability for section in ("services", "agents") for capability in deployment.settings.get(section, {})]
+    return list(told)
 
 
 def _unknown(requested: str, capability: str, at: Fault, catalogue: Catalogue) -> Fault:
@@ -342,13 +358,25 @@ def _choose(
     choices: _Choices,
 ) -> None:
     asked_for = f"asked for in {place}" if place else "every node has one"
-    name, reasons = _first_runnable(requested, catalogue, kind, ())
-    if name is None:
+    if capability in choices.insisted:
+        name, reasons = _itself(catalogue.service(requested), catalogue, kind)
+    else:
+        name, reasons = _first_runnable(requested, catalogue, kind, ())
+    if name is None and capability in choices.insisted:
+        message = f"orchestration.insist wants {requested} and nothing in its place, and it cannot run"
+        choices.faults.append(Fault(f"{message}: {reasons[0]}", place, f"services.{capability}"))
+    elif name is None:
         why = "; ".join(reasons).removeprefix(f"{requested}: ")
         choices.lacks(Unavailable(capability, requested, why))
     else:
         choices.places.setdefault(name, place)
         choices.add(name, capability, asked_for, reasons)
+
+
+def _itself(manifest: Service, catalogue: Catalogue, kind: KindOfHardware) -> tuple[str | None, list[str]]:
+    """The service itself, or the one reason why this machine does not run it."""
+    why_not = obstacle(manifest, kind, catalogue.images) or missing(manifest, catalogue, kind)
+    return (manifest.name, []) if why_not is None else (None, [why_not])
 
 
 def _first_runnable(
@@ -366,7 +394,7 @@ def _first_runnable(
     reasons = []
     for other in [*([manifest.instead] if manifest.instead else []), None, *manifest.fallbacks]:
         if other is None:
-            why_not = obstacle(manifest, kind) or _missing(manifest, catalogue, kind, ())
+            why_not = obstacle(manifest, kind, catalogue.images) or missing(manifest, catalogue, kind)
             if why_not is None:
                 return name, reasons
             reasons.append(f"{name}: {why_not}")
@@ -377,35 +405,6 @@ def _first_runnable(
                 return found, [*reasons, f"{other.service} instead{of}: {other.why}", *more]
             reasons += more
     return None, reasons
-
-
-def obstacle(manifest: Service, kind: KindOfHardware) -> str | None:
-    """Why this release does not run `manifest` on a machine of this kind, or None."""
-    if "gpu" in manifest.needs and not kind.gpu:
-        return "it needs a GPU, and this machine has none"
-    if "internet" in manifest.needs and kind.air_gapped:
-        return "it is reached over the Internet, and networking.air_gapped says that this node has none"
-    if manifest.not_run:
-        return manifest.not_run
-    deb, container = manifest.substrates.deb, manifest.substrates.container
-    if deb is not None and kind.architecture in deb.architectures:
-        return None
-    if container is not None and kind.architecture not in container.architectures:
-        return f"not published for {kind.architecture}"
-    for substrate, reason in NOT_YET.items():
-        if getattr(manifest.substrates, substrate) is not None:
-            return reason
-    return f"not packaged for {kind.architecture}" if deb is not None else "there is nothing to install for it"
-
-
-def _missing(manifest: Service, catalogue: Catalogue, kind: KindOfHardware, asking: tuple[str, ...]) -> str | None:
-    """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
-    for needed in (name for name in manifest.requires if name not in asking):
-        required = catalogue.services[needed]
-        why_not = obstacle(required, kind) or _missing(required, catalogue, kind, (*asking, manifest.name))
-        if why_not is not None:
-            return f"it needs {needed} ({why_not})"
-    return None
 
 
 def _backup(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware, choices: _Choices) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .catalogue import Catalogue, Service, UnitManifest
+from .catalogue import Catalogue
+from .manifest import Service, UnitManifest
 
 Directive = tuple[str, str]
 # Where the service `certificates` keeps what the node's authority issued.

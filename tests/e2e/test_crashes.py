@@ -183,8 +183,8 @@ def test_module_killed_and_called_again_by_the_same_run(world):
         assert_same(world.lab, WORK, world.expected[layer], *world.layers[layer])
         return "the same run: called again"
 
-    inside = [place for place in after_records(world, "new", 99) if "packages" in place[1] or " file " in place[1]]
     layer = world.next
+    inside = [place for place in after_records(world, layer, 99) if "packages" in place[1] or " file " in place[1]]
     world.strike("module, change to", {layer: sample(inside, 4 if FULL else 1, "again")}, blow)
 
 

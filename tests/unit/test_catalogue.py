@@ -16,6 +16,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils import assemble, profile
 from ansible_collections.kind.kos.plugins.plugin_utils.asks import ANY
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import load_catalogue
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
+from ansible_collections.kind.kos.plugins.plugin_utils.images import BUILT
 from ansible_collections.kind.kos.plugins.plugin_utils.layers import known_names
 from ansible_collections.kind.kos.plugins.plugin_utils.resolver import DESCRIPTIVE
 
@@ -145,11 +146,16 @@ def test_what_takes_memory_or_disk_says_how_much(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_images_have_no_registry_and_a_tag(name):
-    container = real().services[name].substrates.container
-    if container:
-        assert "." not in container.image.split("/")[0]
-        assert container.tag != "latest"
+def test_images_have_a_registry_and_a_tag(name):
+    service = real().services[name]
+    if service.image:
+        image = real().images[service.image]
+        assert "." in image.repository.split("/")[0] or image.repository.startswith(f"{BUILT}/")
+        assert image.tag != "latest"
+
+
+def test_every_image_of_the_lock_is_somebodys():
+    assert {service.image for service in real().services.values()} - {None} == set(real().images)
 
 
 @pytest.mark.parametrize("name", NAMES)

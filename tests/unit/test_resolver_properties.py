@@ -11,11 +11,14 @@ from catalogues import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, Service, load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, load_catalogue
 from ansible_collections.kind.kos.plugins.plugin_utils.hardware import KindOfHardware
+from ansible_collections.kind.kos.plugins.plugin_utils.images import Image
 from ansible_collections.kind.kos.plugins.plugin_utils.layers import Deployment
+from ansible_collections.kind.kos.plugins.plugin_utils.manifest import Service
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum, Profile
-from ansible_collections.kind.kos.plugins.plugin_utils.resolver import CORE_CAPABILITIES, obstacle, resolve
+from ansible_collections.kind.kos.plugins.plugin_utils.resolver import CORE_CAPABILITIES, resolve
+from ansible_collections.kind.kos.plugins.plugin_utils.substrates import obstacle
 
 REAL = load_catalogue(ROOT / "services")
 LISTS = ("llm_backends", "databases")
@@ -34,6 +37,18 @@ CORE = [
     )
     for capability, name in CORE_CAPABILITIES.items()
 ]
+
+
+IMAGES = {
+    "x": Image.model_validate(
+        {
+            "repository": "registry.example/x",
+            "digests": {"amd64": f"sha256:{64 * '0'}", "arm64": "unresolved"},
+            "licence": "MIT",
+            "source": "x",
+        }
+    )
+}
 
 
 def deployment(asked):
@@ -78,7 +93,7 @@ def catalogues(draw):
                 }
             )
         )
-    return Catalogue(Path("/nowhere"), {service.name: service for service in (*CORE, *services)}, {})
+    return Catalogue(Path("/nowhere"), {service.name: service for service in (*CORE, *services)}, {}, images=IMAGES)
 
 
 @st.composite
@@ -116,7 +131,7 @@ def check(plan, asked, catalogue, kind):
     tiers = [service.tier for service in plan.services]
     assert tiers == sorted(tiers), "tier by tier"
     for service in plan.services:
-        assert obstacle(service.manifest, kind) is None, "nothing runs that this machine cannot run"
+        assert obstacle(service.manifest, kind, IMAGES) is None, "nothing runs that this machine cannot run"
         for needed in service.manifest.requires:
             assert needed in names, "what a service requires runs too"
             same_tier = catalogue.services[needed].tier == service.tier

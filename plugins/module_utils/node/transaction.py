@@ -295,6 +295,8 @@ def settle(root: Root) -> bool:
     journal = Journal(root)
     if not journal.open or not journal.switched:
         # Only staged, or killed right after its commit: nothing is to be taken back, and the newer run wins.
+        if not journal.open:
+            journal.close()
         forget(root)
         return False
     if journal.at_rest and journal.seconds_idle() < _LEASE:

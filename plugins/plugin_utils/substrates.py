@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a kind of machine can run, and on which substrate; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from .catalogue import Catalogue
+from .hardware import KindOfHardware
+from .images import BUILT, Image
+from .manifest import Service
+
+Substrate = Literal["deb", "container", "venv"]
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a service does not run on a machine of some kind."""
+
+    why: str
+
+
+def choose(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image]) -> Substrate | Obstacle:
+    """The first substrate of `manifest` that a machine of this kind can run."""
+    if "gpu" in manifest.needs and not kind.gpu:
+        return Obstacle("it needs a GPU, and this machine has none")
+    if "internet" in manifest.needs and kind.air_gapped:
+        return Obstacle("it is reached over the Internet, and networking.air_gapped says that this node has none")
+    if manifest.not_run:
+        return Obstacle(manifest.not_run)
+    deb, venv = manifest.substrates.deb, manifest.substrates.venv
+    why = "there is nothing to install for it"
+    if deb is not None:
+        if kind.architecture in deb.architectures:
+            return "deb"
+        why = f"not packaged for {kind.architecture}"
+    if manifest.image is not None:
+        image_why = _image_obstacle(manifest.image, kind, images[manifest.image])
+        if image_why is None:
+            return "container"
+        why = image_why
+    elif venv is not None:
+        why = "it comes from PyPI, and this release runs Debian packages and container images only"
+    return Obstacle(why)
+
+
+def _image_obstacle(name: str, kind: KindOfHardware, image: Image) -> str | None:
+    """Why the image cannot be pinned; a deploy runs nothing that is not."""
+    if kind.architecture not in image.digests:
+        return f"not published for {kind.architecture}"
+    if image.digest(kind.architecture) is not None:
+        return None
+    if image.repository.startswith(f"{BUILT}/"):
+        return f"its container image is not built yet: kai unit build {name}"
+    return f"its container image is unresolved: kai unit lock {name}, on a machine that reaches its registry"
+
+
+def obstacle(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image]) -> str | None:
+    """Why `manifest` does not run on a machine of this kind, or None."""
+    chosen = choose(manifest, kind, images)
+    return chosen.why if isinstance(chosen, Obstacle) else None
+
+
+def missing(manifest: Service, catalogue: Catalogue, kind: KindOfHardware, asking: tuple[str, ...] = ()) -> str | None:
+    """Which service that `manifest` requires cannot run and why, or None; circles are found with the start order."""
+    for needed in (name for name in manifest.requires if name not in asking):
+        required = catalogue.services[needed]
+        why_not = obstacle(required, kind, catalogue.images)
+        why_not = why_not or missing(required, catalogue, kind, (*asking, manifest.name))
+        if why_not is not None:
+            return f"it needs {needed} ({why_not})"
+    return None
