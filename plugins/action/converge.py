@@ -12,7 +12,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 
 from ..plugin_utils import signing
-from ..plugin_utils import unit_store as units
 from .node import ActionModule as Watched
 
 
@@ -46,11 +45,10 @@ class ActionModule(Watched):
 
     def _bring(self, digests: list[str]) -> list[str]:
         """Send those images that the unit store of this controller holds; their names on the node."""
-        layout = units.store()
         with tempfile.TemporaryDirectory(prefix="kos-images-") as folder:
             path = os.path.join(folder, "images.tar")
             with open(path, "wb") as stream:
-                found = units.write_blobs(layout, digests, stream)
+                found = unit_store.write_blobs(unit_store.store_path(), digests, stream)
             return [self._send(path)] if found else []
 
     def _send(self, archive: str) -> str:
