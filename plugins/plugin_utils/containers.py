@@ -188,6 +188,8 @@ def _service(service: Service, unit: UnitManifest) -> Iterator[Directive]:
     yield "RuntimeDirectory", name
     yield "RuntimeDirectoryMode", "0700"
     yield "RuntimeDirectoryPreserve", "yes"
+    if service.substrates.container and service.substrates.container.models:
+        yield "ExecStartPre", f"+/usr/bin/install -d -m 0755 {MODELS}"
     # Quadlet's own lines look for the container's id where this user cannot write it.
     yield "ExecStop", f"/usr/bin/podman rm -v -f -i --cidfile=%t/{name}/cid"
     yield "SuccessExitStatus", "143"
