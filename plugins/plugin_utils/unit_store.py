@@ -13,8 +13,9 @@ import fcntl
 import hashlib
 import json
 import os
+import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +140,24 @@ def verify_image(store: Path, digest: str) -> int:
                 raise StoreBroken(f"{path} was altered: remove it, and build or import the image again")
         total += path.stat().st_size
     return total
+
+
+def write_blobs(store: Path, digests: Iterable[str], target: IO[bytes]) -> list[str]:
+    """Write, as a tar archive, every blob of those images of `digests` that the store holds; returns which.
+
+    Raises StoreBroken for an image of which something is missing.
+    """
+    found, written = [], set()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
+        for digest in digests:
+            if not blob_path(store, digest).is_file():
+                continue
+            found.append(digest)
+            for name in [digest, *(row["digest"] for row in parts(json.loads(read_blob(store, digest))))]:
+                if name not in written:
+                    written.add(name)
+                    tar.add(blob_path(store, name), f"blobs/{name.replace(':', '/')}")
+    return found
 
 
 def _index(store: Path) -> list[dict[str, Any]]:
