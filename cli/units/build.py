@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,9 +43,11 @@ def build(services: Path, name: str, architecture: Architecture, store: Path) ->
     """Build the image `name` for one architecture. Raises ConfigurationError, ToolFailed, OSError."""
     recipe = recipes.load_recipe(services, name)
     with tempfile.TemporaryDirectory(prefix="kos-unit-") as folder:
-        tree, packages = debian.unpack(recipe.suite, architecture, recipe.packages, Path(folder))
-        with tarfile.open(tree) as archive:
-            unpacked = oci.without(oci.entries_of(archive), recipe.leave_out)
+        found = debian.unpack(recipe.suite, architecture, recipe.packages, Path(folder))
+        packages = [package for package in found.packages if package.name not in recipe.without]
+        with tarfile.open(found.tree) as archive:
+            theirs = [entry for entry in oci.entries_of(archive) if _wanted(entry, found.owners, set(recipe.without))]
+            unpacked = oci.left(theirs, recipe.leave_out)
             epoch = oci.newest(unpacked)
             entries = [*unpacked, *_own(services, name, recipe, packages)]
             with unit_store.new_blob(store) as stream:
@@ -69,6 +71,11 @@ def build(services: Path, name: str, architecture: Architecture, store: Path) ->
     }
     stored = unit_store.add_image(store, repository, oci.manifest(config, layer, labels), architecture)
     return Built(name, stored, unit_store.verify_image(store, stored.digest), version, packages)
+
+
+def _wanted(entry: Entry, owners: Mapping[str, set[str]], without: set[str]) -> bool:
+    """Whether any package that stays brings it; what none brings, mmdebstrap made of this machine."""
+    return bool(owners.get(entry.info.name, set()) - without)
 
 
 def _environment(recipe: Recipe) -> dict[str, str]:

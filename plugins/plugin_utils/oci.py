@@ -78,17 +78,23 @@ def link_entry(path: str, target: str) -> Entry:
     return Entry(info)
 
 
-def without(entries: Iterable[Entry], patterns: Sequence[str]) -> list[Entry]:
+def left(entries: Iterable[Entry], patterns: Sequence[str]) -> list[Entry]:
     """The entries that no pattern names, neither itself nor a directory above it."""
     gone: set[str] = set()
     kept = []
     for entry in sorted(entries, key=lambda one: one.info.name):
         name = entry.info.name
-        if _above(name, gone) or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+        if _above(name, gone) or any(_matches(name, pattern) for pattern in patterns):
             gone.add(name)
         else:
             kept.append(entry)
     return kept
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """As in a shell: no wildcard stands for a slash."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def _above(name: str, names: set[str]) -> bool:
