@@ -59,6 +59,10 @@ class ContainerSubstrate(Strict):
     linux_capabilities: list[LinuxCapability] = []
     writable_root: Annotated[str | None, Field(description="why its root cannot be read-only")] = None
     models: Annotated[bool, Field(description="whether it reads the node's language models, at /models")] = False
+    models_reload: Annotated[
+        str | None,
+        Field(pattern=r"^http://127\.0\.0\.1:", description="asked after a model came or went, so that it looks again"),
+    ] = None
 
 
 class VenvSubstrate(Strict):
