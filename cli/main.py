@@ -14,7 +14,7 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import backups, config, configuration, deployment, lab, migration, models, nodes, trust, uninstall
+from . import backups, chat, config, configuration, deployment, lab, migration, models, nodes, trust, uninstall
 from .ansible import AnsibleFailed
 from .exits import Exit
 from .units import commands as units
@@ -51,6 +51,7 @@ app.command("uninstall")(uninstall.uninstall)
 app.command("status")(nodes.status)
 app.command("doctor")(nodes.doctor)
 app.command("generations")(nodes.generations)
+app.command("chat")(chat.chat)
 app.command("restore")(backups.restore)
 app.command("verify")(backups.verify)
 app.command("migrate")(migration.migrate)

@@ -163,6 +163,9 @@ class RouteManifest(Strict):
     socket: Annotated[str | None, Field(pattern=r"^/run/[A-Za-z0-9._/-]+$")] = None
     strip: Annotated[bool, Field(description="whether the service is asked without the path prefix")] = False
     authentication: bool = True
+    api_key: Annotated[
+        bool, Field(description="whether `Authorization: Bearer` with the node's API key lets in, beside the password")
+    ] = False
     reason: Annotated[str | None, Field(description="why a route needs no authentication")] = None
     reach: Annotated[Exposure, Field(description="`node`: only programs of this node")] = "network"
     streaming: Annotated[bool, Field(description="WebSocket or long answers: nothing is buffered")] = False
@@ -179,6 +182,8 @@ class RouteManifest(Strict):
             raise ValueError("needs either `port` or `socket`")
         if not self.authentication and not self.reason:
             raise ValueError("a route without authentication needs a `reason`")
+        if self.api_key and not self.authentication:
+            raise ValueError("a route without authentication needs no `api_key`")
         return self
 
 
