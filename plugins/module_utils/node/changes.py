@@ -122,6 +122,9 @@ def compare(root: Root, generation: store.Generation, given_secrets: dict[str, s
     active = store.current(root)
     if active is None or active.id != generation.id:
         add(Change("generation", generation.id[:12], "switch", PARTS[0], why="another one is current"))
+    elif active.alternative != generation.alternative:
+        why = f"moves away from {generation.alternative}" if generation.alternative else "a fallback is in force"
+        add(Change("generation", generation.id[:12], "switch", PARTS[0], why=why))
     for kind, name in cleanup.find(root, manifest, book, known, purge).rows():
         add(Change(kind, name, "remove", PARTS[0], why=_UNASKED))
     return comparison
