@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .catalogue import Catalogue
 from .faults import ConfigurationError
 from .resolver import Plan, PlannedService, resolve
 
@@ -21,13 +20,14 @@ _BARRED = "left by this node while it ran (kai status says why)"
 class Alternative:
     """The plan without `service`, which everything that it answers survives; `instead` are what take its place.
 
-    `gone` leave with it; `packages` and `needs_mb` of memory are what `plan` needs beyond the plan itself.
+    `gone` leave with it and `added` come; `packages` and `needs_mb` of memory are what `plan` needs beyond that.
     """
 
     service: PlannedService
     plan: Plan
     instead: tuple[str, ...]
     gone: tuple[PlannedService, ...]
+    added: tuple[PlannedService, ...]
     packages: tuple[str, ...]
     needs_mb: int
 
@@ -46,14 +46,14 @@ class Alternative:
         }
 
 
-def alternatives(plan: Plan, catalogue: Catalogue) -> tuple[Alternative, ...]:
+def alternatives(plan: Plan) -> tuple[Alternative, ...]:
     """For each service of `plan`, in its order, the plan that a node moves to when the service stays sick.
 
     One step deep: an alternative has none itself. There is none where the profile forbids it
     (`orchestration.fallback`, `orchestration.insist`), where the fallback cannot run on this kind of machine or runs
     already, and where anything else that was asked for would go with the service.
     """
-    found = (_alternative(service, plan, catalogue) for service in _movable(plan))
+    found = (_alternative(service, plan) for service in _movable(plan))
     return tuple(entry for entry in found if entry is not None)
 
 
@@ -65,9 +65,9 @@ def _movable(plan: Plan) -> Iterator[PlannedService]:
             yield service
 
 
-def _alternative(service: PlannedService, plan: Plan, catalogue: Catalogue) -> Alternative | None:
+def _alternative(service: PlannedService, plan: Plan) -> Alternative | None:
     try:
-        other = resolve(plan.deployment, catalogue.without(service.name, _BARRED), plan.kind)
+        other = resolve(plan.deployment, plan.offered.without(service.name, _BARRED), plan.kind)
     except ConfigurationError:
         # Insisted upon, or what would take its place gets in another's way.
         return None
@@ -78,6 +78,7 @@ def _alternative(service: PlannedService, plan: Plan, catalogue: Catalogue) -> A
     if lost or service.name in after or not set(service.capabilities) <= answered or not set(instead) - before:
         return None
     gone = tuple(row for row in plan.services if row.name not in after)
-    added = replace(other, services=tuple(row for row in other.services if row.name not in before))
+    added = tuple(row for row in other.services if row.name not in before)
     packages = tuple(sorted(set(other.packages) - set(plan.packages)))
-    return Alternative(service, other, instead, gone, packages, int(added.requires["memory_mb"]))
+    needs = int(replace(other, services=added).requires["memory_mb"])
+    return Alternative(service, other, instead, gone, added, packages, needs)

@@ -54,12 +54,16 @@ class Catalogue:
             )
             for name, service in self.services.items()
         }
+        return self.with_services(services)
+
+    def with_services(self, services: dict[str, Service]) -> Catalogue:
+        """The same catalogue with other manifests."""
         return Catalogue(self.folder, services, self.sandbox, self.asks, self.images)
 
     def without(self, name: str, why: str) -> Catalogue:
         """The same catalogue where the service `name` cannot run, because of `why`."""
         barred = self.services[name].model_copy(update={"not_run": why})
-        return Catalogue(self.folder, {**self.services, name: barred}, self.sandbox, self.asks, self.images)
+        return self.with_services({**self.services, name: barred})
 
     def text(self, service: str, relative: str) -> str:
         """The content of a file in the service's folder; it never leaves that folder."""

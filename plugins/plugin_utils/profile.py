@@ -60,6 +60,10 @@ class Orchestration(Strict):
         ),
     ] = None
     watch: Watch | None = None
+    substrate: Annotated[
+        dict[str, Literal["deb", "container", "venv"]] | None,
+        Field(description="service -> what it runs on, where its manifest has more than one"),
+    ] = None
 
 
 class Services(Strict):

@@ -12,7 +12,7 @@ import shutil
 import time
 from typing import Any
 
-from . import backup, facts, fallback, files, gate, history, ledger, store, system, trust, watch
+from . import backup, facts, fallback, files, gate, history, ledger, spares, store, system, trust, watch
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -58,7 +58,7 @@ def status(root: Root) -> dict[str, Any]:
     states = system.unit_states(unit["name"] for unit in manifest["units"])
     document["services"] = [_service(row, health[row["name"]], states) for row in manifest["services"]]
     document["unavailable"] = manifest["unavailable"]
-    document["alternatives"] = fallback.readiness(root, manifest)
+    document["alternatives"] = spares.readiness(root, manifest)
     document["storage"] = _storage(manifest["storage"])
     return document
 
