@@ -23,6 +23,7 @@ from .transaction import Request
 RULES = "/etc/kos/status/watch.json"
 RECORD = "watch.json"
 METRICS = "kos.prom"
+MEMINFO = "/proc/meminfo"
 # With fewer than this many looks in a row nothing is done: one may fall into a moment of load.
 _PATIENCE = 2
 _SHORT_LOOKS = 3
@@ -187,7 +188,7 @@ def _lighter(manifest: dict[str, Any], movable: set[str], memory: dict[str, int]
 def _short(rules: Rules) -> bool:
     if not rules.free_memory:
         return False
-    with open("/proc/meminfo", encoding="ascii") as stream:
+    with open(MEMINFO, encoding="ascii") as stream:
         rows = {key: int(rest.split()[0]) for key, rest in (line.split(":") for line in stream)}
     return 100 * rows["MemAvailable"] < rules.free_memory * rows["MemTotal"] or _pressure() > _PRESSURE
 
