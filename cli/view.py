@@ -131,12 +131,11 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         nothing = Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
         return Group(nothing, *map(_kept_volume, status["kept_volumes"]))
     headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
-    table = _table("service", "for", "state", "memory", "as", "runs on")
+    table = _table("service", "for", "state", "memory", "runs on")
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
-        name, user = Text(row["name"], style="bold"), row.get("user") or "–"
-        table.add_row(name, ", ".join(row["capabilities"]), state, memory, user, _runs_on(row))
+        table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, _runs_on(row))
     parts: list[RenderableType] = [headline, Text(), table, Text()]
     if status["unavailable"]:
         names = ", ".join(row["requested"] for row in status["unavailable"])
@@ -154,10 +153,13 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 
 
 def _runs_on(row: dict[str, Any]) -> str:
+    """Substrate, image and user; a service's own user is called after it, and only another one is told."""
+    usual = f"kos-{row['name'].replace('_', '-')}"
+    user = f" as {row['user']}" if row.get("user") not in (None, usual) else ""
     if not row.get("digest"):
-        return str(row["substrate"])
-    image = row["digest"].removeprefix("sha256:")[:12]
-    return f"{row['substrate']} {image}, {'cosign' if row.get('cosign') else 'by digest'}"
+        return f"{row['substrate']}{user}"
+    image = row["digest"].removeprefix("sha256:")[:8]
+    return f"{row['substrate']} {image}{', cosign' if row.get('cosign') else ''}{user}"
 
 
 def _kept_volume(row: dict[str, Any]) -> Text:
