@@ -33,6 +33,7 @@ _STORE, _INCOMING, _SUFFIX = "sha256", "incoming", ".gguf"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _SUM = re.compile(r"[0-9a-f]{64}")
 _PART_OF_SEVERAL = re.compile(r"-\d{5}-of-\d{5}$")
+_SHARED = 0o755
 _CHUNK = 4 * 2**20
 # Seconds without a byte after which the other side counts as gone, and an unfinished file as left behind.
 _PATIENCE = 60
@@ -192,7 +193,7 @@ def _locked(root: Root) -> Iterator[None]:
     """Hold the models, and have the node's ledger know their directory. Raises Busy."""
     folder = root.join(MODELS)
     files.make_directory(folder)
-    _set_mode(folder, 0o755)
+    _set_mode(folder)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         try:
@@ -202,9 +203,10 @@ def _locked(root: Root) -> Iterator[None]:
                 "another kai model run is at work on this node right now: wait for it, then run again"
             ) from error
         _own(root)
-        for name, mode in ((_STORE, 0o755), (_INCOMING, 0o711)):
+        for name in (_STORE, _INCOMING):
+            # llama.cpp ends where it may not look into a directory; what is on its way is readable for root alone.
             files.make_directory(os.path.join(folder, name))
-            _set_mode(os.path.join(folder, name), mode)
+            _set_mode(os.path.join(folder, name))
         yield
         for name in (_STORE, _INCOMING):
             # Without a model the directory is empty, and an uninstall keeps nothing.
@@ -214,9 +216,9 @@ def _locked(root: Root) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _set_mode(folder: str, mode: int) -> None:
+def _set_mode(folder: str) -> None:
     """Whatever the umask: services read the models as users of their own."""
-    os.chmod(folder, mode)
+    os.chmod(folder, _SHARED)
 
 
 def _own(root: Root) -> None:
