@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 
 import pytest
@@ -126,7 +125,6 @@ def test_the_server_runs_without_root_and_reads_models_only(lab, answering):
     assert "Read-only file system" in lab.ssh(answering, write, check=False)
 
 
-@pytest.mark.skipif(not os.environ.get("KOS_E2E"), reason="a second deploy: make e2e")
 @pytest.mark.long
 def test_nginx_streams_too(lab, answering, tmp_path):
     layer = tmp_path / "nginx.yaml"
