@@ -101,7 +101,7 @@ def test_what_stays_sick_is_left_for_its_fallback(lab, deployed, layers):
     wait_for(lambda: 'kos_fallback_active{service="nats",instead="valkey"} 1' in metrics(lab, deployed), 30)
     assert "valkey runs instead of nats" in lab.ssh(deployed, LOGGED)
     found = json.loads(lab.kai("doctor", "-i", INVENTORY, "--limit", deployed, "--json", check=False).stdout)
-    assert [(row["what"], row["fix"]) for row in found[deployed]] == [("nats", "kai deploy")]
+    assert [row["what"] for row in found[deployed]] == ["nats"] and found[deployed][0]["fix"].startswith("kai deploy")
     # Still sick: a deploy tries it, and leaves the node with what works.
     again = lab.deploy(deployed, "--site", layers["usual"], check=False)
     assert again.returncode == 5, again.stderr
