@@ -116,8 +116,10 @@ def document(path: str, default: object) -> object:
 
 
 def unit_state(unit: str) -> str:
-    """What systemd says of a unit; of the boot's own not whether it has run: that tells of reboots alone."""
-    wanted = "LoadState,UnitFileState,FragmentPath" + (",ActiveState" if unit != "kos-boot.service" else "")
+    """What systemd says of a unit; of the boot's own and the watch's not whether they run: that tells of reboots and the time alone."""
+    wanted = "LoadState,UnitFileState,FragmentPath" + (
+        ",ActiveState" if unit not in ("kos-boot.service", "kos-watch.service") else ""
+    )
     return " ".join(said(f"systemctl show -p {wanted} -- {unit}"))
 
 
