@@ -266,6 +266,17 @@ def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
+def models_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The language models of a node."""
+    if not rows:
+        return Text(f"{host}: no model: kai model add FILE|URL --sha256 HEX", style="yellow")
+    table = _table("", "name", "size", "SHA-256", title=f"Language models on {host}  (● answers to `default`)")
+    for row in rows:
+        mark = Text("●" if row["default"] else "", style="green")
+        table.add_row(mark, Text(row["name"], style="bold"), size(row["size"]), row["sha256"])
+    return table
+
+
 def backup_view(host: str, record: dict[str, Any]) -> RenderableType:
     """What one backup stored."""
     rows = _table("service", "files", "size", "took", title=f"{host}: snapshot {record['snapshot']}")

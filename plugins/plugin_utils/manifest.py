@@ -64,6 +64,10 @@ class ContainerSubstrate(Strict):
         Field(description="a stronger wall than the kernel's own; `wasm`: the image is a WebAssembly module"),
     ] = None
     models: Annotated[bool, Field(description="whether it reads the node's language models, at /models")] = False
+    models_reload: Annotated[
+        str | None,
+        Field(pattern=r"^http://127\.0\.0\.1:", description="asked after a model came or went, so that it looks again"),
+    ] = None
 
 
 class VenvSubstrate(Strict):
@@ -164,6 +168,9 @@ class RouteManifest(Strict):
     socket: Annotated[str | None, Field(pattern=r"^/run/[A-Za-z0-9._/-]+$")] = None
     strip: Annotated[bool, Field(description="whether the service is asked without the path prefix")] = False
     authentication: bool = True
+    api_key: Annotated[
+        bool, Field(description="whether `Authorization: Bearer` with the node's API key lets in, beside the password")
+    ] = False
     reason: Annotated[str | None, Field(description="why a route needs no authentication")] = None
     reach: Annotated[Exposure, Field(description="`node`: only programs of this node")] = "network"
     streaming: Annotated[bool, Field(description="WebSocket or long answers: nothing is buffered")] = False
@@ -180,6 +187,8 @@ class RouteManifest(Strict):
             raise ValueError("needs either `port` or `socket`")
         if not self.authentication and not self.reason:
             raise ValueError("a route without authentication needs a `reason`")
+        if self.api_key and not self.authentication:
+            raise ValueError("a route without authentication needs no `api_key`")
         return self
 
 
