@@ -22,6 +22,14 @@ QUADLETS = "/etc/containers/systemd"
 # Where each user's images and containers are, and the language models of the node.
 STORAGE = "/var/lib/containers"
 MODELS = "/var/lib/kos-models"
+# The service that brings the sandbox, and how Podman is told to use it.
+_SANDBOXES: dict[str | None, tuple[str, ...]] = {"gvisor": ("gvisor",), "wasm": ("wasm",)}
+_RUNTIMES: dict[str | None, tuple[str, ...]] = {
+    # Without root it cannot make control groups or a network stack: the unit's group limits it, and what it takes
+    # for the host's network is the container's own.
+    "gvisor": ("--runtime=/usr/bin/runsc", "--runtime-flag=ignore-cgroups", "--runtime-flag=network=host"),
+    "wasm": ("--runtime=/usr/bin/crun-wasm", "--annotation=module.wasm.image/variant=compat"),
+}
 _SETTINGS = "/etc/kos/containers"
 
 
@@ -65,7 +73,7 @@ def as_container(manifest: Service) -> Service:
             "files": [file.model_copy(update={"units": file.units and [unit]}) for file in kept],
             "ports": [port for port in manifest.ports if port.name not in container.leaves_out],
             "metrics": metrics,
-            "requires": [*dict.fromkeys([RUNTIME, *manifest.requires])],
+            "requires": [*dict.fromkeys([RUNTIME, *_SANDBOXES.get(container.sandbox, ()), *manifest.requires])],
             "check": None,
             "backup": _backup(manifest),
         }
@@ -143,6 +151,8 @@ def _container(
     if container.health:
         yield "HealthCmd", " ".join(_quoted(word) for word in container.health)
     yield "LogDriver", "journald"
+    for argument in _RUNTIMES.get(container.sandbox, ()):
+        yield "PodmanArgs", argument
     # %t is /run for the system manager, where this user may not write.
     yield "PodmanArgs", f"--cidfile=%t/{name}/cid"
 

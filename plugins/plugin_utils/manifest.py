@@ -59,6 +59,10 @@ class ContainerSubstrate(Strict):
     leaves_out: Annotated[list[str], Field(description="names of ports that only the packaged form has")] = []
     linux_capabilities: list[LinuxCapability] = []
     writable_root: Annotated[str | None, Field(description="why its root cannot be read-only")] = None
+    sandbox: Annotated[
+        Literal["gvisor", "wasm"] | None,
+        Field(description="a stronger wall than the kernel's own; `wasm`: the image is a WebAssembly module"),
+    ] = None
     models: Annotated[bool, Field(description="whether it reads the node's language models, at /models")] = False
 
 

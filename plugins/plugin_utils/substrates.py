@@ -67,6 +67,20 @@ def obstacle(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image
     return chosen.why if isinstance(chosen, Obstacle) else None
 
 
+def sandboxed(catalogue: Catalogue, tiers: Mapping[str, Literal["gvisor"]]) -> Catalogue:
+    """The catalogue where the containers of each trust tier of `tiers` have that sandbox; WebAssembly has its own."""
+    services = {
+        name: service.model_copy(
+            update={"substrates": service.substrates.model_copy(update={"container": container.model_copy(
+                update={"sandbox": tiers[service.trust]})})}
+        )
+        if (container := service.substrates.container) and service.trust in tiers and container.sandbox is None
+        else service
+        for name, service in catalogue.services.items()
+    }  # fmt: skip
+    return catalogue.with_services(services)
+
+
 def on_kind(catalogue: Catalogue, kind: KindOfHardware) -> Catalogue:
     """The catalogue with every service in the form in which a machine of this kind runs it."""
     services = {
