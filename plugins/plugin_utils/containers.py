@@ -62,7 +62,7 @@ def as_container(manifest: Service) -> Service:
         name=unit,
         type="notify",
         exec="podman run",
-        state_directory=name if _folders(manifest) else None,
+        state_directory=name if folders(manifest) else None,
         credentials=sorted(file.sealed for file in kept if file.sealed),
     )
     return manifest.model_copy(
@@ -80,7 +80,7 @@ def as_container(manifest: Service) -> Service:
     )
 
 
-def _folders(manifest: Service) -> dict[str, str]:
+def folders(manifest: Service) -> dict[str, str]:
     """Each directory of the node that holds data of the service, and where its container has it."""
     name = name_of(manifest.name)
     if manifest.volumes:
@@ -92,15 +92,15 @@ def _folders(manifest: Service) -> dict[str, str]:
 def _backup(manifest: Service) -> BackupCommands | None:
     """A copy of the volumes while the container is stopped: the tools of the packaged form are not on the node."""
     passed_over = {f"/var/lib/{name_of(manifest.name)}/{row.name}" for row in manifest.volumes if row.backup == "none"}
-    folders = [folder for folder in _folders(manifest) if folder not in passed_over]
-    if not folders:
+    copied = [folder for folder in folders(manifest) if folder not in passed_over]
+    if not copied:
         return None
     script = ["/bin/sh", f"{_SETTINGS}/volumes.sh"]
     return BackupCommands(
         user=name_of(manifest.name),
-        command=[*script, "backup", *folders],
-        restore=[*script, "restore", *folders],
-        holds=[*script, "holds", *folders],
+        command=[*script, "backup", *copied],
+        restore=[*script, "restore", *copied],
+        holds=[*script, "holds", *copied],
         stopped=["backup", "restore"],
     )
 
@@ -209,10 +209,10 @@ def _published(port: PortManifest) -> str:
 
 
 def _mounts(service: Service, container: ContainerSubstrate) -> Iterator[Directive]:
-    for outside, inside in _folders(service).items():
+    for outside, inside in folders(service).items():
         yield "Volume", f"{outside}:{inside}"
-    folders = {f"/etc/kos/{service.name}" for file in service.files if file.path}
-    for folder in sorted(folders):
+    configured = {f"/etc/kos/{service.name}" for file in service.files if file.path}
+    for folder in sorted(configured):
         yield "Volume", f"{folder}:{folder}:ro"
     if service.units[0].credentials or service.certificates:
         # Where images look for secrets, and where the service's own files do under every substrate.
@@ -242,7 +242,7 @@ def _service(service: Service, unit: UnitManifest) -> Iterator[Directive]:
     yield "Restart", "on-failure"
     yield "RestartSec", "1"
     if unit.state_directory:
-        below = [folder.removeprefix("/var/lib/") for folder in _folders(service)]
+        below = [folder.removeprefix("/var/lib/") for folder in folders(service)]
         yield "StateDirectory", " ".join(dict.fromkeys([name, *below]))
         yield "StateDirectoryMode", "0700"
     yield from credential_directives(unit, service)

@@ -41,7 +41,7 @@ def choose(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image])
             return "deb"
         why = f"not packaged for {kind.architecture}"
     if manifest.image is not None:
-        image_why = _image_obstacle(manifest.image, kind, images[manifest.image])
+        image_why = image_obstacle(manifest.image, kind, images[manifest.image])
         if image_why is None:
             return "container"
         why = image_why
@@ -50,7 +50,7 @@ def choose(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image])
     return Obstacle(why)
 
 
-def _image_obstacle(name: str, kind: KindOfHardware, image: Image) -> str | None:
+def image_obstacle(name: str, kind: KindOfHardware, image: Image) -> str | None:
     """Why the image cannot be pinned; a deploy runs nothing that is not."""
     if kind.architecture not in image.digests:
         return f"not published for {kind.architecture}"
