@@ -91,6 +91,7 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "units": [unit.name for unit in manifest.units if unit.starts == "now"],
         "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
         "hooks": manifest.hooks.model_dump(),
+        "cluster": manifest.cluster,
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
         "imports": {name: commands.model_dump() for name, commands in sorted(manifest.imports.items())},
         "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
