@@ -22,6 +22,7 @@ from ..plugins.plugin_utils.hardware import Facts
 from ..plugins.plugin_utils.images import ImageLock
 from ..plugins.plugin_utils.manifest import Service
 from ..plugins.plugin_utils.profile import Mode, Profile, Requirements, Settings
+from ..plugins.plugin_utils.recipes import ImageBase, Recipe
 from . import options
 from .ansible import AnsibleFailed, Playbook, Target, ask, nobody
 from .exits import Exit
@@ -35,6 +36,8 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "service": Service,
     "asks": Asks,
     "images": ImageLock,
+    "image": Recipe,
+    "image_base": ImageBase,
     "facts": Facts,
 }
 

@@ -23,6 +23,7 @@ from .view import changes_view, console, counted, errors, faults_view, preflight
 # From the most to the least demanding; `--auto-detect` takes the first whose minimum the machine meets.
 CANDIDATES = ("personal_node", "development")
 _PARTS = {
+    "rootless_runtime": "rootless runtime",
     "kernel_extensions": "kernel extensions",
     "firewall": "firewall",
     "base_services": "base services",

@@ -17,6 +17,7 @@ from ..plugins.plugin_utils.faults import ConfigurationError
 from . import backups, config, configuration, deployment, lab, migration, nodes, trust, uninstall
 from .ansible import AnsibleFailed
 from .exits import Exit
+from .units import commands as units
 from .view import errors, faults_view
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ app.add_typer(backups.backup_app, name="backup")
 app.add_typer(config.app, name="config")
 app.add_typer(nodes.logs_app, name="logs")
 app.add_typer(trust.app, name="trust")
+app.add_typer(units.app, name="unit")
 app.add_typer(lab.app, name="lab")
 
 

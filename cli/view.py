@@ -108,7 +108,7 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
     if not changes:
         return Text(f"{host}: nothing to do", style="green")
     table = _table("does", "what", "for", "why", title=f"Changes on {host}")
-    kinds = ("user", "package", "secret", "file", "unit", "generation", "volume", "group")
+    kinds = ("user", "package", "image", "secret", "file", "unit", "generation", "volume", "group")
     for row in sorted(changes, key=lambda row: (kinds.index(row["kind"]), row["name"])):
         style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
         table.add_row(
@@ -131,11 +131,12 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         nothing = Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
         return Group(nothing, *map(_kept_volume, status["kept_volumes"]))
     headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
-    table = _table("service", "for", "state", "memory", "runs on")
+    table = _table("service", "for", "state", "memory", "as", "runs on")
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
-        table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, row["substrate"])
+        name, user = Text(row["name"], style="bold"), row.get("user") or "–"
+        table.add_row(name, ", ".join(row["capabilities"]), state, memory, user, _runs_on(row))
     parts: list[RenderableType] = [headline, Text(), table, Text()]
     if status["unavailable"]:
         names = ", ".join(row["requested"] for row in status["unavailable"])
@@ -150,6 +151,13 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
         parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
     return Group(*parts)
+
+
+def _runs_on(row: dict[str, Any]) -> str:
+    if not row.get("digest"):
+        return str(row["substrate"])
+    image = row["digest"].removeprefix("sha256:")[:12]
+    return f"{row['substrate']} {image}, {'cosign' if row.get('cosign') else 'by digest'}"
 
 
 def _kept_volume(row: dict[str, Any]) -> Text:

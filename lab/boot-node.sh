@@ -20,12 +20,12 @@ mount -t tmpfs -o mode=0700 tmpfs /run/systemd/nspawn
 [ -z "$SIZE" ] || mount -t tmpfs -o "mode=0700,size=$SIZE" tmpfs "$DISK"
 cd "$DISK"
 fresh=$([ -d upper ] || echo yes)
-mkdir -p upper work root home
+mkdir -p upper work root home containers
 mount -t overlay overlay -o "lowerdir=$ROOT,upperdir=upper,workdir=work" root
 [ -z "$fresh" ] || tar -C "$SEED" -c . | tar -C root -x --no-overwrite-dir
 
-# /proc/sys/net is the node's own, so it may write there; rootless containers need no seccomp filter and an upper file
-# system that is not overlay (/home). Clock, modules and the kernel's log are this machine's: never the node's.
+# /proc/sys/net is the node's own, so it may write there; rootless containers need no seccomp filter and a file system
+# that is not overlay (/home and their storage). Clock, modules and the kernel's log are this machine's: never the node's.
 export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 SYSTEMD_SECCOMP=0
 
 # 133: the node asked for a reboot.
@@ -35,7 +35,8 @@ while [ "$status" -eq 133 ]; do
   sh -c 'echo $$ > "$0/cgroup.procs" && exec "$@"' "$CGROUP" \
     systemd-nspawn --quiet --register=no --keep-unit --boot --directory=root --machine="$NAME" \
     --capability=all --drop-capability=CAP_SYS_TIME,CAP_SYS_MODULE,CAP_SYSLOG \
-    --network-bridge="$BRIDGE" --bind="$DISK/home:/home" --bind=/dev/net/tun \
+    --network-bridge="$BRIDGE" --bind="$DISK/home:/home" --bind="$DISK/containers:/var/lib/containers" \
+    --bind=/dev/net/tun \
     --resolv-conf=off --timezone=off --link-journal=no --console=read-only || status=$?
 done
 

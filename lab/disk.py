@@ -13,7 +13,7 @@ from .command import run
 
 # What of a node's folder is its disk: the overlay's upper side and what is bound to /home (`work` is scratch), or the
 # file of a virtual node's.
-PARTS = ("upper", "home", "disk.qcow2")
+PARTS = ("upper", "home", "containers", "disk.qcow2")
 _SAVED = "saved"
 
 

@@ -55,6 +55,9 @@ def _seed(lab: Lab, state: State, node: Node, identity: Path) -> None:
         "etc/systemd/network/10-host0.network": (0o644, _network(node, state.gateway, prefix)),
         "root/.ssh/authorized_keys": (0o600, authorized),
     }
+    if node.driver == "nspawn":
+        # The node's share of the control groups has no `pids` controller.
+        files["etc/containers/containers.conf.d/lab.conf"] = (0o644, "[containers]\npids_limit = 0\n")
     for name, (mode, content) in files.items():
         path = lab.node_run(node.name) / "seed" / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
-from ..plugin_utils import signing
+from ..plugin_utils import signing, unit_store
 from .node import ActionModule as Watched
 
 
@@ -30,10 +31,25 @@ class ActionModule(Watched):
     def on_node(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """One call of the module, and a second with the archive when the node asks for it."""
         archive = arguments.pop("archive", None)
+        if arguments.get("step") == "stage":
+            arguments["bring"] = True
         result = super().on_node(arguments, task_vars)
         if result.get("need_archive") and archive:
-            result = super().on_node({**arguments, "archive": self._send(archive)}, task_vars)
+            arguments["archive"] = self._send(archive)
+            result = super().on_node(arguments, task_vars)
+        if "need_images" in result:
+            # What is nowhere here, the node fetches from a registry.
+            arguments |= {"bring": False, "images": self._bring(result["need_images"])}
+            result = super().on_node(arguments, task_vars)
         return result
+
+    def _bring(self, digests: list[str]) -> list[str]:
+        """Send those images that the unit store of this controller holds; their names on the node."""
+        with tempfile.TemporaryDirectory(prefix="kos-images-") as folder:
+            path = os.path.join(folder, "images.tar")
+            with open(path, "wb") as stream:
+                found = unit_store.write_blobs(unit_store.store_path(), digests, stream)
+            return [self._send(path)] if found else []
 
     def _send(self, archive: str) -> str:
         shell = self._connection._shell

@@ -47,13 +47,22 @@ options:
     description: The public key of the signer; a node that trusts nobody yet comes to trust it.
     type: str
     default: ""
+  bring:
+    description: Whether the caller can bring container images that the node lacks; then they are asked for first.
+    type: bool
+    default: false
+  images:
+    description: Tar archives with the blobs of container images (C(blobs/sha256/…)), for O(step=stage).
+    type: list
+    elements: path
+    default: []
   token:
     description: What O(step=stage) returned. Needed by the other steps.
     type: str
   part:
     description: The part of the generation to switch. Needed by O(step=switch).
     type: str
-    choices: [kernel_extensions, firewall, base_services, agent_modules, environment_adapters]
+    choices: [rootless_runtime, kernel_extensions, firewall, base_services, agent_modules, environment_adapters]
   secrets:
     description: The operator's own secrets by C(service.name); those not given are made on the node.
     type: dict
@@ -111,6 +120,11 @@ download_bytes:
   description: Bytes of packages that are fetched.
   returned: when step is stage
   type: int
+need_images:
+  description: Digests of the container images that the caller is to bring.
+  returned: when step is stage and bring is set
+  type: list
+  elements: str
 health:
   description: The verdict on each service of the part.
   returned: when step is switch
@@ -141,7 +155,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kind.kos.plugins.module_utils.node import transaction
+from ansible_collections.kind.kos.plugins.module_utils.node import images, transaction
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.module_utils.node.space import NoRoom
 from ansible_collections.kind.kos.plugins.module_utils.outcome import told
@@ -152,10 +166,13 @@ ARGUMENTS = {
     "archive": {"type": "path"},
     "signature": {"type": "str", "default": ""},
     "signer": {"type": "str", "default": ""},
+    "bring": {"type": "bool", "default": False},
+    "images": {"type": "list", "elements": "path", "default": []},
     "token": {"type": "str", "no_log": False},
     "part": {
         "type": "str",
         "choices": [
+            "rootless_runtime",
             "kernel_extensions",
             "firewall",
             "base_services",
@@ -179,12 +196,16 @@ REQUIRED = [
 
 def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
     options = module.params
-    names = ("id", "secrets", "node", "signature", "signer", "purge")
+    names = ("id", "secrets", "node", "signature", "signer", "purge", "bring")
     request = transaction.Request(**{name: options[name] for name in names})
     archive = None
     if options["archive"]:
         with open(options["archive"], "rb") as stream:
             archive = stream.read()
+    if not module.check_mode:
+        for path in options["images"]:
+            with open(path, "rb") as stream:
+                images.take(root, stream)
     try:
         if module.check_mode:
             with tempfile.TemporaryDirectory(dir=module.tmpdir) as scratch:
@@ -193,6 +214,8 @@ def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
             staged = transaction.stage(root, request, archive)
     except transaction.NeedArchive:
         return {"changed": False, "need_archive": True}
+    except transaction.NeedImages as needed:
+        return {"changed": False, "need_archive": False, "need_images": [row["digest"] for row in needed.rows]}
     for name in staged.unknown_secrets:
         module.warn(f"kos_secrets names {name}, which nothing of this plan uses")
     result = {key: value for key, value in vars(staged).items() if key not in ("diffs", "unknown_secrets")}

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import hardware, layers
-from .catalogue import Catalogue, load_catalogue
+from .catalogue import load_catalogue
 from .faults import Place
 from .generation import Generation
 from .hardware import Facts, KindOfHardware, Shortfall
@@ -41,7 +42,6 @@ class Planned:
     plan: Plan
     shortfalls: list[Shortfall]
     unsupported: str | None
-    catalogue: Catalogue
 
     @property
     def blocked(self) -> bool:
@@ -66,7 +66,7 @@ def plan(request: Request, facts: Facts) -> Planned:
 def plans(request: Request, fleet: Mapping[str, Facts]) -> dict[str, Planned]:
     """The plan for each machine of `fleet`, resolved once a kind of hardware. Raises ConfigurationError."""
     deployment = layers.load_deployment(request.configs, request.name, request.environment, request.site, request.user)
-    catalogue = load_catalogue(request.services)
+    catalogue = load_catalogue(request.services, site_lock(request.configs))
     accepted = set(request.accepted)
     air_gapped = deployment.settings.get("networking", {}).get("air_gapped", False)
     resolved: dict[KindOfHardware, Plan] = {}
@@ -76,7 +76,7 @@ def plans(request: Request, fleet: Mapping[str, Facts]) -> dict[str, Planned]:
         if kind not in resolved:
             resolved[kind] = resolve(deployment, catalogue, kind)
         short = hardware.shortfalls(facts, deployment.minimum, accepted)
-        found[host] = Planned(resolved[kind], short, hardware.unsupported(facts), catalogue)
+        found[host] = Planned(resolved[kind], short, hardware.unsupported(facts))
     return found
 
 
@@ -91,7 +91,12 @@ def groups(planned: Mapping[str, Planned]) -> list[tuple[list[str], Planned]]:
 
 def generation(planned: Planned) -> Generation:
     """The generation of a plan. Raises ConfigurationError."""
-    return render(planned.plan, planned.catalogue, node_code())
+    return render(planned.plan, node_code())
+
+
+def site_lock(configs: Path) -> Path:
+    """Where the site keeps the digests of its own images; ``KOS_SITE_LOCK`` names another file."""
+    return Path(os.environ.get("KOS_SITE_LOCK") or configs / "images.lock")
 
 
 def facts_from(data: dict[str, object], source: str) -> Facts:

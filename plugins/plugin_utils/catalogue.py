@@ -54,6 +54,10 @@ class Catalogue:
             )
             for name, service in self.services.items()
         }
+        return self.with_services(services)
+
+    def with_services(self, services: dict[str, Service]) -> Catalogue:
+        """The same catalogue with other manifests."""
         return Catalogue(self.folder, services, self.sandbox, self.asks, self.images)
 
     def text(self, service: str, relative: str) -> str:

@@ -32,14 +32,18 @@ class Image(Strict):
     repository: Annotated[str, Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)+$", description="with registry")]
     tag: str | None = Field(default=None, description="for people, and for `kai unit lock`; a deploy reads the digest")
     digests: dict[Architecture, Digest]
+    key: Annotated[
+        str | None,
+        Field(pattern=r"^[A-Za-z0-9+/=]+$", description="base64 of the PEM public key of its cosign signature"),
+    ] = None
     licence: Annotated[str, Field(description="SPDX expression of what is inside, or `proprietary`")]
     source: Annotated[str, Field(description="where the tag was documented, or how it is built")]
 
-    def digest(self, architecture: Architecture) -> str | None:
+    def digest(self, architecture: str) -> str | None:
         """The digest for `architecture`, or None where nobody has resolved it yet."""
-        return _resolved(self.digests).get(architecture)
+        return next((digest for name, digest in _resolved(self.digests).items() if name == architecture), None)
 
-    def reference(self, architecture: Architecture) -> str:
+    def reference(self, architecture: str) -> str:
         """``registry/name@sha256:…``. Raises KeyError where it is unresolved."""
         digest = self.digest(architecture)
         if digest is None:

@@ -37,6 +37,10 @@ class Orchestration(Strict):
         bool | list[str] | None,
         Field(description="capabilities whose named service runs or nothing does; true: all of them"),
     ] = None
+    substrate: Annotated[
+        dict[str, Literal["deb", "container", "venv"]] | None,
+        Field(description="service -> what it runs on, where its manifest has more than one"),
+    ] = None
 
 
 class Services(Strict):

@@ -13,6 +13,7 @@ import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
 from .catalogue import Catalogue
+from .containers import Egress, environment, name_of, quadlet, quadlet_path
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
 from .manifest import FileManifest, Service
@@ -20,6 +21,7 @@ from .resolver import Plan, PlannedService
 from .units import credential_path, unit_text, wanted_by
 
 FORMAT = 1
+PROBE_DEADLINE = 30
 RULES_DIRECTORY = "/etc/kos/prometheus/rules"
 
 
@@ -31,20 +33,21 @@ class _Entry:
     content: bytes | None
 
 
-def render(plan: Plan, catalogue: Catalogue, node_code: Mapping[str, bytes]) -> Generation:
+def render(plan: Plan, node_code: Mapping[str, bytes]) -> Generation:
     """The generation of `plan`; `node_code` (relative path -> content) is the node's core it carries.
 
     Raises ConfigurationError when a template cannot be rendered or two services write one file.
     """
+    catalogue = plan.catalogue
     entries = list(_entries(plan, catalogue))
     _refuse_twice(entries)
     files = {f"node/{name}": content for name, content in node_code.items()}
     files |= {entry.row["source"]: entry.content for entry in entries if entry.content is not None}
-    manifest = _manifest(plan, [entry.row for entry in entries])
+    manifest = _manifest(plan, catalogue, [entry.row for entry in entries])
     return Generation.of(manifest, files)
 
 
-def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _manifest(plan: Plan, catalogue: Catalogue, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "profile": plan.deployment.name,
@@ -55,6 +58,7 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "files": sorted(rows, key=lambda row: row["path"]),
         "units": [_unit_row(service, unit) for service in plan.services for unit in service.manifest.units],
         "packages": plan.packages,
+        "images": [_image_row(service, catalogue, plan) for service in plan.services if service.image],
         "users": plan.users,
         "volumes": [
             {
@@ -89,7 +93,7 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "user": manifest.user,
         "requires": manifest.requires,
         "units": [unit.name for unit in manifest.units if unit.starts == "now"],
-        "probe": manifest.probe.model_dump(exclude_none=True) if manifest.probe else None,
+        "probe": _probe(service),
         "hooks": manifest.hooks.model_dump(),
         "cluster": manifest.cluster,
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
@@ -98,8 +102,38 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
     }
 
 
+def _egress(plan: Plan, catalogue: Catalogue) -> list[Egress]:
+    return [Egress.of(service.manifest, catalogue) for service in plan.services if service.image]
+
+
 def _packages(manifest: Service) -> list[str]:
     return manifest.substrates.deb.packages if manifest.substrates.deb else []
+
+
+def _probe(service: PlannedService) -> dict[str, Any] | None:
+    manifest = service.manifest
+    container = manifest.substrates.container if service.image else None
+    if container is not None and container.health:
+        deadline = manifest.probe.deadline if manifest.probe else PROBE_DEADLINE
+        return {
+            "container": name_of(service.name),
+            "user": manifest.user,
+            "deadline": deadline,
+            "environment": environment(manifest.user or ""),
+        }
+    return manifest.probe.model_dump(exclude_none=True) if manifest.probe else None
+
+
+def _image_row(service: PlannedService, catalogue: Catalogue, plan: Plan) -> dict[str, Any]:
+    image = catalogue.images[service.image or ""]
+    return {
+        "service": service.name,
+        "user": service.manifest.user,
+        "repository": image.repository,
+        "digest": image.digest(plan.kind.architecture),
+        "cosign": image.key is not None,
+        "environment": environment(service.manifest.user or ""),
+    }
 
 
 def _unit_row(service: PlannedService, unit: Any) -> dict[str, Any]:
@@ -119,17 +153,21 @@ def _entries(plan: Plan, catalogue: Catalogue) -> Iterator[_Entry]:
     yield _users_entry(plan)
     if plan.packages:
         yield _packages_entry(plan)
-    environment = _environment()
+    templates = _templates()
     for service in plan.services:
         yield from _mask_entries(service)
         for unit in service.manifest.units:
+            if service.substrate == "container":
+                text = quadlet(service.manifest, catalogue, plan.kind)
+                yield _file(quadlet_path(service.name), text, service, [unit.name])
+                continue
             text = unit_text(unit, service.manifest, catalogue)
             path = f"/etc/systemd/system/{unit.name}"
             yield _file(path, text, service, [unit.name])
             if unit.starts != "demand":
                 yield _link(f"/etc/systemd/system/{wanted_by(unit)}.wants/{unit.name}", path, service, [])
         for file in service.manifest.files:
-            yield _template_entry(file, service, plan, catalogue, environment)
+            yield _template_entry(file, service, plan, catalogue, templates)
     yield from _alert_entries(plan, catalogue)
 
 
@@ -153,7 +191,7 @@ def _packages_entry(plan: Plan) -> _Entry:
 
 
 def _mask_entries(service: PlannedService) -> Iterator[_Entry]:
-    deb = service.manifest.substrates.deb
+    deb = service.manifest.substrates.deb if service.substrate == "deb" else None
     for unit in deb.masks if deb else []:
         # In place before the package is, so that dpkg never starts Debian's own unit.
         yield _link(f"/etc/systemd/system/{unit}", "/dev/null", service, [], phase="packages")
@@ -164,9 +202,9 @@ def _template_entry(
     service: PlannedService,
     plan: Plan,
     catalogue: Catalogue,
-    environment: SandboxedEnvironment,
+    templates: SandboxedEnvironment,
 ) -> _Entry:
-    text = _rendered(file, service, plan, catalogue, environment)
+    text = _rendered(file, service, plan, catalogue, templates)
     own_units = [unit.name for unit in service.manifest.units]
     affected = file.units if file.units is not None else [file.unit] if file.unit else own_units
     if file.sealed and file.unit:
@@ -194,20 +232,25 @@ def _rendered(
     service: PlannedService,
     plan: Plan,
     catalogue: Catalogue,
-    environment: SandboxedEnvironment,
+    templates: SandboxedEnvironment,
 ) -> str:
     owner = file.of or service.name
     source = catalogue.text(owner, f"templates/{file.template}")
     try:
-        return environment.from_string(source).render(
-            plan=plan, service=service.manifest, settings=plan.deployment.settings, headers=catalogue.headers()
+        return templates.from_string(source).render(
+            plan=plan,
+            egress=_egress(plan, catalogue),
+            images=catalogue.images,
+            service=service.manifest,
+            settings=plan.deployment.settings,
+            headers=catalogue.headers(),
         )
     except jinja2.TemplateError as error:
         place = Place(f"services/{owner}/templates/{file.template}", getattr(error, "lineno", 0) or 0)
         raise ConfigurationError([Fault(f"cannot be rendered: {error}", place)]) from error
 
 
-def _environment() -> SandboxedEnvironment:
+def _templates() -> SandboxedEnvironment:
     return SandboxedEnvironment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

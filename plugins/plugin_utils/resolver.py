@@ -20,7 +20,7 @@ from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import KindOfHardware
 from .layers import Deployment
 from .manifest import Service
-from .substrates import Obstacle, Substrate, choose, missing, obstacle
+from .substrates import Obstacle, Substrate, choose, missing, obstacle, on_kind, preferring
 
 # What every node has, whatever its profile says: the specification's core services.
 CORE_CAPABILITIES = {"status": "status", "firewall": "nftables", "gateway": "caddy"}
@@ -81,6 +81,11 @@ class PlannedService:
         return "; ".join([self.asked, *self.reasons])
 
     @property
+    def image(self) -> str | None:
+        """The name in the image lock of the image it runs; None on another substrate."""
+        return self.manifest.image if self.substrate == "container" else None
+
+    @property
     def tier(self) -> int:
         """The tier of its manifest, 0 to 3."""
         return self.manifest.tier
@@ -136,6 +141,7 @@ class Plan:
 
     deployment: Deployment
     kind: KindOfHardware
+    catalogue: Catalogue
     services: tuple[PlannedService, ...]
     unavailable: tuple[Unavailable, ...]
     gateway: Gateway
@@ -158,7 +164,8 @@ class Plan:
     @property
     def packages(self) -> list[str]:
         """Every Debian package, sorted."""
-        found = {name for service in self.services if (deb := service.manifest.substrates.deb) for name in deb.packages}
+        debs = [service.manifest.substrates.deb for service in self.services if service.substrate == "deb"]
+        found = {name for deb in debs if deb for name in deb.packages}
         return sorted(found)
 
     @property
@@ -232,7 +239,10 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     Raises ConfigurationError for a service that nobody describes, a port or directory wanted twice, and
     requirements that go in a circle.
     """
-    choices = _Choices(faults=list(contradictions(deployment)), insisted=_insisted(deployment))
+    wanted = deployment.settings.get("orchestration", {}).get("substrate") or {}
+    catalogue, unfit = preferring(catalogue, wanted)
+    catalogue = on_kind(catalogue, kind)
+    choices = _Choices(faults=[*contradictions(deployment), *unfit], insisted=_insisted(deployment))
     for section, capability, requested, place in _requests(deployment):
         if requested not in catalogue.names:
             choices.faults.append(
@@ -262,6 +272,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     return Plan(
         deployment=deployment,
         kind=kind,
+        catalogue=catalogue,
         services=services,
         unavailable=tuple(choices.unavailable),
         gateway=gateway,

@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from .catalogue import Catalogue
+from .containers import as_container
+from .faults import Fault, nearest
 from .hardware import KindOfHardware
 from .images import BUILT, Image
-from .manifest import Service
+from .manifest import Service, Substrates
 
 Substrate = Literal["deb", "container", "venv"]
 
@@ -63,6 +65,33 @@ def obstacle(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image
     """Why `manifest` does not run on a machine of this kind, or None."""
     chosen = choose(manifest, kind, images)
     return chosen.why if isinstance(chosen, Obstacle) else None
+
+
+def on_kind(catalogue: Catalogue, kind: KindOfHardware) -> Catalogue:
+    """The catalogue with every service in the form in which a machine of this kind runs it."""
+    services = {
+        name: as_container(service) if choose(service, kind, catalogue.images) == "container" else service
+        for name, service in catalogue.services.items()
+    }
+    return catalogue.with_services(services)
+
+
+def preferring(catalogue: Catalogue, wanted: Mapping[str, Substrate]) -> tuple[Catalogue, list[Fault]]:
+    """The catalogue where each service of `wanted` has that substrate only, and what is wrong with `wanted`."""
+    services, faults = dict(catalogue.services), []
+    for name, substrate in wanted.items():
+        key = f"orchestration.substrate.{name}"
+        if name not in services:
+            faults.append(Fault(f"no service is called '{name}'", None, key, nearest(name, list(services))))
+            continue
+        has = {kind: value for kind, value in services[name].substrates if value is not None}
+        if substrate not in has:
+            fix = f"it has {' and '.join(has) or 'none'}"
+            faults.append(Fault(f"{name} cannot run on the substrate {substrate}", None, key, fix))
+            continue
+        only = Substrates.model_validate({substrate: has[substrate]})
+        services[name] = services[name].model_copy(update={"substrates": only})
+    return catalogue.with_services(services), faults
 
 
 def missing(manifest: Service, catalogue: Catalogue, kind: KindOfHardware, asking: tuple[str, ...] = ()) -> str | None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from .catalogue import Catalogue
 from .manifest import Service, UnitManifest
@@ -18,11 +18,11 @@ ISSUED = "/var/lib/kos-certificates"
 def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str:
     """The file of `unit`; pure."""
     sections: dict[str, list[Directive]] = {
-        "Unit": list(_unit_section(unit, service, catalogue)),
+        "Unit": list(unit_section(unit, service, catalogue)),
     }
     if unit.exec is not None:
         service_section = _service_section(unit, unit.exec, service)
-        sections["Service"] = [*service_section, *_limits(unit, service), *_sandbox(unit, catalogue)]
+        sections["Service"] = [*service_section, *limits(unit, service), *_sandbox(unit, catalogue)]
     if unit.starts != "demand":
         sections["Install"] = [("WantedBy", wanted_by(unit))]
     for section, directives in unit.extra.items():
@@ -32,6 +32,11 @@ def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str
             sections.setdefault(section, [])
             sections[section] = [pair for pair in sections[section] if pair[0] != name]
             sections[section] += [(name, item) for item in values]
+    return text_of(sections)
+
+
+def text_of(sections: Mapping[str, Sequence[Directive]]) -> str:
+    """`sections` as systemd writes a file."""
     blocks = [
         "\n".join([f"[{section}]", *(f"{name}={value}" for name, value in pairs)])
         for section, pairs in sections.items()
@@ -39,7 +44,20 @@ def unit_text(unit: UnitManifest, service: Service, catalogue: Catalogue) -> str
     return "\n\n".join(blocks) + "\n"
 
 
-def _unit_section(unit: UnitManifest, service: Service, catalogue: Catalogue) -> Iterator[Directive]:
+def credential_directives(unit: UnitManifest, service: Service) -> Iterator[Directive]:
+    """What systemd decrypts or copies for the unit, readable by nobody else."""
+    for credential in unit.credentials:
+        yield "LoadCredentialEncrypted", f"{credential}:{credential_path(unit.name, credential)}"
+    for certificate in service.certificates:
+        if unit.name in certificate.units:
+            own, authority = ("peers", "peers-ca") if certificate.peers else ("tls", "ca")
+            yield "LoadCredential", f"{authority}.crt:{ISSUED}/{authority}.crt"
+            yield "LoadCredential", f"{own}.crt:{ISSUED}/{certificate.name}.crt"
+            yield "LoadCredential", f"{own}.key:{ISSUED}/{certificate.name}.key"
+
+
+def unit_section(unit: UnitManifest, service: Service, catalogue: Catalogue) -> Iterator[Directive]:
+    """What the unit is, and after what it starts."""
     yield "Description", f"kOS {service.summary}"
     yield "Documentation", service.source
     needed = [
@@ -69,14 +87,7 @@ def _service_section(unit: UnitManifest, command: str, service: Service) -> Iter
     yield from _lifetime(unit)
     for name, value in unit.environment.items():
         yield "Environment", f'"{name}={value}"'
-    for credential in unit.credentials:
-        yield "LoadCredentialEncrypted", f"{credential}:{credential_path(unit.name, credential)}"
-    for certificate in service.certificates:
-        if unit.name in certificate.units:
-            own, authority = ("peers", "peers-ca") if certificate.peers else ("tls", "ca")
-            yield "LoadCredential", f"{authority}.crt:{ISSUED}/{authority}.crt"
-            yield "LoadCredential", f"{own}.crt:{ISSUED}/{certificate.name}.crt"
-            yield "LoadCredential", f"{own}.key:{ISSUED}/{certificate.name}.key"
+    yield from credential_directives(unit, service)
 
 
 def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
@@ -103,7 +114,8 @@ def credential_path(unit: str, name: str) -> str:
     return f"/etc/credstore.encrypted/{unit.rpartition('.')[0]}.{name}"
 
 
-def _limits(unit: UnitManifest, service: Service) -> Iterator[Directive]:
+def limits(unit: UnitManifest, service: Service) -> Iterator[Directive]:
+    """The most that the unit may take of the machine."""
     if unit.type == "oneshot":
         return
     resources = unit.resources or service.resources

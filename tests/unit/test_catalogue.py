@@ -18,6 +18,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import load_cat
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.images import BUILT
 from ansible_collections.kind.kos.plugins.plugin_utils.layers import known_names
+from ansible_collections.kind.kos.plugins.plugin_utils.recipes import recipe_names
 from ansible_collections.kind.kos.plugins.plugin_utils.resolver import DESCRIPTIVE
 
 NAMES = sorted(path.parent.name for path in (ROOT / "services").glob("*/service.yaml"))
@@ -128,7 +129,7 @@ def test_what_would_run_brings_how_to_run_it(name):
     """Else a plan would list a package that starts nothing as a service."""
     service = real().services[name]
     if service.substrates.deb and not service.not_run:
-        assert service.units or service.hooks.post_init
+        assert service.units or service.hooks.post_init or service.files
     if service.units:
         assert not service.not_run
     if not any((service.substrates.deb, service.substrates.container, service.substrates.venv)):
@@ -155,7 +156,10 @@ def test_images_have_a_registry_and_a_tag(name):
 
 
 def test_every_image_of_the_lock_is_somebodys():
-    assert {service.image for service in real().services.values()} - {None} == set(real().images)
+    """A service's, or one that kOS builds for others to build on."""
+    used = {service.image for service in real().services.values()} - {None}
+    assert used <= set(real().images)
+    assert set(real().images) - used <= set(recipe_names(real().folder))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -8,7 +8,8 @@ from catalogues import machine, manifest, plan
 
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 
-ONLY_CONTAINER = {"substrates": {"container": {"image": "x"}}}
+# Its image is nowhere in a lock of this test: refused before it is looked for.
+ONLY_VENV = {"substrates": {"venv": {"packages": ["x"]}}}
 
 
 def names(planned):
@@ -20,27 +21,27 @@ def test_every_node_gets_the_core_services(tmp_path):
 
 
 def test_a_fallback_is_taken_and_its_reason_told(tmp_path):
-    qdrant = manifest("qdrant", **ONLY_CONTAINER, fallbacks=[{"service": "pgvector", "why": "it is packaged"}])
+    qdrant = manifest("qdrant", **ONLY_VENV, fallbacks=[{"service": "pgvector", "why": "it is packaged"}])
     pgvector = manifest("pgvector", requires=["postgresql"])
     planned = plan(tmp_path, {"services": {"vector_db": "qdrant"}}, qdrant, pgvector, manifest("postgresql"))
     row = next(service for service in planned.plan.services if service.name == "pgvector").as_dict()
     assert row["capability"] == "vector_db"
-    assert "qdrant: it comes as a container image" in row["why"]
+    assert "qdrant: it comes from PyPI" in row["why"]
     assert "pgvector instead: it is packaged" in row["why"]
     assert "test.yaml" in row["why"]
     assert names(planned).index("postgresql") < names(planned).index("pgvector")
 
 
 def test_what_cannot_run_is_not_available_and_says_why(tmp_path):
-    planned = plan(tmp_path, {"services": {"llm_backends": ["ollama"]}}, manifest("ollama", **ONLY_CONTAINER))
+    planned = plan(tmp_path, {"services": {"llm_backends": ["ollama"]}}, manifest("ollama", **ONLY_VENV))
     assert "ollama" not in names(planned)
     assert [(row.capability, row.requested) for row in planned.plan.unavailable] == [("llm_backends", "ollama")]
-    assert "container image" in planned.plan.unavailable[0].why
+    assert "PyPI" in planned.plan.unavailable[0].why
 
 
 def test_fallbacks_that_go_in_a_circle_end(tmp_path):
-    one = manifest("one", **ONLY_CONTAINER, fallbacks=[{"service": "two", "why": "x"}])
-    two = manifest("two", **ONLY_CONTAINER, fallbacks=[{"service": "one", "why": "y"}])
+    one = manifest("one", **ONLY_VENV, fallbacks=[{"service": "two", "why": "x"}])
+    two = manifest("two", **ONLY_VENV, fallbacks=[{"service": "one", "why": "y"}])
     planned = plan(tmp_path, {"services": {"cache": "one"}}, one, two)
     assert planned.plan.unavailable[0].requested == "one"
 

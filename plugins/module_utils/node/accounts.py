@@ -18,6 +18,10 @@ from .store import Generation
 DECLARATION = "/etc/sysusers.d/kos.conf"
 # Beyond these ids are people.
 _SYSTEM = 1000
+# As useradd gives them to people; a rootless container maps its own ids onto them.
+_SUBORDINATE = ("subuid", "subgid")
+_FIRST_SUBORDINATE, _SUBORDINATE_IDS = 100000, 65536
+NO_SUBORDINATE_IDS = "has no subordinate ids"
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ def drift(root: Root, generation: Generation) -> list[tuple[str, str, str]]:
     """(name, action, why) of every declared user that is missing or altered."""
     users, shadow = _rows(root, "passwd"), _rows(root, "shadow")
     members = {name: set(row[3].split(",")) for name, row in _rows(root, "group").items()}
+    contained = {row["user"] for row in generation.manifest.get("images", [])}
     found = []
     for user in declared(generation):
         if user.name not in users:
@@ -71,9 +76,32 @@ def drift(root: Root, generation: Generation) -> list[tuple[str, str, str]]:
         reasons = _reasons(user, users[user.name], {group for group, names in members.items() if user.name in names})
         if not shadow.get(user.name, ["", "!"])[1].startswith(("!", "*")):
             reasons.append("has a password")
+        if user.name in contained and not _has_subordinate_ids(root, user.name):
+            reasons.append(NO_SUBORDINATE_IDS)
         if reasons:
             found.append((user.name, "update", ", ".join(reasons)))
     return found
+
+
+def _has_subordinate_ids(root: Root, name: str) -> bool:
+    return all(name in _rows(root, file) for file in _SUBORDINATE)
+
+
+def give_subordinate_ids(root: Root, generation: Generation) -> None:
+    """Give every user that runs containers a range of ids of its own, beyond all that are given."""
+    for name in sorted({row["user"] for row in generation.manifest.get("images", [])}):
+        if _has_subordinate_ids(root, name):
+            continue
+        rows = [row for file in _SUBORDINATE for row in _ranges(root, file)]
+        first = max([_FIRST_SUBORDINATE, *(begin + count for begin, count in rows)])
+        given = f"{first}-{first + _SUBORDINATE_IDS - 1}"
+        argv = ["usermod", "--add-subuids", given, "--add-subgids", given, "--", name]
+        system.run(system.in_root(root, argv))
+
+
+def _ranges(root: Root, file: str) -> list[tuple[int, int]]:
+    lines = (files.read(root.join(f"/etc/{file}")) or b"").decode(errors="replace").splitlines()
+    return [(int(row[1]), int(row[2])) for line in lines if len(row := line.split(":")) == 3 and row[1].isdecimal()]
 
 
 def make(root: Root, generation: Generation, ids: dict[str, list[int]]) -> None:
@@ -90,10 +118,11 @@ def make(root: Root, generation: Generation, ids: dict[str, list[int]]) -> None:
         system.run(["systemd-sysusers", "-"], stdin=("\n".join(lines) + "\n").encode(), check=False)
     system.make_users(root)
     for name, action, why in changed:
-        if action == "update":
+        if action == "update" and why != NO_SUBORDINATE_IDS:
             user = rows[name]
             argv = ["usermod", "--home", user.home, "--shell", user.shell, "--groups", ",".join(sorted(user.groups))]
             system.run([*argv, *(["--password", "!*"] if "password" in why else []), "--", name])
+    give_subordinate_ids(root, generation)
 
 
 def named_elsewhere(root: Root, names: Collection[str], going: Collection[str]) -> set[str]:

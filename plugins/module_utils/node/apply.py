@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from . import accounts, changes, files, gate, ledger, merkle, packages, store, system
+from . import accounts, changes, files, gate, images, ledger, merkle, packages, store, system
 from .changes import Comparison
 from .files import Root
 from .join import Joiner
@@ -30,6 +30,8 @@ def prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets:
     _write_files(root, journal, early)
     if comparison.missing_packages:
         _install(root, journal, comparison.missing_packages)
+    images.fetch(root, comparison.generation, comparison.missing_images)
+    images.load(root, comparison.missing_images)
     journal.write("accounts_made", **accounts.made_since(root, journal.of("accounts")[0]))
     if root.path == "/":
         vault = Vault(root)

@@ -14,14 +14,17 @@ import stat
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import accounts, cleanup, cluster, files, ledger, merkle, packages, store, system
+from . import accounts, cleanup, cluster, files, images, ledger, merkle, packages, store, system
 from .files import Root
 from .join import Joiner
 from .secrets import Vault
 
 # The order in which parts of a generation are switched; each is a role of the collection.
-PARTS = ("kernel_extensions", "firewall", "base_services", "agent_modules", "environment_adapters")
+PARTS = ("rootless_runtime", "kernel_extensions", "firewall", "base_services", "agent_modules", "environment_adapters")
+# What no part is named for: packages, users, removals. It comes with whichever part is switched first.
+SHARED = "kernel_extensions"
 UNITS = "/etc/systemd/system"
+QUADLETS = "/etc/containers/systemd"
 _RUNNING = ("active", "reloading", "activating")
 _UNASKED = "no longer asked for"
 _TIER_PARTS = ("kernel_extensions", "base_services", "agent_modules", "environment_adapters")
@@ -31,6 +34,8 @@ def part_of(tier: int, service: dict[str, Any] | None) -> str:
     """The part that a service of `tier` belongs to."""
     if service and "firewall" in service["capabilities"]:
         return "firewall"
+    if service and "container_runtime" in service["capabilities"]:
+        return "rootless_runtime"
     return _TIER_PARTS[tier]
 
 
@@ -75,6 +80,7 @@ class Comparison:
     inputs: dict[str, str]
     changes: list[Change] = field(default_factory=list)
     missing_packages: list[str] = field(default_factory=list)
+    missing_images: list[dict[str, Any]] = field(default_factory=list)
 
     def parts(self) -> list[str]:
         """The parts that have work, in switch order; at least one when there is any change."""
@@ -116,12 +122,15 @@ def compare(
     installed = {name for name, package in known.items() if package.status == "installed"}
     comparison.missing_packages = [name for name in manifest["packages"] if name not in installed]
     for name in comparison.missing_packages:
-        add(Change("package", name, "install", PARTS[0], why="not installed"))
+        add(Change("package", name, "install", SHARED, why="not installed"))
     comparison.changes += _user_changes(root, generation)
+    comparison.missing_images = images.missing(root, generation)
+    for row in comparison.missing_images:
+        add(Change("image", f"{row['repository']}@{row['digest'][:19]}…", "load", SHARED, row["service"], "not loaded"))
     for entry in wanted:
         if entry.differs:
             row = entry.row
-            part = part_of(row["tier"], services.get(row["service"])) if row["phase"] == "tier" else PARTS[0]
+            part = part_of(row["tier"], services.get(row["service"])) if row["phase"] == "tier" else SHARED
             add(Change("file", row["path"], "update" if entry.exists else "create", part, row["service"], entry.why))
     book = ledger.load(root)
     comparison.changes += _removals(root, manifest, book)
@@ -129,10 +138,15 @@ def compare(
         comparison.changes += _unit_changes(root, comparison, services)
     active = store.current(root)
     if active is None or active.id != generation.id:
-        add(Change("generation", generation.id[:12], "switch", PARTS[0], why="another one is current"))
+        add(Change("generation", generation.id[:12], "switch", SHARED, why="another one is current"))
     for kind, name in cleanup.find(root, manifest, book, known, purge).rows():
-        add(Change(kind, name, "remove", PARTS[0], why=_UNASKED))
+        add(Change(kind, name, "remove", SHARED, why=_UNASKED))
     return comparison
+
+
+def definitions(unit: str) -> list[str]:
+    """Where a systemd unit may be defined: as itself, or as the Quadlet that systemd makes it from."""
+    return [f"{UNITS}/{unit}", f"{QUADLETS}/{unit.rpartition('.')[0]}.container"]
 
 
 def stamp_path(root: Root, unit: str) -> str:
@@ -228,7 +242,7 @@ def _unit_inputs(generation: store.Generation, wanted: list[Wanted]) -> dict[str
 def _user_changes(root: Root, generation: store.Generation) -> list[Change]:
     # In a root that is not booted the first boot makes them.
     rows = accounts.drift(root, generation) if root.path == "/" else []
-    return [Change("user", name, action, PARTS[0], why=why) for name, action, why in rows]
+    return [Change("user", name, action, SHARED, why=why) for name, action, why in rows]
 
 
 def _removals(root: Root, manifest: dict[str, Any], book: ledger.Ledger) -> list[Change]:
@@ -237,10 +251,10 @@ def _removals(root: Root, manifest: dict[str, Any], book: ledger.Ledger) -> list
     kept_units = {unit["name"] for unit in manifest["units"]}
     paths = [path for path in book.files if path not in kept_files and os.path.lexists(root.join(path))]
     # A unit is stopped before its file goes: without the file it has been.
-    units = [name for name in book.units if name not in kept_units and f"{UNITS}/{name}" in paths]
+    units = [name for name in book.units if name not in kept_units and set(definitions(name)) & set(paths)]
     return [
-        *(Change("unit", name, "stop", PARTS[0], why=_UNASKED) for name in units),
-        *(Change("file", path, "remove", PARTS[0], why=_UNASKED) for path in paths),
+        *(Change("unit", name, "stop", SHARED, why=_UNASKED) for name in units),
+        *(Change("file", path, "remove", SHARED, why=_UNASKED) for path in paths),
     ]
 
 
@@ -251,7 +265,7 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
     touched = {unit for entry in comparison.wanted if entry.differs for unit in entry.row["units"]}
     touched_paths = {entry.row["path"] for entry in comparison.wanted if entry.differs}
     found = [
-        Change("unit", name, "stop", PARTS[0], service, f"runs beside kOS's own {service}")
+        Change("unit", name, "stop", SHARED, service, f"runs beside kOS's own {service}")
         for name, service in masked.items()
         if states[name].get("ActiveState") in _RUNNING
     ]
@@ -268,7 +282,7 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
         sealed_anew = any(
             entry.differs and "sealed" in entry.row and name in entry.row["units"] for entry in comparison.wanted
         )
-        same_unit = row["oneshot"] or (stamp is not None and f"{UNITS}/{name}" not in touched_paths)
+        same_unit = row["oneshot"] or (stamp is not None and not set(definitions(name)) & touched_paths)
         reloads = row["on_change"] == "reload" and same_unit and not sealed_anew
         why = _stale(root, row, running, stale)
         if why:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import system
+from . import images, system
 from .files import NodeError
 
 PROBE_USER = "kos-status"
@@ -133,9 +133,11 @@ def probe(spec: dict[str, Any] | None) -> None:
             _probe_http(spec["http"])
         elif "tcp" in spec:
             _probe_tcp(spec["tcp"])
+        elif "container" in spec:
+            _probe_container(spec)
         else:
             _run_as(spec["exec"], PROBE_USER)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, images.NoImage) as error:
         raise ProbeFailed(str(error) or type(error).__name__) from error
 
 
@@ -169,6 +171,20 @@ def _probe_tcp(spec: dict[str, Any]) -> None:
             answer = connection.recv(4096).decode(errors="replace")
             if spec["expect"] not in answer:
                 raise ProbeFailed(f"port {spec['port']} answered {answer[:60]!r}")
+
+
+def _probe_container(spec: dict[str, Any]) -> None:
+    """Run the container's own health command, inside it."""
+    name = spec["container"]
+    if os.geteuid() != 0:
+        # The status page's own user may not look inside; that its systemd unit is active, it has seen.
+        return
+    cgroup = f"/sys/fs/cgroup/system.slice/{name}.service/runtime"
+    argv = ["/usr/bin/podman", "healthcheck", "run", name]
+    done = images.as_user(argv, spec["user"], spec["environment"], 2 * _TIMEOUT, cgroup)
+    if done.returncode != 0:
+        said = (done.stdout or done.stderr).decode(errors="replace").strip().splitlines()
+        raise ProbeFailed(said[-1] if said else "its health command failed")
 
 
 def _run_as(argv: list[str], user: str) -> None:

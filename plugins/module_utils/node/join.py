@@ -19,6 +19,9 @@ from .files import NodeError, Root
 TOKEN = re.compile(rb"@kos:([a-z][a-z0-9_:.%-]*)@")
 
 
+_NOBODY = 65534
+
+
 class UnknownToken(NodeError):
     """A file asks for a value that the node does not have."""
 
@@ -66,6 +69,10 @@ class Joiner:
             return _ssh_ports(self._root)
         if name == "cpus":
             return str(len(os.sched_getaffinity(0)))
+        if name.startswith("uid:"):
+            uid = system.Accounts(self._root).ids(name.removeprefix("uid:"), "")[0]
+            # Before its user is made, as while a file is only checked, a rule says nobody.
+            return str(uid if uid >= 0 else _NOBODY)
         if name.startswith("memory:"):
             return str(_share_of_memory(*name.split(":")[1:]))
         raise UnknownToken(f"@kos:{name}@ is not a value this node knows")

@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apply, changes, cleanup, files, gate, history, ledger, space, store, system, trust
+from . import apply, changes, cleanup, files, gate, history, images, ledger, space, store, system, trust
 from .changes import Comparison
 from .check import check_files
 from .deadline import arm, disarm, forget, overdue
@@ -33,6 +33,14 @@ _SECRET = re.compile(r"[A-Za-z0-9._~+=/-]{12,4096}")
 
 class NeedArchive(Exception):
     """The node does not have this generation: send it."""
+
+
+class NeedImages(Exception):
+    """The node does not have these images (rows of the generation's manifest): bring what you have."""
+
+    def __init__(self, rows: list[dict[str, Any]]) -> None:
+        super().__init__(", ".join(row["digest"] for row in rows))
+        self.rows = rows
 
 
 class Superseded(NodeError):
@@ -70,7 +78,8 @@ class Request:
     """What a controller asks of a node: which generation, and what belongs to this node alone.
 
     `signature` is by `signer` (a public key line), whom a node that trusts nobody yet comes to trust; without one,
-    the signature that the node has stored counts. `purge` gives up the data of services no longer asked for.
+    the signature that the node has stored counts. `bring`: whether the caller can bring images that are missing.
+    `purge` gives up the data of services no longer asked for.
     """
 
     id: str
@@ -79,6 +88,7 @@ class Request:
     signature: str = ""
     signer: str = ""
     purge: bool = False
+    bring: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,11 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
         check_files(root, comparison)
+        absent = images.not_stored(root, comparison.missing_images)
+        if absent and request.bring:
+            raise NeedImages(absent)
+        if absent and images.can_fetch():
+            images.fetch(root, generation, absent)
         size = _fetch(root, comparison)
         token = randomness.token_hex(8)
         previous = store.current(root)
@@ -179,7 +194,7 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
         generation = _staged_generation(root, journal)
         try:
             arm(root, journal, generation, deadline)
-            comparison = _switch(root, journal, generation, part, given_secrets)
+            comparison = _switch(root, journal, generation, part, given_secrets, deadline)
             health = _gate(root, generation, part)
             if all(row.healthy for row in health):
                 apply.note_live(root, comparison, part)
@@ -195,9 +210,12 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
 
 
 def _switch(
-    root: Root, journal: Journal, generation: store.Generation, part: str, given_secrets: dict[str, str]
+    root: Root, journal: Journal, generation: store.Generation, part: str, given_secrets: dict[str, str], deadline: int
 ) -> Comparison:
     comparison = changes.compare(root, generation, given_secrets, node=journal.begin["node"])
+    if comparison.missing_images:
+        # A registry may be slow: the deadline counts from when they are here.
+        arm(root, journal, generation, deadline + images.PULL)
     if not journal.has("prepared"):
         apply.prepare(root, journal, comparison, given_secrets)
         comparison = changes.compare(root, generation, given_secrets, node=journal.begin["node"])
@@ -240,6 +258,7 @@ def commit(root: Root, token: str) -> Committed:
         journal.close()
         disarm(root)
         store.prune(root)
+        images.prune(root)
         return Committed(generation.number, cleanup.run(root, generation.manifest, purge))
 
 

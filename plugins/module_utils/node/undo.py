@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from . import accounts, changes, cleanup, files, gate, history, ledger, originals, packages, store, system
+from . import accounts, changes, cleanup, files, gate, history, images, ledger, originals, packages, store, system
 from .apply import HOST_KEY
 from .deadline import disarm
 from .files import Root
@@ -54,6 +54,9 @@ def _remove_what_was_new(root: Root, journal: Journal) -> None:
     for record in journal.of("volumes"):
         for path in record["absent"]:
             shutil.rmtree(root.join(path), ignore_errors=True)
+    previous = store.load(root, journal.begin["previous"] or 0)
+    for path in images.leftovers(root, previous.manifest if previous else None):
+        shutil.rmtree(root.join(path), ignore_errors=True)
     for record in journal.of("accounts"):
         made = next(iter(journal.of("accounts_made")), None) or accounts.made_since(root, record)
         accounts.remove(root, made["users"], made["groups"])

@@ -1,0 +1,209 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A service on the container substrate: its manifest in that form, and its Quadlet.
+
+The system manager runs it as the service's own user, rootless: no session of that user has to linger, and gate,
+order, limits and credentials are those of any other systemd unit. Source: podman-systemd.unit(5) of Podman 5.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .catalogue import Catalogue
+from .hardware import KindOfHardware
+from .manifest import ContainerSubstrate, PortManifest, Service, UnitManifest
+from .units import Directive, credential_directives, limits, text_of, unit_section
+
+RUNTIME = "podman"
+QUADLETS = "/etc/containers/systemd"
+# Where each user's images and containers are, and the language models of the node.
+STORAGE = "/var/lib/containers"
+MODELS = "/var/lib/kos-models"
+_SETTINGS = "/etc/kos/containers"
+
+
+def environment(user: str) -> dict[str, str]:
+    """What Podman and skopeo need to know to act for `user`."""
+    return {
+        "HOME": f"{STORAGE}/{user}",
+        "XDG_RUNTIME_DIR": f"/run/{user}",
+        "CONTAINERS_CONF_OVERRIDE": f"{_SETTINGS}/containers.conf",
+        "CONTAINERS_STORAGE_CONF": f"{_SETTINGS}/storage.conf",
+    }
+
+
+def name_of(service: str) -> str:
+    """The name of the service's user, container and systemd unit (without ``.service``)."""
+    return f"kos-{service.replace('_', '-')}"
+
+
+def as_container(manifest: Service) -> Service:
+    """`manifest` in the form that runs its container: one user, one systemd unit, the runtime required."""
+    name = name_of(manifest.name)
+    folders = [name, *(f"{name}/{volume.name}" for volume in manifest.volumes)]
+    unit = UnitManifest(
+        name=f"{name}.service",
+        type="notify",
+        exec="podman run",
+        state_directory=name if manifest.volumes else None,
+        credentials=sorted(file.sealed for file in manifest.files if file.sealed),
+        extra={"Service": {"StateDirectory": " ".join(folders)}} if manifest.volumes else {},
+    )
+    return manifest.model_copy(
+        update={
+            "user": name,
+            "groups": [],
+            "units": [unit],
+            "requires": [*dict.fromkeys([RUNTIME, *manifest.requires])],
+            "check": None,
+        }
+    )
+
+
+def quadlet_path(service: str) -> str:
+    """Where the service's Quadlet lies."""
+    return f"{QUADLETS}/{name_of(service)}.container"
+
+
+def quadlet(service: Service, catalogue: Catalogue, kind: KindOfHardware) -> str:
+    """The Quadlet of a service in its container form. Raises KeyError where its image is unresolved."""
+    container = service.substrates.container
+    if container is None or service.image is None:
+        raise KeyError(service.name)
+    unit = service.units[0]
+    reference = catalogue.images[service.image].reference(kind.architecture)
+    sections = {
+        "Unit": [*unit_section(unit, service, catalogue)],
+        "Container": [*_container(service, container, reference, catalogue, kind)],
+        "Service": [*_service(service, unit)],
+        "Install": [("WantedBy", "multi-user.target")],
+    }
+    return text_of(sections)
+
+
+def _container(
+    service: Service, container: ContainerSubstrate, reference: str, catalogue: Catalogue, kind: KindOfHardware
+) -> Iterator[Directive]:
+    name = name_of(service.name)
+    yield "ContainerName", name
+    yield "HostName", name
+    yield "Image", reference
+    yield "Pull", "never"
+    if container.entrypoint:
+        yield "Entrypoint", container.entrypoint
+    if container.command:
+        yield "Exec", " ".join(_quoted(word) for word in container.command)
+    yield from _identity(container)
+    yield from _network(service, catalogue)
+    yield from _mounts(service, container)
+    for key, value in container.environment.items():
+        yield "Environment", _quoted(f"{key}={value}")
+    if container.environment_secret:
+        yield "EnvironmentFile", f"%d/{container.environment_secret}"
+    if kind.gpu and ("gpu" in service.needs or "gpu" in service.affinity):
+        # CDI: the device that nvidia-ctk describes on the node.
+        yield "AddDevice", "nvidia.com/gpu=all"
+    if container.health:
+        yield "HealthCmd", " ".join(_quoted(word) for word in container.health)
+    yield "LogDriver", "journald"
+    # %t is /run for the system manager, where this user may not write.
+    yield "PodmanArgs", f"--cidfile=%t/{name}/cid"
+
+
+def _identity(container: ContainerSubstrate) -> Iterator[Directive]:
+    yield "User", str(container.user)
+    yield "Group", str(container.user)
+    if container.user:
+        yield "UserNS", f"keep-id:uid={container.user},gid={container.user}"
+    yield "DropCapability", "all"
+    for kept in container.linux_capabilities:
+        yield "AddCapability", kept.name
+    yield "NoNewPrivileges", "true"
+    if container.writable_root is None:
+        yield "ReadOnly", "true"
+
+
+def _network(service: Service, catalogue: Catalogue) -> Iterator[Directive]:
+    """A network namespace of its own: the service's ports lead in, the ports it may reach lead out, on loopback."""
+    forwarded = "".join(f",-T,{port}" for port in reached(service, catalogue))
+    yield "Network", f"pasta{':' + forwarded[1:] if forwarded else ''}"
+    for port in service.ports:
+        yield "PublishPort", _published(port)
+
+
+@dataclass(frozen=True)
+class Egress:
+    """What the processes of one user may connect to: ports on the node's loopback, and whether anything beyond."""
+
+    user: str
+    ports: list[int]
+    internet: bool
+
+    @classmethod
+    def of(cls, service: Service, catalogue: Catalogue) -> Egress:
+        """What the container of `service` may connect to."""
+        container = service.substrates.container
+        beyond = container is not None and container.internet is not None
+        return cls(name_of(service.name), reached(service, catalogue), beyond)
+
+
+def reached(service: Service, catalogue: Catalogue) -> list[int]:
+    """The ports on the node's loopback that the service's container may connect to, sorted."""
+    container = service.substrates.container
+    required = [port for name in service.requires for port in catalogue.services[name].ports]
+    ports = {port.port for port in required if port.protocol == "tcp" and isinstance(port.port, int)}
+    return sorted(ports | set(container.reaches if container else []))
+
+
+def _published(port: PortManifest) -> str:
+    address = "127.0.0.1:" if port.exposure == "node" else ""
+    return f"{address}{port.port}:{port.port}" + ("/udp" if port.protocol == "udp" else "")
+
+
+def _mounts(service: Service, container: ContainerSubstrate) -> Iterator[Directive]:
+    name = name_of(service.name)
+    for volume in service.volumes:
+        yield "Volume", f"/var/lib/{name}/{volume.name}:{volume.path}"
+    folders = {f"/etc/kos/{service.name}" for file in service.files if file.path}
+    for folder in sorted(folders):
+        yield "Volume", f"{folder}:{folder}:ro"
+    if service.units[0].credentials or service.certificates:
+        yield "Volume", "%d:/run/secrets:ro"
+        yield "Environment", "CREDENTIALS_DIRECTORY=/run/secrets"
+    if container.models:
+        yield "Volume", f"{MODELS}:/models:ro"
+    for folder in container.tmpfs:
+        yield "Tmpfs", folder
+
+
+def _service(service: Service, unit: UnitManifest) -> Iterator[Directive]:
+    name = name_of(service.name)
+    yield "User", name
+    yield "Group", name
+    for key, value in {**environment(name), "DISABLE_HC_SYSTEMD": "true"}.items():
+        yield "Environment", f"{key}={value}"
+    yield "RuntimeDirectory", name
+    yield "RuntimeDirectoryMode", "0700"
+    yield "RuntimeDirectoryPreserve", "yes"
+    if service.substrates.container and service.substrates.container.models:
+        yield "ExecStartPre", f"+/usr/bin/install -d -m 0755 {MODELS}"
+    # Quadlet's own lines look for the container's id where this user cannot write it.
+    yield "ExecStop", f"/usr/bin/podman rm -v -f -i --cidfile=%t/{name}/cid"
+    yield "SuccessExitStatus", "143"
+    yield "Restart", "on-failure"
+    yield "RestartSec", "1"
+    if unit.state_directory:
+        yield "StateDirectory", str(unit.extra["Service"]["StateDirectory"])
+        yield "StateDirectoryMode", "0700"
+    yield from credential_directives(unit, service)
+    yield from limits(unit, service)
+
+
+def _quoted(word: str) -> str:
+    """`word` as one argument of a systemd command line, nothing of it expanded."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    plain = escaped == word and word and not any(letter.isspace() or letter in "';" for letter in word)
+    return word if plain else f'"{escaped}"'
