@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
         except ConfigurationError as error:
             events.emit("configuration.invalid", host, faults=[fault.as_dict() for fault in error.faults])
             raise AnsibleActionFail(f"the configuration is not valid:\n{error}") from error
-        plan = {**planned.as_dict(), "cluster": cluster}
+        plan = {**planned.as_dict(), "cluster": clusters.shown(cluster)}
         if built is None:
             events.emit("preflight.failed", host, plan=plan)
             raise AnsibleActionFail(_refusal(host, planned), result={"plan": plan})

@@ -44,6 +44,13 @@ def membership(
     return {"name": name, "own": own, "peers": [row for row in rows if row is not own]}
 
 
+def shown(cluster: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What a plan says of the cluster of `membership`: the same for every member."""
+    if cluster is None:
+        return None
+    return {"name": cluster["name"], "members": sorted(row["name"] for row in (cluster["own"], *cluster["peers"]))}
+
+
 def _check(name: str, hosts: Sequence[str], variables: Mapping[str, Mapping[str, Any]]) -> None:
     faults = []
     if not _NAME.fullmatch(name):

@@ -9,6 +9,7 @@ Usage: nats_client.py create|leader|write SECONDS|read|try. A writer ends sooner
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import ssl
@@ -23,6 +24,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, StorageType, StreamConfig
 STREAM, SUBJECT = "numbers", "numbers.written"
 CERTIFICATE = Path("/root/client")
 STOP = Path("/root/bus/stop")
+PATIENCE = 10  # attempts
 WRITERS = 16
 
 
@@ -48,9 +50,23 @@ async def create(bus):
     await bus.jetstream().add_stream(config)
 
 
+async def patiently(ask):
+    """The answer to a question that nobody answers while members choose a leader."""
+    for _attempt in range(PATIENCE):
+        with contextlib.suppress(Error):
+            return await ask()
+        await asyncio.sleep(1)
+    raise TimeoutError("there is no leader")
+
+
+async def known(stream):
+    """What the stream says of itself."""
+    return await patiently(lambda: stream.stream_info(STREAM))
+
+
 async def leader(bus):
     """Who leads the stream, and which other members have all of it."""
-    cluster = (await bus.jetstream().stream_info(STREAM)).cluster
+    cluster = (await known(bus.jetstream())).cluster
     level = [row.name for row in cluster.replicas or [] if row.current and not row.offline]
     print(json.dumps({"leader": cluster.leader, "level": level}))
 
@@ -73,6 +89,7 @@ async def write(bus, seconds):
                     state["repeated"] += 1
                     if time.monotonic() > end:
                         return
+                    await asyncio.sleep(0.05)
                     continue
                 break
             now = time.monotonic()
@@ -86,9 +103,9 @@ async def write(bus, seconds):
 async def read(bus):
     """Every number that is stored, in the stream's order."""
     stream = bus.jetstream()
-    expected = (await stream.stream_info(STREAM)).state.messages
+    expected = (await known(stream)).state.messages
     wanted = ConsumerConfig(ack_policy=AckPolicy.NONE, inactive_threshold=60)
-    subscription = await stream.pull_subscribe(SUBJECT, stream=STREAM, config=wanted)
+    subscription = await patiently(lambda: stream.pull_subscribe(SUBJECT, stream=STREAM, config=wanted))
     found = []
     while len(found) < expected:
         batch = await subscription.fetch(min(1000, expected - len(found)), timeout=20)

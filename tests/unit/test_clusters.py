@@ -173,3 +173,46 @@ def test_a_node_without_a_secret_signs_for_itself_and_a_short_one_is_refused(nat
     assert done.returncode == 0 and verified(alone / "ca.crt", alone / "nats-peers.crt")
     _folder, done = issued(nats, tmp_path / "short", "s" * 31)
     assert done.returncode == 1 and "needs 32 characters" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("node", "there", "refused"),
+    [
+        ({}, "$G/streams/old", None),
+        ({}, "$SYS/_js_/_meta_", "belongs to a member of a cluster"),
+        (told("b"), "$SYS/_js_/_meta_", None),
+        (told("b"), "$G/streams/old", "of a node that stood alone"),
+        (told("b"), "$G", None),
+    ],
+)
+def test_a_start_that_would_cost_streams_is_refused(nats, tmp_path, node, there, refused):
+    (tmp_path / there).mkdir(parents=True)
+    script = joined(nats("/etc/kos/nats/cluster.py"), node).replace("/var/lib/kos-nats/jetstream", str(tmp_path))
+    done = subprocess.run(["python3", "-I", "-c", script, "join"], capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if refused else 0)
+    assert (refused or "") in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"size": 3, "healthy": 3, "quorum": 2, "leader": "a"}, "all 3 members are there, 1 more may be away; a leads"),
+        (
+            {"size": 3, "healthy": 2, "quorum": 2, "leader": None},
+            "2 of 3 members are there, and none more may be away; they are choosing a leader",
+        ),
+        (
+            {"size": 3, "healthy": 1, "quorum": 2, "leader": None},
+            "1 of 3 members are there, and 2 must be: nothing can be written",
+        ),
+        ({"size": 6, "healthy": 6, "says": "every key is served"}, "all 6 members are there; every key is served"),
+    ],
+)
+def test_what_a_person_is_told_of_a_cluster(told, says):
+    assert cluster.sentence(told) == says
+
+
+def test_a_plan_says_the_same_of_a_cluster_for_every_member():
+    shown = [clusters.shown(told(host)["cluster"]) for host in "abc"]
+    assert shown == [{"name": "bus", "members": ["a", "b", "c"]}] * 3
+    assert clusters.shown(None) is None

@@ -108,3 +108,16 @@ def value(cluster: Cluster, name: str) -> str:
     if name in ("address", "family", "host", "name"):
         return cluster.own.value(name)
     raise NotAMember(f"@kos:cluster:{name}@ is not a value of a cluster")
+
+
+def sentence(told: dict[str, Any]) -> str:
+    """What a person needs to know of a cluster, from what its `cluster` command printed."""
+    size, healthy, quorum = told["size"], told["healthy"], told.get("quorum")
+    text = f"all {size} members are there" if healthy == size else f"{healthy} of {size} members are there"
+    if quorum and healthy < quorum:
+        return f"{text}, and {quorum} must be: nothing can be written"
+    if quorum:
+        spare = healthy - quorum
+        text += f", {spare} more may be away" if spare else ", and none more may be away"
+        text += f"; {told['leader']} leads" if told.get("leader") else "; they are choosing a leader"
+    return f"{text}; {told['says']}" if told.get("says") else text
