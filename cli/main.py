@@ -14,7 +14,7 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import backups, chat, config, configuration, deployment, lab, migration, models, nodes, trust, uninstall
+from . import backups, chat, config, configuration, deployment, lab, migration, models, nodes, render, trust, uninstall
 from .ansible import AnsibleFailed
 from .exits import Exit
 from .units import commands as units
@@ -44,6 +44,7 @@ def _root(
 app.command("plan")(configuration.plan)
 app.command("validate")(configuration.validate)
 app.command("facts")(configuration.facts)
+app.command("render")(render.render)
 app.command("schema", hidden=True)(configuration.schema)
 app.command("deploy")(deployment.deploy)
 app.command("rollback")(deployment.rollback)

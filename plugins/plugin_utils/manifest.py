@@ -15,7 +15,7 @@ Size = Annotated[str, Field(pattern=r"^[0-9]+[KMGT]$", examples=["64M"])]
 SizeOrShare = Annotated[str, Field(pattern=r"^([0-9]+[KMGT]|[1-9][0-9]*%)$", examples=["512M", "25%"])]
 Argv = list[str]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Exposure = Literal["node", "network"]
+Exposure = Literal["node", "peers", "network"]
 Architecture = Literal["amd64", "arm64"]
 
 
@@ -59,6 +59,10 @@ class ContainerSubstrate(Strict):
     leaves_out: Annotated[list[str], Field(description="names of ports that only the packaged form has")] = []
     linux_capabilities: list[LinuxCapability] = []
     writable_root: Annotated[str | None, Field(description="why its root cannot be read-only")] = None
+    sandbox: Annotated[
+        Literal["gvisor", "wasm"] | None,
+        Field(description="a stronger wall than the kernel's own; `wasm`: the image is a WebAssembly module"),
+    ] = None
     models: Annotated[bool, Field(description="whether it reads the node's language models, at /models")] = False
     models_reload: Annotated[
         str | None,
@@ -210,6 +214,9 @@ class CertificateManifest(Strict):
     units: list[str]
     usage: list[Literal["server", "client"]]
     public: Annotated[bool, Field(description="whether it names the node's public name, for the gateway")] = False
+    peers: Annotated[
+        bool, Field(description="whether the cluster's authority signs it; its credentials are peers.crt and so on")
+    ] = False
 
 
 class UnitManifest(Strict):
@@ -379,6 +386,10 @@ class Service(Strict):
     probe: Probe | None = None
     probe_reason: str | None = None
     bounds: Annotated[Performance | None, Field(description="what its probe must measure after an update")] = None
+    cluster: Annotated[
+        Argv | None,
+        Field(description="prints size, healthy, quorum and leader of its cluster as JSON; nothing where it has none"),
+    ] = None
     metrics: MetricsEndpoint | None = None
     metrics_reason: str | None = None
     backup: BackupCommands | None = None

@@ -135,6 +135,7 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "models_reload": container.models_reload if container else None,
         "bounds": manifest.bounds.model_dump() if manifest.bounds else None,
         "hooks": manifest.hooks.model_dump(),
+        "cluster": manifest.cluster,
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
         "imports": {name: commands.model_dump() for name, commands in sorted(manifest.imports.items())},
         "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
