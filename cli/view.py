@@ -115,7 +115,7 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
     if not changes:
         return Text(f"{host}: nothing to do", style="green")
     table = _table("does", "what", "for", "why", title=f"Changes on {host}")
-    kinds = ("user", "package", "secret", "file", "unit", "generation", "volume", "group")
+    kinds = ("user", "package", "image", "secret", "file", "unit", "generation", "volume", "group")
     for row in sorted(changes, key=lambda row: (kinds.index(row["kind"]), row["name"])):
         style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
         table.add_row(
@@ -142,7 +142,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
-        table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, row["substrate"])
+        table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, _runs_on(row))
     parts: list[RenderableType] = [headline, Text(), table, Text()]
     if status["unavailable"]:
         names = ", ".join(row["requested"] for row in status["unavailable"])
@@ -159,6 +159,16 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
         parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
     return Group(*parts)
+
+
+def _runs_on(row: dict[str, Any]) -> str:
+    """Substrate, image and user; a service's own user is called after it, and only another one is told."""
+    usual = f"kos-{row['name'].replace('_', '-')}"
+    user = f" as {row['user']}" if row.get("user") not in (None, usual) else ""
+    if not row.get("digest"):
+        return f"{row['substrate']}{user}"
+    image = row["digest"].removeprefix("sha256:")[:8]
+    return f"{row['substrate']} {image}{', cosign' if row.get('cosign') else ''}{user}"
 
 
 def _alternative(row: dict[str, Any]) -> Text:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 
-from ..plugin_utils import signing
+from ..plugin_utils import signing, unit_store
 from .node import ActionModule as Watched
 
 

@@ -56,6 +56,7 @@ class ContainerSubstrate(Strict):
     reaches: Annotated[list[int], Field(description="ports on the node's loopback, beside those of `requires`")] = []
     internet: Annotated[str | None, Field(description="why it may open connections beyond the node")] = None
     health: Annotated[Argv | None, Field(description="run inside, where `probe` cannot tell from outside")] = None
+    leaves_out: Annotated[list[str], Field(description="names of ports that only the packaged form has")] = []
     linux_capabilities: list[LinuxCapability] = []
     writable_root: Annotated[str | None, Field(description="why its root cannot be read-only")] = None
     models: Annotated[bool, Field(description="whether it reads the node's language models, at /models")] = False

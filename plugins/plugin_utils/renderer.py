@@ -165,6 +165,7 @@ def _image_row(service: PlannedService, catalogue: Catalogue, plan: Plan) -> dic
         "user": service.manifest.user,
         "repository": image.repository,
         "digest": image.digest(plan.kind.architecture),
+        "cosign": image.key is not None,
         "environment": environment(service.manifest.user or ""),
     }
 

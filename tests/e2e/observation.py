@@ -116,8 +116,9 @@ def document(path: str, default: object) -> object:
 
 
 def unit_state(unit: str) -> str:
-    """What systemd says of a unit; of the boot's own and the watch's not whether they run: that tells of reboots and the time alone."""
-    wanted = "LoadState,UnitFileState,FragmentPath" + (",ActiveState" if unit not in ("kos-boot.service", "kos-watch.service") else "")
+    """What systemd says of a unit; not whether one runs that time or a reboot alone starts."""
+    by_itself = ("kos-boot.service", "kos-watch.service")
+    wanted = "LoadState,UnitFileState,FragmentPath" + (",ActiveState" if unit not in by_itself else "")
     return " ".join(said(f"systemctl show -p {wanted} -- {unit}"))
 
 

@@ -56,7 +56,12 @@ def status(root: Root) -> dict[str, Any]:
     }
     health = {row.service: row for row in gate.check_once(manifest["services"])}
     states = system.unit_states(unit["name"] for unit in manifest["units"])
-    document["services"] = [_service(row, health[row["name"]], states) for row in manifest["services"]]
+    pinned = {
+        row["service"]: {"digest": row["digest"], "cosign": row.get("cosign")} for row in manifest.get("images", [])
+    }
+    document["services"] = [
+        {**_service(row, health[row["name"]], states), **pinned.get(row["name"], {})} for row in manifest["services"]
+    ]
     document["unavailable"] = manifest["unavailable"]
     document["alternatives"] = spares.readiness(root, manifest)
     document["storage"] = _storage(manifest["storage"])
@@ -99,6 +104,7 @@ def _service(row: dict[str, Any], health: Health, states: dict[str, dict[str, st
         "capabilities": row["capabilities"],
         "tier": row["tier"],
         "substrate": row["substrate"],
+        "user": row["user"],
         "reasons": row["reasons"],
         "healthy": health.healthy,
         "detail": health.detail,
