@@ -82,27 +82,21 @@ def link_entry(path: str, target: str) -> Entry:
 
 
 def left(entries: Iterable[Entry], patterns: Sequence[str]) -> list[Entry]:
-    """The entries that no pattern names, neither itself nor a directory above it."""
-    gone: set[str] = set()
-    kept = []
-    for entry in sorted(entries, key=lambda one: one.info.name):
-        name = entry.info.name
-        if _above(name, gone) or any(_matches(name, pattern) for pattern in patterns):
-            gone.add(name)
-        else:
-            kept.append(entry)
-    return kept
+    """The entries that no pattern names, neither themselves nor a directory above them."""
+    known: dict[str, bool] = {"": False}
+
+    def gone(name: str) -> bool:
+        if name not in known:
+            known[name] = gone(name.rpartition("/")[0]) or any(_matches(name, pattern) for pattern in patterns)
+        return known[name]
+
+    return [entry for entry in entries if not gone(entry.info.name)]
 
 
 def _matches(name: str, pattern: str) -> bool:
     """As in a shell: no wildcard stands for a slash."""
     parts, wanted = name.split("/"), pattern.split("/")
     return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
-
-
-def _above(name: str, names: set[str]) -> bool:
-    parts = name.split("/")
-    return any("/".join(parts[:length]) in names for length in range(1, len(parts)))
 
 
 def newest(entries: Iterable[Entry]) -> int:

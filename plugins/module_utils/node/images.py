@@ -177,7 +177,7 @@ def as_user(
     try:
         return subprocess.run(
             [*enter, *become, *argv], capture_output=True, env=words, cwd="/", check=False, timeout=timeout,
-            stdin=subprocess.DEVNULL, umask=0o077,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise NoImage(f"{argv[0]} did not end within {timeout:.0f} s") from error
