@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +13,12 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
+from .alternatives import Alternative, alternatives
 from .catalogue import Catalogue
-from .containers import Egress, environment, name_of, quadlet, quadlet_path
+from .containers import MODELS, Egress, environment, name_of, quadlet, quadlet_path
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
-from .manifest import FileManifest, Service
+from .manifest import ContainerSubstrate, FileManifest, Service
 from .resolver import Plan, PlannedService
 from .units import credential_path, unit_text, wanted_by
 
@@ -44,7 +46,39 @@ def render(plan: Plan, node_code: Mapping[str, bytes]) -> Generation:
     files = {f"node/{name}": content for name, content in node_code.items()}
     files |= {entry.row["source"]: entry.content for entry in entries if entry.content is not None}
     manifest = _manifest(plan, catalogue, [entry.row for entry in entries])
+    manifest["alternatives"] = []
+    for alternative in alternatives(plan):
+        more = [service for service in alternative.added if service.image]
+        images = [_image_row(service, alternative.plan.catalogue, alternative.plan) for service in more]
+        manifest["alternatives"].append({**alternative.as_dict(), "images": images})
+        files |= _alternative_files(alternative, catalogue, files)
     return Generation.of(manifest, files)
+
+
+def _alternative_files(
+    alternative: Alternative, catalogue: Catalogue, files: Mapping[str, bytes | None]
+) -> dict[str, bytes]:
+    """The manifest of `alternative` and those of its files that differ from `files`.
+
+    Packages, users, secrets and data of what it leaves stay, so that going back needs no network and loses nothing.
+    """
+    folder = f"alternatives/{alternative.service.name}"
+    entries = {entry.row["path"]: entry for entry in _entries(alternative.plan, alternative.plan.catalogue)}
+    for entry in _entries(alternative.staying, catalogue):
+        # Accounts, masks of Debian's own units, and what packages were installed with.
+        if entry.row["phase"] == "packages":
+            entries[entry.row["path"]] = entry
+    found: dict[str, bytes] = {}
+    for entry in entries.values():
+        if entry.content is not None and files.get(entry.row["source"]) != entry.content:
+            entry.row["source"] = f"{folder}/{entry.row['source']}"
+            found[entry.row["source"]] = entry.content
+    manifest = _manifest(alternative.plan, alternative.plan.catalogue, [entry.row for entry in entries.values()])
+    staying = _manifest(alternative.staying, catalogue, [])
+    manifest |= {key: staying[key] for key in ("packages", "images", "users", "volumes", "secrets")}
+    manifest |= {"alternatives": [], "instead_of": alternative.as_dict()}
+    found[f"{folder}/manifest.json"] = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
+    return found
 
 
 def _manifest(plan: Plan, catalogue: Catalogue, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -60,17 +94,7 @@ def _manifest(plan: Plan, catalogue: Catalogue, rows: list[dict[str, Any]]) -> d
         "packages": plan.packages,
         "images": [_image_row(service, catalogue, plan) for service in plan.services if service.image],
         "users": plan.users,
-        "volumes": [
-            {
-                "path": f"/var/lib/{unit.state_directory}",
-                "service": service.name,
-                "user": unit.user or service.manifest.user or "root",
-                "unit": unit.name,
-            }
-            for service in plan.services
-            for unit in service.manifest.units
-            if unit.state_directory
-        ],
+        "volumes": list(_volume_rows(plan)),
         "secrets": [
             {"service": service.name, "name": secret.name, "length": secret.length if secret.made == "node" else 0}
             for service in plan.services
@@ -81,8 +105,22 @@ def _manifest(plan: Plan, catalogue: Catalogue, rows: list[dict[str, Any]]) -> d
     }
 
 
+def _volume_rows(plan: Plan) -> Iterator[dict[str, Any]]:
+    for service in plan.services:
+        for unit in service.manifest.units:
+            if unit.state_directory:
+                user = unit.user or service.manifest.user or "root"
+                path = f"/var/lib/{unit.state_directory}"
+                yield {"path": path, "service": service.name, "user": user, "unit": unit.name}
+    readers = [service for service in plan.services if (container := _container(service)) and container.models]
+    if readers:
+        unit = readers[0].manifest.units[0]
+        # Every service that serves models reads the same ones, which are root's.
+        yield {"path": MODELS, "service": readers[0].name, "user": "root", "unit": unit.name, "shared": True}
+
+
 def _service_row(service: PlannedService) -> dict[str, Any]:
-    manifest = service.manifest
+    manifest, container = service.manifest, _container(service)
     return {
         "name": service.name,
         "summary": manifest.summary,
@@ -94,7 +132,10 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "requires": manifest.requires,
         "units": [unit.name for unit in manifest.units if unit.starts == "now"],
         "probe": _probe(service),
+        "models_reload": container.models_reload if container else None,
+        "bounds": manifest.bounds.model_dump() if manifest.bounds else None,
         "hooks": manifest.hooks.model_dump(),
+        "cluster": manifest.cluster,
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
         "imports": {name: commands.model_dump() for name, commands in sorted(manifest.imports.items())},
         "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
@@ -109,9 +150,13 @@ def _packages(manifest: Service) -> list[str]:
     return manifest.substrates.deb.packages if manifest.substrates.deb else []
 
 
+def _container(service: PlannedService) -> ContainerSubstrate | None:
+    return service.manifest.substrates.container if service.image else None
+
+
 def _probe(service: PlannedService) -> dict[str, Any] | None:
     manifest = service.manifest
-    container = manifest.substrates.container if service.image else None
+    container = _container(service)
     if container is not None and container.health:
         deadline = manifest.probe.deadline if manifest.probe else PROBE_DEADLINE
         return {

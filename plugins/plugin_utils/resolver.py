@@ -20,7 +20,7 @@ from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import KindOfHardware
 from .layers import Deployment
 from .manifest import Service
-from .substrates import Obstacle, Substrate, choose, missing, obstacle, on_kind, preferring
+from .substrates import Obstacle, Substrate, choose, missing, obstacle, on_kind, preferring, sandboxed
 
 # What every node has, whatever its profile says: the specification's core services.
 CORE_CAPABILITIES = {"status": "status", "firewall": "nftables", "gateway": "caddy"}
@@ -33,6 +33,11 @@ ACTED_ON = (
     "agents.",
     "networking.",
     "logging.level",
+    "orchestration.fallback",
+    "orchestration.insist",
+    "orchestration.sandbox.",
+    "orchestration.substrate.",
+    "orchestration.watch.",
     "backup.",
     "security.compliance.data_retention",
     "security.tls",
@@ -141,6 +146,7 @@ class Plan:
 
     deployment: Deployment
     kind: KindOfHardware
+    offered: Catalogue
     catalogue: Catalogue
     services: tuple[PlannedService, ...]
     unavailable: tuple[Unavailable, ...]
@@ -240,8 +246,10 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     requirements that go in a circle.
     """
     wanted = deployment.settings.get("orchestration", {}).get("substrate") or {}
+    offered = catalogue
     catalogue, unfit = preferring(catalogue, wanted)
-    catalogue = on_kind(catalogue, kind)
+    sandboxes = deployment.settings.get("orchestration", {}).get("sandbox") or {}
+    catalogue = on_kind(sandboxed(catalogue, sandboxes), kind)
     choices = _Choices(faults=[*contradictions(deployment), *unfit], insisted=_insisted(deployment))
     for section, capability, requested, place in _requests(deployment):
         if requested not in catalogue.names:
@@ -272,6 +280,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     return Plan(
         deployment=deployment,
         kind=kind,
+        offered=offered,
         catalogue=catalogue,
         services=services,
         unavailable=tuple(choices.unavailable),

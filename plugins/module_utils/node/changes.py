@@ -14,7 +14,7 @@ import stat
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import accounts, cleanup, files, images, ledger, merkle, packages, store, system
+from . import accounts, cleanup, cluster, files, images, ledger, merkle, packages, store, system
 from .files import Root
 from .join import Joiner
 from .secrets import Vault
@@ -88,28 +88,38 @@ class Comparison:
         return [part for part in PARTS if part in named]
 
 
-def compare(root: Root, generation: store.Generation, given_secrets: dict[str, str], purge: bool = False) -> Comparison:
+def compare(
+    root: Root,
+    generation: store.Generation,
+    given_secrets: dict[str, str],
+    purge: bool = False,
+    node: dict[str, Any] | None = None,
+) -> Comparison:
     """Everything that must change for `root` to be `generation`.
 
     `given_secrets` are the operator's own, by ``service.name``; `purge` asks for the data of services that are no
-    longer asked for to be removed too. Raises UnknownToken and CommandFailed.
+    longer asked for to be removed too. `node` is what the controller says of this node; by default, what it said
+    last. Raises UnknownToken, NotAMember and CommandFailed.
     """
     manifest = generation.manifest
     services = {service["name"]: service for service in manifest["services"]}
     vault = Vault(root)
     # A root that is not booted has no key to seal with: its first boot makes its secrets.
     stale_secrets = vault.missing(manifest["secrets"], given_secrets) if root.path == "/" else []
+    member_of = cluster.of(node or files.read_json(root.state("node.json"), {}))
     observed = _Observed(
-        root, generation, Joiner(root), system.Accounts(root), vault,
+        root, generation, Joiner(root, cluster=member_of), system.Accounts(root), vault,
         files.read_json(root.state("sealed.json"), {}), stale_secrets,
     )  # fmt: skip
     wanted = [_wanted(observed, row) for row in manifest["files"]]
     comparison = Comparison(generation, wanted, _unit_inputs(generation, wanted))
     add = comparison.changes.append
     for name in stale_secrets:
-        service = services[name.split(".")[0]]
+        # A fallback keeps the secrets of the service that it replaces.
+        service = services.get(name.split(".")[0])
         why = "the operator gave another" if name in given_secrets else "missing"
-        add(Change("secret", name, "make", part_of(service["tier"], service), service["name"], why))
+        part = part_of(service["tier"], service) if service else SHARED
+        add(Change("secret", name, "make", part, name.split(".")[0], why))
     known = packages.table(root)
     installed = {name for name, package in known.items() if package.status == "installed"}
     comparison.missing_packages = [name for name in manifest["packages"] if name not in installed]
@@ -131,6 +141,9 @@ def compare(root: Root, generation: store.Generation, given_secrets: dict[str, s
     active = store.current(root)
     if active is None or active.id != generation.id:
         add(Change("generation", generation.id[:12], "switch", SHARED, why="another one is current"))
+    elif active.alternative != generation.alternative:
+        why = f"moves away from {generation.alternative}" if generation.alternative else "a fallback is in force"
+        add(Change("generation", generation.id[:12], "switch", SHARED, why=why))
     for kind, name in cleanup.find(root, manifest, book, known, purge).rows():
         add(Change(kind, name, "remove", SHARED, why=_UNASKED))
     return comparison

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import html
+import json
 import os
 import shutil
 import time
 from typing import Any
 
-from . import backup, facts, files, gate, history, ledger, store, system, trust
+from . import backup, facts, fallback, files, gate, history, ledger, spares, store, system, trust, watch
+from . import cluster as clusters
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -30,13 +32,19 @@ def status(root: Root) -> dict[str, Any]:
         "time": int(time.time()),
         "generation": None,
         "services": [],
+        "clusters": [],
         "unavailable": [],
         "shortfalls": node.get("shortfalls", []),
         "resources": _resources(),
         "storage": _storage(None),
         "kept_volumes": _kept_volumes(root, generation.manifest if generation else None),
         "backup": backup.state(root),
+        "fallback": fallback.in_force(root),
+        "alternatives": [],
+        "watch": watch.summary(root),
+        "concerns": [],
     }
+    document["concerns"] = concerns(document)
     if generation is None:
         return document
     manifest = generation.manifest
@@ -58,6 +66,7 @@ def status(root: Root) -> dict[str, Any]:
         {**_service(row, health[row["name"]], states), **pinned.get(row["name"], {})} for row in manifest["services"]
     ]
     document["unavailable"] = manifest["unavailable"]
+    document["alternatives"] = spares.readiness(root, manifest)
     document["storage"] = _storage(manifest["storage"])
     return document
 
@@ -105,6 +114,22 @@ def _service(row: dict[str, Any], health: Health, states: dict[str, dict[str, st
         "memory_mb": _memory_mb(row["units"], states),
         "units": row["units"],
     }
+
+
+def _clusters(services: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each service that is a member of a cluster says of it, and one sentence about that."""
+    found = []
+    for row in services:
+        # A generation from before clusters has no such key.
+        if command := row.get("cluster"):
+            try:
+                said = gate.answer(command)
+                if said.strip():
+                    told = json.loads(said)
+                    found.append({"service": row["name"], **told, "text": clusters.sentence(told)})
+            except (gate.ProbeFailed, ValueError, KeyError) as error:
+                found.append({"service": row["name"], "size": None, "text": f"cannot be asked: {error}"})
+    return found
 
 
 def _memory_mb(units: list[str], states: dict[str, dict[str, str]]) -> int | None:
@@ -183,7 +208,11 @@ def page(document: dict[str, Any]) -> str:
     else:
         headline = f'<p class="ok">All {len(document["services"])} services are healthy</p>'
     body = [f"<h1>{_escape(document['node'])}</h1>", headline, _generation_line(generation, document["time"])]
+    body += [f'<p class="bad">{_escape(line)}</p>' for line in document["concerns"]]
     body += ["<h2>Services</h2><ul>", *map(_service_line, document["services"]), "</ul>"]
+    if document["clusters"]:
+        rows = [f"<p>{_escape(row['service'])}: {_escape(row['text'])}</p>" for row in document["clusters"]]
+        body += ["<h2>Clusters</h2>", *rows]
     body += ["<h2>This machine</h2>", *_machine_lines(document)]
     if document["unavailable"]:
         body += ["<h2>Not available yet</h2><ul>", *map(_unavailable_line, document["unavailable"]), "</ul>"]
@@ -193,6 +222,23 @@ def page(document: dict[str, Any]) -> str:
         f'<meta http-equiv="refresh" content="{PAGE_SECONDS}"><title>{_escape(document["node"])} · kOS</title>'
         f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
     )
+
+
+def concerns(document: dict[str, Any]) -> list[str]:
+    """What the node has done about its services by itself and could not mend, a sentence each."""
+    looks = document["watch"]
+    lines = []
+    if document["fallback"]:
+        row = document["fallback"]
+        lines.append(f"Fallback: {fallback.said(row)}. Data was not moved; kai deploy goes back to {row['service']}")
+    if looks["short_of_memory"]:
+        lines.append("This node is short of memory")
+    lines += [
+        f"{name} does not answer and was restarted {times} {'time' if times == 1 else 'times'}"
+        for name, times in sorted(looks["restarting"].items())
+    ]
+    refused = sorted(looks["refused"].items())
+    return [*lines, *(f"The fallback of {name} was tried and refused: {said}" for name, said in refused)]
 
 
 def _generation_line(generation: dict[str, Any] | None, now: int) -> str:
