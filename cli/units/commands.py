@@ -68,7 +68,7 @@ def build(
     lock: Lock = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Build images from Debian packages and PyPI into the unit store, without root, and enter them into the site's lock.
+    """Build images from Debian packages and PyPI into the unit store, without root; the site's lock then names them.
 
     The same packages give the same digest on every machine. No program of a package runs while an image is built.
 
