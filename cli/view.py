@@ -56,6 +56,7 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     parts.append(_ports(plan["ports"]))
     if plan.get("cluster"):
         parts.append(_membership(plan))
+    parts += [_moves(row) for row in plan.get("alternatives", [])]
     needs = plan["requires"]
     parts.append(
         Text(
@@ -91,6 +92,12 @@ def _answers(rows: list[dict[str, str]]) -> Table:
     for row in rows:
         table.add_row(f"{row['key']}: {row['value']}", states[row["state"]], Text(row["says"], style="dim"))
     return table
+
+
+def _moves(row: dict[str, Any]) -> Text:
+    packages = f", with {', '.join(row['packages'])}" if row["packages"] else ""
+    text = f"Should {row['service']} stay sick, {' and '.join(row['instead'])} takes its place{packages}; data stays"
+    return Text(text, style="dim")
 
 
 def _ports(ports: list[dict[str, Any]]) -> Text:
@@ -143,18 +150,19 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         nothing = Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
         return Group(nothing, *map(_kept_volume, status["kept_volumes"]))
     headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
-    table = _table("service", "for", "state", "memory", "as", "runs on")
+    table = _table("service", "for", "state", "memory", "runs on")
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
-        name, user = Text(row["name"], style="bold"), row.get("user") or "–"
-        table.add_row(name, ", ".join(row["capabilities"]), state, memory, user, _runs_on(row))
+        table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, _runs_on(row))
     parts: list[RenderableType] = [headline, Text(), table, Text()]
     parts += [_cluster_line(row) for row in status.get("clusters", [])]
     if status["unavailable"]:
         names = ", ".join(row["requested"] for row in status["unavailable"])
         parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
     parts.append(_machine(status))
+    parts += [Text(f"! {line}", style="yellow") for line in status.get("concerns", [])]
+    parts += [_alternative(row) for row in status.get("alternatives", [])]
     if status.get("backup"):
         parts.append(_backup_line(status["backup"]))
     for row in status["shortfalls"]:
@@ -167,10 +175,19 @@ def status_view(status: dict[str, Any]) -> RenderableType:
 
 
 def _runs_on(row: dict[str, Any]) -> str:
+    """Substrate, image and user; a service's own user is called after it, and only another one is told."""
+    usual = f"kos-{row['name'].replace('_', '-')}"
+    user = f" as {row['user']}" if row.get("user") not in (None, usual) else ""
     if not row.get("digest"):
-        return str(row["substrate"])
-    image = row["digest"].removeprefix("sha256:")[:12]
-    return f"{row['substrate']} {image}, {'cosign' if row.get('cosign') else 'by digest'}"
+        return f"{row['substrate']}{user}"
+    image = row["digest"].removeprefix("sha256:")[:8]
+    return f"{row['substrate']} {image}{', cosign' if row.get('cosign') else ''}{user}"
+
+
+def _alternative(row: dict[str, Any]) -> Text:
+    ready = f"NOT ready: {row['lacks']}" if row["lacks"] else "ready"
+    text = f"Should {row['service']} stay sick, {' and '.join(row['instead'])} takes its place ({ready})"
+    return Text(text, style="yellow" if row["lacks"] else "dim")
 
 
 def _kept_volume(row: dict[str, Any]) -> Text:

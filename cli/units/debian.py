@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from ...lab import apt
 from ...lab.errors import HostError
@@ -26,9 +27,10 @@ class Package:
     architecture: str
     sha256: str
 
-    def as_dict(self) -> dict[str, str]:
-        """The package as plain data."""
-        return asdict(self)
+    @property
+    def url(self) -> str:
+        """The package as a package URL."""
+        return f"pkg:deb/debian/{self.name}@{quote(self.version, safe=':')}?arch={self.architecture}"
 
 
 @dataclass(frozen=True)

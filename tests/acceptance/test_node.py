@@ -11,6 +11,7 @@ import re
 # Units that cannot be as tight as the rest, each with its score's reason.
 LOOSER = {
     "kos-boot.service": "switches generations as root, once per boot",
+    "kos-watch.service": "restarts units and switches to a fallback as root, for a moment at a time",
     "kos-firewall.service": "loads rules with CAP_NET_ADMIN, then ends",
 }
 SANDBOX_LIMIT = 2.0

@@ -38,7 +38,10 @@ ACCOUNTS = [
     f"{name}{old}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for old in ("", "-")
 ]
 # Compared in words of their own below, or differing by numbers and times.
-APART = ("generations", "current", "history.json", "ledger.json", "node.json", "sealed.json", "started")
+APART = (
+    "generations", "current", "history.json", "ledger.json", "node.json", "sealed.json", "started",
+    "watch.json", "metrics", "exits", "alternatives.json",
+)  # fmt: skip
 
 
 def said(line: str) -> list[str]:
@@ -113,8 +116,10 @@ def document(path: str, default: object) -> object:
 
 
 def unit_state(unit: str) -> str:
-    """What systemd says of a unit; of the boot's own not whether it has run: that tells of reboots alone."""
-    wanted = "LoadState,UnitFileState,FragmentPath" + (",ActiveState" if unit != "kos-boot.service" else "")
+    """What systemd says of a unit; of the boot's own and the watch's not whether they run: that tells of reboots and the time alone."""
+    wanted = "LoadState,UnitFileState,FragmentPath" + (
+        ",ActiveState" if unit not in ("kos-boot.service", "kos-watch.service") else ""
+    )
     return " ".join(said(f"systemctl show -p {wanted} -- {unit}"))
 
 

@@ -51,9 +51,13 @@ def quadlet(folder, **arguments):
 
 def test_every_container_is_locked_in(tmp_path):
     lines = quadlet(tmp_path)
-    assert {"ReadOnly=true", "DropCapability=all", "NoNewPrivileges=true", "Pull=never", "Network=pasta"} <= set(
-        lines["Container"]
-    )
+    assert {
+        "ReadOnly=true",
+        "DropCapability=all",
+        "NoNewPrivileges=true",
+        "Pull=never",
+        "Network=pasta:--host-lo-to-ns-lo",
+    } <= set(lines["Container"])
     assert f"Image=registry.example/store@{DIGEST}" in lines["Container"]
     assert {"User=kos-store", "Group=kos-store"} <= set(lines["Service"])
 
@@ -71,7 +75,7 @@ def test_ports_lead_in_on_loopback_and_what_it_needs_leads_out(tmp_path):
     (tmp_path / "services" / "peer" / "service.yaml").write_text(yaml.safe_dump(peer))
     ports = [{"name": "http", "port": 6333}, {"name": "door", "port": 99, "exposure": "network", "protocol": "udp"}]
     lines = quadlet(tmp_path, container={"reaches": [11434]}, requires=["peer"], ports=ports)["Container"]
-    assert "Network=pasta:-T,5432,-T,11434" in lines
+    assert "Network=pasta:--host-lo-to-ns-lo,-T,5432,-T,11434" in lines
     assert "PublishPort=127.0.0.1:6333:6333" in lines
     assert "PublishPort=99:99/udp" in lines
 

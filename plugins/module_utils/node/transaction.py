@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apply, changes, cleanup, files, gate, history, images, ledger, space, store, system, trust
+from . import apply, changes, cleanup, files, gate, history, images, ledger, space, spares, store, system, trust
 from .changes import Comparison
 from .check import check_files
 from .deadline import arm, disarm, forget, overdue
@@ -79,7 +79,9 @@ class Request:
 
     `signature` is by `signer` (a public key line), whom a node that trusts nobody yet comes to trust; without one,
     the signature that the node has stored counts. `bring`: whether the caller can bring images that are missing.
-    `purge` gives up the data of services no longer asked for.
+    `purge` gives up the data of services no longer asked for. `alternative` is the service of that generation which
+    its fallback replaces, `because` the reason, and `sick` are the services that need not become healthy, since they
+    were not before.
     """
 
     id: str
@@ -88,6 +90,9 @@ class Request:
     signature: str = ""
     signer: str = ""
     purge: bool = False
+    alternative: str = ""
+    because: str = ""
+    sick: tuple[str, ...] = ()
     bring: bool = False
 
 
@@ -117,7 +122,7 @@ def stage(root: Root, request: Request, archive: bytes | None = None, patience: 
 
 def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
     with files.lock(root):
-        generation = store.find(root, request.id)
+        generation = store.find(root, request.id, request.alternative)
         signature = request.signature or (generation.signature if generation else "")
         trust.verify(root, request.id, signature, request.signer)
         if request.signer:
@@ -144,16 +149,20 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
             return Staged([], recovered=recovered, unknown_secrets=unknown)
         check_files(root, comparison)
         absent = images.not_stored(root, comparison.missing_images)
-        if absent and request.bring:
-            raise NeedImages(absent)
+        spare = spares.images_not_stored(root, generation.manifest)
+        if (absent or spare) and request.bring:
+            raise NeedImages([*absent, *spare])
         if absent and images.can_fetch():
             images.fetch(root, generation, absent)
         size = _fetch(root, comparison)
         token = randomness.token_hex(8)
+        size += spares.fetch(root, generation)
         previous = store.current(root)
         Journal(root).start(
             token=token, generation=generation.number, id=generation.id,
             previous=previous.number if previous else None, node=request.node, purge=request.purge,
+            alternative=generation.alternative, previous_alternative=previous.alternative if previous else "",
+            because=request.because, sick=list(request.sick),
         )  # fmt: skip
         rows = [change.as_dict() for change in comparison.changes]
         return Staged(
@@ -178,6 +187,7 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
     if comparison.missing_packages:
         # apt's lists are refreshed beside the node's own, which stay as they are.
         size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages, scratch))
+        size += spares.sizes(root, generation.manifest, scratch)
     if comparison.changes:
         _require_room(root, comparison, size, scratch)
     rows = [change.as_dict() for change in comparison.changes]
@@ -195,7 +205,7 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
         try:
             arm(root, journal, generation, deadline)
             comparison = _switch(root, journal, generation, part, given_secrets, deadline)
-            health = _gate(root, generation, part)
+            health = _gate(root, journal, comparison, part)
             if all(row.healthy for row in health):
                 apply.note_live(root, comparison, part)
             arm(root, journal, generation, deadline)
@@ -271,7 +281,11 @@ def _write_down(root: Root, generation: store.Generation, journal: Journal) -> N
         files.remove(root.state("pending"))
     else:
         files.write_json(root.state("pending"), {"generation": generation.number})
-    history.record(root, generation.number, generation.id, "committed")
+    # A move to a fallback, or back from it, is not another place to roll back to.
+    moved = generation.alternative or (
+        journal.begin.get("previous_alternative", "") if journal.begin["previous"] == generation.number else ""
+    )
+    history.record(root, generation.number, generation.id, "committed", moved)
 
 
 def revert(root: Root, token: str | None = None, only_overdue: bool = False) -> list[Health] | None:
@@ -336,7 +350,7 @@ def _mine(root: Root, token: str) -> Journal:
 
 
 def _staged_generation(root: Root, journal: Journal) -> store.Generation:
-    generation = store.find(root, journal.begin["id"])
+    generation = store.find(root, journal.begin["id"], journal.begin.get("alternative", ""))
     if generation is None:
         raise store.Refused("the staged generation was altered on the node: run again")
     return generation
@@ -365,13 +379,17 @@ def _require_room(root: Root, comparison: Comparison, download: int, lists: str 
     space.require(root, needs)
 
 
-def _gate(root: Root, generation: store.Generation, part: str) -> list[Health]:
+def _gate(root: Root, journal: Journal, comparison: Comparison, part: str) -> list[Health]:
     if not root.booted:
         return []
+    sick = journal.begin.get("sick", [])
     services = [
-        service for service in generation.manifest["services"] if changes.part_of(service["tier"], service) == part
+        service
+        for service in comparison.generation.manifest["services"]
+        if changes.part_of(service["tier"], service) == part and service["name"] not in sick
     ]
-    return gate.wait_healthy(services, hooks=True)
+    updated = {change.service for change in comparison.changes if change.kind == "unit" and change.part == part}
+    return gate.wait_healthy(services, hooks=True, updated=updated)
 
 
 def _remember_node(root: Root, node: dict[str, Any]) -> None:
