@@ -116,10 +116,9 @@ def document(path: str, default: object) -> object:
 
 
 def unit_state(unit: str) -> str:
-    """What systemd says of a unit; of the boot's own and the watch's not whether they run: that tells of reboots and the time alone."""
-    wanted = "LoadState,UnitFileState,FragmentPath" + (
-        ",ActiveState" if unit not in ("kos-boot.service", "kos-watch.service") else ""
-    )
+    """What systemd says of a unit; whether the boot's own and the watch's run tells of reboots and the time alone."""
+    now_and_then = ("kos-boot.service", "kos-watch.service")
+    wanted = "LoadState,UnitFileState,FragmentPath" + ("" if unit in now_and_then else ",ActiveState")
     return " ".join(said(f"systemctl show -p {wanted} -- {unit}"))
 
 
