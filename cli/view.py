@@ -54,9 +54,9 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
         keys = ", ".join(plan["not_acted_on"])
         parts += [Text(f"Set, but not acted on by this release: {keys}", style="dim"), Text()]
     parts.append(_ports(plan["ports"]))
+    parts += [_moves(row) for row in plan.get("alternatives", [])]
     if plan.get("cluster"):
         parts.append(_membership(plan))
-    parts += [_moves(row) for row in plan.get("alternatives", [])]
     needs = plan["requires"]
     parts.append(
         Text(
@@ -281,6 +281,17 @@ def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     table = _table("", "name", "key", title=f"Trusted signers on {host}  (● signed what runs)")
     for row in rows:
         table.add_row(Text("●" if row["current"] else "", style="green"), row["name"], row["fingerprint"])
+    return table
+
+
+def models_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The language models of a node."""
+    if not rows:
+        return Text(f"{host}: no model: kai model add FILE|URL --sha256 HEX", style="yellow")
+    table = _table("", "name", "size", "SHA-256", title=f"Language models on {host}  (● answers to `default`)")
+    for row in rows:
+        mark = Text("●" if row["default"] else "", style="green")
+        table.add_row(mark, Text(row["name"], style="bold"), size(row["size"]), row["sha256"])
     return table
 
 

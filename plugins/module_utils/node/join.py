@@ -73,6 +73,9 @@ class Joiner:
             uid = system.Accounts(self._root).ids(name.removeprefix("uid:"), "")[0]
             # Before its user is made, as while a file is only checked, a rule says nobody.
             return str(uid if uid >= 0 else _NOBODY)
+        if name == "listen" or name.startswith("peer:"):
+            # Under every substrate of a node services find each other on loopback.
+            return "127.0.0.1"
         if name.startswith("memory:"):
             return str(_share_of_memory(*name.split(":")[1:]))
         raise UnknownToken(f"@kos:{name}@ is not a value this node knows")
