@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs on a lab node, as a program that uses the bus there would; nats-py lies beside it.
 
-Usage: nats_client.py create|leader|write SECONDS|read|try. A writer ends sooner where STOP appears.
+Usage: nats_client.py create|leader|write SECONDS FIRST|read|try. A writer ends sooner where STOP appears.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ async def leader(bus):
     print(json.dumps({"leader": cluster.leader, "level": level}))
 
 
-async def write(bus, seconds):
+async def write(bus, seconds, first):
     """Number after number; a number is written again until it is acknowledged, and prints those that are."""
     stream, end = bus.jetstream(), time.monotonic() + float(seconds)
-    state = {"next": 0, "repeated": 0, "gap": 0.0, "last": time.monotonic()}
+    state = {"next": int(first) - 1, "repeated": 0, "gap": 0.0, "last": time.monotonic()}
     acknowledged = []
 
     async def one():
