@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 # The Debian package of each program that is not on every controller.
-_PACKAGES = {"mmdebstrap": "mmdebstrap", "skopeo": "skopeo", "cosign": "cosign", "dpkg-deb": "dpkg"}
+_PACKAGES = {"mmdebstrap": "mmdebstrap", "skopeo": "skopeo", "cosign": "cosign", "dpkg-deb": "dpkg", "apt-get": "apt"}
 
 
 class ToolFailed(Exception):

@@ -34,8 +34,12 @@ class Signer:
 
     def sign(self, identity: str) -> str:
         """The armoured signature of the generation `identity`. Raises SigningFailed."""
-        argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", trust.NAMESPACE, "-f", str(self.path)]
-        return _run(argv, trust.message(identity)).decode()
+        return self.sign_content(trust.message(identity), trust.NAMESPACE)
+
+    def sign_content(self, content: bytes, namespace: str) -> str:
+        """The armoured signature of `content`, good for `namespace` only. Raises SigningFailed."""
+        argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", namespace, "-f", str(self.path)]
+        return _run(argv, content).decode()
 
 
 def signer() -> Signer:

@@ -13,10 +13,11 @@ import os
 import re
 import secrets as randomness
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apply, changes, cleanup, files, gate, history, images, ledger, space, store, system, trust
+from . import apply, bundle, changes, cleanup, facts, files, gate, history, images, ledger, space, store, system, trust
 from .changes import Comparison
 from .check import check_files
 from .deadline import arm, disarm, forget, overdue
@@ -79,7 +80,8 @@ class Request:
 
     `signature` is by `signer` (a public key line), whom a node that trusts nobody yet comes to trust; without one,
     the signature that the node has stored counts. `bring`: whether the caller can bring images that are missing.
-    `purge` gives up the data of services no longer asked for.
+    `purge` gives up the data of services no longer asked for. `bundle`: archives that were sent of a bundle; then
+    nothing is fetched from anywhere else.
     """
 
     id: str
@@ -89,6 +91,7 @@ class Request:
     signer: str = ""
     purge: bool = False
     bring: bool = False
+    bundle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +105,8 @@ class Committed:
 def stage(root: Root, request: Request, archive: bytes | None = None, patience: float = 30) -> Staged:
     """Compare, fetch and verify; open a transaction when there is work.
 
-    Waits up to `patience` seconds for another run. Raises NeedArchive, Refused, Untrusted, Busy, UnknownToken,
-    NoRoom, CommandFailed, OSError; on each the node is as it was.
+    Waits up to `patience` seconds for another run. Raises NeedArchive, NeedImages, NeedParts, Refused, BundleRefused,
+    Untrusted, Busy, UnknownToken, NoRoom, NoImage, CommandFailed, OSError; on each the node is as it was.
     """
     until = time.monotonic() + patience
     while True:
@@ -128,6 +131,8 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         recovered = settle(root)
         for name in ("uninstalling", "KEPT"):
             files.remove(root.state(name))
+        bundle.forget(root)
+        offered = _offered(root, request, bundle.folder_of(root))
         if generation is None:
             if archive is None:
                 raise NeedArchive(request.id)
@@ -143,12 +148,15 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
         check_files(root, comparison)
-        absent = images.not_stored(root, comparison.missing_images)
-        if absent and request.bring:
-            raise NeedImages(absent)
-        if absent and images.can_fetch():
-            images.fetch(root, generation, absent)
-        size = _fetch(root, comparison)
+        if offered:
+            size = _fetch_offered(root, comparison, offered)
+        else:
+            absent = images.not_stored(root, comparison.missing_images)
+            if absent and request.bring:
+                raise NeedImages(absent)
+            if absent and images.can_fetch():
+                images.fetch(root, generation, absent)
+            size = _fetch(root, comparison)
         token = randomness.token_hex(8)
         previous = store.current(root)
         Journal(root).start(
@@ -164,7 +172,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
 def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> Staged:
     """What `stage`, `switch` and `commit` would do; changes nothing. `scratch` is an empty directory.
 
-    Raises NeedArchive, Refused, UnknownToken, NoRoom, CommandFailed.
+    Raises NeedArchive, Refused, BundleRefused, UnknownToken, NoRoom, CommandFailed.
     """
     generation = store.find(root, request.id)
     signature = request.signature or (generation.signature if generation else "")
@@ -173,13 +181,16 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
         if archive is None:
             raise NeedArchive(request.id)
         generation = store.unpack(archive, request.id, scratch)
+    offered = _offered(root, request, os.path.join(scratch, bundle.FOLDER))
     comparison = changes.compare(root, generation, request.secrets, request.purge)
     size = 0
+    source = bundle.source_of(root, offered.folder) if offered else system.USUAL
+    # apt's lists are refreshed beside the node's own, which stay as they are.
+    lists = None if offered else scratch
     if comparison.missing_packages:
-        # apt's lists are refreshed beside the node's own, which stay as they are.
-        size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages, scratch))
+        size = sum(row.size for row in system.packages_to_fetch(root, comparison.missing_packages, lists, source))
     if comparison.changes:
-        _require_room(root, comparison, size, scratch)
+        _require_room(root, comparison, size, lists, source)
     rows = [change.as_dict() for change in comparison.changes]
     return Staged(rows, comparison.parts(), "", generation.number, size, changes.diffs(root, comparison))
 
@@ -257,6 +268,7 @@ def commit(root: Root, token: str) -> Committed:
         # The one step that decides: before it everything goes back, after it everything stays.
         journal.close()
         disarm(root)
+        bundle.forget(root)
         store.prune(root)
         images.prune(root)
         return Committed(generation.number, cleanup.run(root, generation.manifest, purge))
@@ -342,6 +354,37 @@ def _staged_generation(root: Root, journal: Journal) -> store.Generation:
     return generation
 
 
+def _offered(root: Root, request: Request, folder: str) -> bundle.Bundle | None:
+    """The bundle of this request, proved to be for this node."""
+    if not request.bundle:
+        return None
+    offered = bundle.receive(root, request.bundle, folder, trust.believed(root, request.signer))
+    bundle.check_purpose(offered, request.id, facts.architecture())
+    return offered
+
+
+def _fetch_offered(root: Root, comparison: Comparison, offered: bundle.Bundle) -> int:
+    """Ask for what the node lacks, if it will fit, and have apt prove the packages; returns the bytes that came."""
+    source = bundle.source_of(root)
+    absent = images.not_stored(root, comparison.missing_images)
+    parts = [path for path in offered.blobs(row["digest"] for row in absent) if not images.has_blob(root, path)]
+    if comparison.missing_packages:
+        system.repair_packages(root, source)
+        wanted = system.packages_to_fetch(root, comparison.missing_packages, source=source)
+        packages = [bundle.path_of(row.uri) for row in wanted]
+        parts += [path for path in packages if not offered.holds(path)]
+    else:
+        packages = []
+    if parts:
+        size = offered.size(parts)
+        _require_room(root, comparison, 0, source=source, more=[space.for_bundle(size)])
+        raise bundle.NeedParts(parts)
+    _require_room(root, comparison, 0, source=source)
+    if packages:
+        system.download_packages(root, comparison.missing_packages, source)
+    return offered.size([*packages, *offered.blobs(row["digest"] for row in comparison.missing_images)])
+
+
 def _fetch(root: Root, comparison: Comparison) -> int:
     """Download what is missing, if it will fit; returns its size in bytes."""
     if not comparison.missing_packages:
@@ -349,19 +392,27 @@ def _fetch(root: Root, comparison: Comparison) -> int:
         return 0
     system.repair_packages(root)
     rows = system.packages_to_fetch(root, comparison.missing_packages)
-    _require_room(root, comparison, sum(size for _name, size in rows))
+    _require_room(root, comparison, sum(row.size for row in rows))
     book = ledger.load(root)
     # Beforehand, so that none is forgotten: what apt has in its cache already is not in `rows`.
-    book.downloads = sorted({*book.downloads, *(name for name, _size in rows)})
+    book.downloads = sorted({*book.downloads, *(row.name for row in rows)})
     ledger.save(root, book)
     system.download_packages(root, comparison.missing_packages)
-    return sum(size for _name, size in rows)
+    return sum(row.size for row in rows)
 
 
-def _require_room(root: Root, comparison: Comparison, download: int, lists: str | None = None) -> None:
-    needs = [space.for_change(len(comparison.wanted))]
+def _require_room(
+    root: Root,
+    comparison: Comparison,
+    download: int,
+    lists: str | None = None,
+    source: system.Source = system.USUAL,
+    more: Sequence[space.Need] = (),
+) -> None:
+    needs = [space.for_change(len(comparison.wanted)), *more]
     if comparison.missing_packages:
-        needs += space.for_packages(download, system.installed_bytes(root, comparison.missing_packages, lists))
+        installed = system.installed_bytes(root, comparison.missing_packages, lists, source)
+        needs += space.for_packages(download, installed)
     space.require(root, needs)
 
 

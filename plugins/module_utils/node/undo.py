@@ -8,7 +8,21 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from . import accounts, changes, cleanup, files, gate, history, images, ledger, originals, packages, store, system
+from . import (
+    accounts,
+    bundle,
+    changes,
+    cleanup,
+    files,
+    gate,
+    history,
+    images,
+    ledger,
+    originals,
+    packages,
+    store,
+    system,
+)
 from .apply import HOST_KEY
 from .deadline import disarm
 from .files import Root
@@ -46,6 +60,7 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
         history.record(root, begin["generation"], begin["id"], "reverted")
     journal.close()
     disarm(root)
+    bundle.forget(root)
     return health
 
 
