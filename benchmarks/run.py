@@ -13,6 +13,7 @@ import os
 import statistics
 
 import backup
+import containers
 import deploys
 import fleet
 from measure import Result, run
@@ -24,17 +25,19 @@ def main() -> None:
     """Run every comparison, or those named, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="pairs of each comparison")
-    parser.add_argument("only", nargs="*", help="deploys, backup, fleet or planning; default: all")
+    parser.add_argument("only", nargs="*", help="deploys, containers, backup, fleet or planning; default: all")
     options = parser.parse_args()
     results: list[Result] = []
     notes: list[str] = []
-    chosen = options.only or ["deploys", "backup", "fleet", "planning"]
+    chosen = options.only or ["deploys", "containers", "backup", "fleet", "planning"]
     try:
         if "deploys" in chosen:
             results += [deploys.fresh_converge(options.n), deploys.no_change(options.n)]
             notes += deploys.memory()
             # A run of 300 template tasks takes minutes, and its ratio is far from any goal: one pair says enough.
             results.append(deploys.unchanged_files(1))
+        if "containers" in chosen:
+            results += containers.containers(options.n)
         if "backup" in chosen:
             results += backup.backups(options.n)
         if "fleet" in chosen:

@@ -16,6 +16,7 @@ from ..plugins.module_utils.node import facts as node_facts
 from ..plugins.plugin_utils import assemble, layers
 from ..plugins.plugin_utils.asks import Asks
 from ..plugins.plugin_utils.assemble import Request
+from ..plugins.plugin_utils.container_units import UnitTrust
 from ..plugins.plugin_utils.documents import read_facts
 from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
 from ..plugins.plugin_utils.hardware import Facts
@@ -38,6 +39,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "images": ImageLock,
     "image": Recipe,
     "image_base": ImageBase,
+    "unit_trust": UnitTrust,
     "facts": Facts,
 }
 

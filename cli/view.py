@@ -54,6 +54,7 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
         keys = ", ".join(plan["not_acted_on"])
         parts += [Text(f"Set, but not acted on by this release: {keys}", style="dim"), Text()]
     parts.append(_ports(plan["ports"]))
+    parts += [_moves(row) for row in plan.get("alternatives", [])]
     needs = plan["requires"]
     parts.append(
         Text(
@@ -79,6 +80,12 @@ def _answers(rows: list[dict[str, str]]) -> Table:
     for row in rows:
         table.add_row(f"{row['key']}: {row['value']}", states[row["state"]], Text(row["says"], style="dim"))
     return table
+
+
+def _moves(row: dict[str, Any]) -> Text:
+    packages = f", with {', '.join(row['packages'])}" if row["packages"] else ""
+    text = f"Should {row['service']} stay sick, {' and '.join(row['instead'])} takes its place{packages}; data stays"
+    return Text(text, style="dim")
 
 
 def _ports(ports: list[dict[str, Any]]) -> Text:
@@ -108,7 +115,7 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
     if not changes:
         return Text(f"{host}: nothing to do", style="green")
     table = _table("does", "what", "for", "why", title=f"Changes on {host}")
-    kinds = ("user", "package", "secret", "file", "unit", "generation", "volume", "group")
+    kinds = ("user", "package", "image", "secret", "file", "unit", "generation", "volume", "group")
     for row in sorted(changes, key=lambda row: (kinds.index(row["kind"]), row["name"])):
         style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
         table.add_row(
@@ -135,12 +142,14 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
-        table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, row["substrate"])
+        table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, _runs_on(row))
     parts: list[RenderableType] = [headline, Text(), table, Text()]
     if status["unavailable"]:
         names = ", ".join(row["requested"] for row in status["unavailable"])
         parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
     parts.append(_machine(status))
+    parts += [Text(f"! {line}", style="yellow") for line in status.get("concerns", [])]
+    parts += [_alternative(row) for row in status.get("alternatives", [])]
     if status.get("backup"):
         parts.append(_backup_line(status["backup"]))
     for row in status["shortfalls"]:
@@ -150,6 +159,22 @@ def status_view(status: dict[str, Any]) -> RenderableType:
     if storage["requested"] == "encrypted_local" and not storage["encrypted"]:
         parts.append(Text("! storage: encrypted_local was asked for, this disk is not encrypted", style="yellow"))
     return Group(*parts)
+
+
+def _runs_on(row: dict[str, Any]) -> str:
+    """Substrate, image and user; a service's own user is called after it, and only another one is told."""
+    usual = f"kos-{row['name'].replace('_', '-')}"
+    user = f" as {row['user']}" if row.get("user") not in (None, usual) else ""
+    if not row.get("digest"):
+        return f"{row['substrate']}{user}"
+    image = row["digest"].removeprefix("sha256:")[:8]
+    return f"{row['substrate']} {image}{', cosign' if row.get('cosign') else ''}{user}"
+
+
+def _alternative(row: dict[str, Any]) -> Text:
+    ready = f"NOT ready: {row['lacks']}" if row["lacks"] else "ready"
+    text = f"Should {row['service']} stay sick, {' and '.join(row['instead'])} takes its place ({ready})"
+    return Text(text, style="yellow" if row["lacks"] else "dim")
 
 
 def _kept_volume(row: dict[str, Any]) -> Text:

@@ -41,8 +41,7 @@ def build(wanted: Sequence[Wanted], output: Path, store: Path, cache: Path, sign
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
     architecture = wanted[0].architecture
     images = list(_images(wanted, store))
-    packages = {name for one in wanted for name in one.manifest["packages"]}
-    found = debs.fetch(packages, architecture, cache)
+    found = debs.fetch(_packages(wanted), architecture, cache)
     about = {
         "architecture": architecture,
         "made": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -72,7 +71,7 @@ def _repository(
 
 def _images(wanted: Iterable[Wanted], store: Path) -> Iterator[dict[str, Any]]:
     """Each image of the generations, proved, with the names of its blobs. Raises StoreBroken, ToolFailed."""
-    rows = {row["digest"]: row for one in wanted for row in one.manifest.get("images", [])}
+    rows = {row["digest"]: row for one in wanted for row in bundles.image_rows(one.manifest)}
     for digest, row in sorted(rows.items()):
         if not unit_store.blob_path(store, digest).is_file():
             built = row["repository"].startswith(f"{BUILT}/")
@@ -82,6 +81,15 @@ def _images(wanted: Iterable[Wanted], store: Path) -> Iterator[dict[str, Any]]:
         parts = unit_store.parts(json.loads(unit_store.read_blob(store, digest)))
         blobs = [digest, *dict.fromkeys(part["digest"] for part in parts)]
         yield {"digest": digest, "repository": row["repository"], "size": size, "blobs": blobs}
+
+
+def _packages(wanted: Iterable[Wanted]) -> list[frozenset[str]]:
+    """What is installed together: the packages of each generation, and those of each move to an alternative."""
+    found = []
+    for one in wanted:
+        own = frozenset(one.manifest["packages"])
+        found += [own, *(own | set(move["packages"]) for move in one.manifest.get("alternatives", []))]
+    return [packages for packages in dict.fromkeys(found) if packages]
 
 
 def _blobs(images: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -23,6 +23,7 @@ from ...plugins.plugin_utils.unit_store import locked
 from ..units import tools
 
 SUITE = "trixie"
+_APT = ["apt-get", "-qq", "-y"]
 # apt's own words for "nothing": without them it would read this machine's.
 _APART = """
 Dir::Etc::main "/dev/null";
@@ -57,23 +58,26 @@ class Deb:
         return _field(self.paragraph, "SHA256")
 
 
-def fetch(packages: Collection[str], architecture: str, cache: Path) -> list[Deb]:
+def fetch(together: Sequence[Collection[str]], architecture: str, cache: Path) -> list[Deb]:
     """The packages and what they need, fetched into `cache` where they are not there yet. Raises ToolFailed.
 
-    The way to them is that of this machine's apt, which proves each by the index that Debian signed.
+    Each of `together` is a set that one machine installs. The way to them is that of this machine's apt, which proves
+    each by the index that Debian signed.
     """
-    if not packages:
+    if not together:
         return []
     folder = cache / architecture
     with locked(folder):
         environ = _environment(folder, architecture)
-        tools.run(["apt-get", "-qq", "update"], environ)
-        wanted = ["install", *sorted(packages)]
-        tools.run(["apt-get", "-qq", "-y", "--download-only", *wanted], environ)
-        tools.run(["apt-get", "-qq", "-y", "autoclean"], environ)
-        # As if nothing had been fetched, so that everything is named.
-        elsewhere = ["-o", f"Dir::Cache::archives={folder}/none"]
-        named = list(_named(tools.run(["apt-get", "-qq", "-y", *elsewhere, "--print-uris", *wanted], environ)))
+        tools.run([*_APT, "update"], environ)
+        named: dict[tuple[str, str], None] = {}
+        for packages in together:
+            wanted = ["install", *sorted(packages)]
+            tools.run([*_APT, "--download-only", *wanted], environ)
+            # As if nothing had been fetched, so that everything is named.
+            elsewhere = ["-o", f"Dir::Cache::archives={folder}/none"]
+            named |= dict.fromkeys(_named(tools.run([*_APT, *elsewhere, "--print-uris", *wanted], environ)))
+        tools.run([*_APT, "autoclean"], environ)
         shown = tools.run(["apt-cache", "show", *(f"{name}={version}" for name, version in named)], environ)
     files = {path.name: path for path in (folder / "archives").glob("*.deb")}
     found = {(_field(text, "Package"), _field(text, "Version")): text for text in _paragraphs(shown)}

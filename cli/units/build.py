@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,7 @@ from ...plugins.plugin_utils.unit_store import Stored
 from . import debian
 from .debian import Package
 
-RECORD = "/usr/share/kos/image/packages"
-_HEAD = "# Every Debian package in this image: name, version, architecture, SHA-256 of its .deb.\n"
+RECORD = "/usr/share/kos/image/materials"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Built:
     stored: Stored
     size: int
     version: str
-    packages: list[Package]
+    materials: Mapping[str, str]
 
     @property
     def reference(self) -> str:
@@ -43,11 +42,14 @@ def build(services: Path, name: str, architecture: Architecture, store: Path) ->
     """Build the image `name` for one architecture. Raises ConfigurationError, ToolFailed, OSError."""
     recipe = recipes.load_recipe(services, name)
     with tempfile.TemporaryDirectory(prefix="kos-unit-") as folder:
-        tree, packages = debian.unpack(recipe.suite, architecture, recipe.packages, Path(folder))
-        with tarfile.open(tree) as archive:
-            unpacked = oci.without(oci.entries_of(archive), recipe.leave_out)
+        found = debian.unpack(recipe.suite, architecture, recipe.packages, Path(folder))
+        packages = [package for package in found.packages if package.name not in recipe.without]
+        materials = {package.url: package.sha256 for package in packages}
+        with tarfile.open(found.tree) as archive:
+            theirs = [entry for entry in oci.entries_of(archive) if _wanted(entry, found.owners, set(recipe.without))]
+            unpacked = oci.left(theirs, recipe.leave_out)
             epoch = oci.newest(unpacked)
-            entries = [*unpacked, *_own(services, name, recipe, packages)]
+            entries = [*unpacked, *_own(services, name, recipe, materials)]
             with unit_store.new_blob(store) as stream:
                 layer = oci.write_layer(entries, epoch, stream)
     version = _version(recipe, packages)
@@ -65,19 +67,24 @@ def build(services: Path, name: str, architecture: Architecture, store: Path) ->
         "org.opencontainers.image.description": recipe.summary,
         "org.opencontainers.image.licenses": recipe.licence,
         "org.opencontainers.image.version": version,
-        "org.opencontainers.image.base.name": f"Debian {recipe.suite}",
+        oci.MATERIALS: oci.canonical(materials).decode(),
     }
     stored = unit_store.add_image(store, repository, oci.manifest(config, layer, labels), architecture)
-    return Built(name, stored, unit_store.verify_image(store, stored.digest), version, packages)
+    return Built(name, stored, unit_store.verify_image(store, stored.digest), version, materials)
+
+
+def _wanted(entry: Entry, owners: Mapping[str, set[str]], without: set[str]) -> bool:
+    """Whether any package that stays brings it; what none brings, mmdebstrap made of this machine."""
+    return bool(owners.get(entry.info.name, set()) - without)
 
 
 def _environment(recipe: Recipe) -> dict[str, str]:
     return {"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "LANG": "C.UTF-8", **recipe.environment}
 
 
-def _own(services: Path, name: str, recipe: Recipe, packages: Iterable[Package]) -> list[Entry]:
-    """What the recipe adds to the packages, and the record of them."""
-    record = _HEAD + "".join(f"{row.name} {row.version} {row.architecture} {row.sha256}\n" for row in packages)
+def _own(services: Path, name: str, recipe: Recipe, materials: Mapping[str, str]) -> list[Entry]:
+    """What the recipe adds to the packages, and the record of what the image is made of."""
+    record = "".join(f"{url} sha256:{digest}\n" for url, digest in sorted(materials.items()))
     found = [oci.file_entry(RECORD, record.encode())]
     for file in recipe.files:
         beside = recipes.beside(services, name, file.source).read_bytes() if file.source else b""

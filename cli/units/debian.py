@@ -6,20 +6,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from ...lab import apt
 from ...lab.errors import HostError
 from . import tools
 
-# Said by mmdebstrap's own shell, once every package lies in apt's cache.
-_RECORD = (
-    'for deb in "$1"/var/cache/apt/archives/*.deb; do'
-    r' dpkg-deb --show --showformat="\${Package} \${Version} \${Architecture} " "$deb";'
-    ' sha256sum <"$deb" | cut -d" " -f1; done'
-)
+_RECORD = Path(__file__).with_name("record.sh")
 
 
 @dataclass(frozen=True)
@@ -31,13 +27,23 @@ class Package:
     architecture: str
     sha256: str
 
-    def as_dict(self) -> dict[str, str]:
-        """The package as plain data."""
-        return asdict(self)
+    @property
+    def url(self) -> str:
+        """The package as a package URL."""
+        return f"pkg:deb/debian/{self.name}@{quote(self.version, safe=':')}?arch={self.architecture}"
 
 
-def unpack(suite: str, architecture: str, packages: Sequence[str], folder: Path) -> tuple[Path, list[Package]]:
-    """A tar with the packages of `suite` and what they depend on, and the list of them all.
+@dataclass(frozen=True)
+class Unpacked:
+    """A tree as a tar, the packages in it, and the packages that each path comes from."""
+
+    tree: Path
+    packages: list[Package]
+    owners: Mapping[str, set[str]]
+
+
+def unpack(suite: str, architecture: str, packages: Sequence[str], folder: Path) -> Unpacked:
+    """The packages of `suite` with all they depend on; `folder` holds what is made.
 
     The way to the packages is that of this machine's apt. Raises ToolFailed.
     """
@@ -45,13 +51,22 @@ def unpack(suite: str, architecture: str, packages: Sequence[str], folder: Path)
         way = apt.inherit()
     except HostError as error:
         raise tools.ToolFailed(str(error)) from error
-    options, sources, record = folder / "apt.conf", folder / "debian.sources", folder / "packages"
+    options, sources, tree = folder / "apt.conf", folder / "debian.sources", folder / "tree.tar"
     options.write_text("".join(f"{line}\n" for line in way.options))
     sources.write_text(way.sources(suite))
-    tree = folder / "tree.tar"
     # `extract` unpacks and runs nothing, so neither root nor a chroot nor an emulator is needed.
     argv = ["mmdebstrap", "--quiet", "--mode=chrootless", "--variant=extract", f"--architectures={architecture}"]
-    argv += [f"--include={','.join(packages)}", f"--aptopt={options}"]
-    argv += [f"--extract-hook={{ {_RECORD}; }} >'{record}'"]
-    tools.run([*argv, suite, str(tree), str(sources)], {**os.environ, "LC_ALL": "C.UTF-8"})
-    return tree, [Package(*line.split()) for line in sorted(record.read_text().splitlines())]
+    argv += [f"--include={','.join(packages)}", f"--aptopt={options}", f'--extract-hook=sh "{_RECORD}" "$1"']
+    environ = {**os.environ, "LC_ALL": "C.UTF-8", "KOS_RECORD": str(folder)}
+    tools.run([*argv, suite, str(tree), str(sources)], environ)
+    listed = [Package(*line.split()) for line in (folder / "packages").read_text().splitlines()]
+    return Unpacked(tree, sorted(listed, key=lambda package: package.name), _owners(folder / "paths"))
+
+
+def _owners(paths: Path) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    with paths.open(encoding="utf-8") as lines:
+        for line in lines:
+            package, _, path = line.rstrip("\n").partition(" ")
+            found.setdefault(path.removeprefix("./").rstrip("/"), set()).add(package)
+    return found

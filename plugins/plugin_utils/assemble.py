@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import hardware, layers
+from .alternatives import alternatives
 from .catalogue import load_catalogue
 from .faults import Place
 from .generation import Generation
@@ -55,7 +56,8 @@ class Planned:
             "unsupported": self.unsupported,
             "shortfalls": [row.as_dict() for row in self.shortfalls],
         }
-        return {**self.plan.as_dict(), "preflight": preflight}
+        moves = [entry.as_dict() for entry in alternatives(self.plan)]
+        return {**self.plan.as_dict(), "alternatives": moves, "preflight": preflight}
 
 
 def plan(request: Request, facts: Facts) -> Planned:

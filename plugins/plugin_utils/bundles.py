@@ -157,8 +157,13 @@ def generation_row(identity: str, manifest: Mapping[str, Any]) -> dict[str, Any]
         "environment": manifest["environment"],
         "services": sorted(service["name"] for service in manifest["services"]),
         "packages": sorted(manifest["packages"]),
-        "images": sorted({f"{row['repository']}@{row['digest']}" for row in manifest.get("images", [])}),
+        "images": sorted({f"{row['repository']}@{row['digest']}" for row in image_rows(manifest)}),
     }
+
+
+def image_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The images of a generation and of everything that it may move to."""
+    return [*manifest.get("images", []), *(row for move in manifest.get("alternatives", []) for row in move["images"])]
 
 
 def refusal(bundle: Bundle, wanted: Mapping[str, Any]) -> str | None:

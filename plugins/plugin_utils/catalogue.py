@@ -60,6 +60,11 @@ class Catalogue:
         """The same catalogue with other manifests."""
         return Catalogue(self.folder, services, self.sandbox, self.asks, self.images)
 
+    def without(self, name: str, why: str) -> Catalogue:
+        """The same catalogue where the service `name` cannot run, because of `why`."""
+        barred = self.services[name].model_copy(update={"not_run": why})
+        return self.with_services({**self.services, name: barred})
+
     def text(self, service: str, relative: str) -> str:
         """The content of a file in the service's folder; it never leaves that folder."""
         base = (self.folder / service).resolve()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from .catalogue import Catalogue
 from .hardware import KindOfHardware
-from .manifest import ContainerSubstrate, PortManifest, Service, UnitManifest
+from .manifest import BackupCommands, ContainerSubstrate, PortManifest, Service, UnitManifest
 from .units import Directive, credential_directives, limits, text_of, unit_section
 
 RUNTIME = "podman"
@@ -41,25 +41,59 @@ def name_of(service: str) -> str:
 
 
 def as_container(manifest: Service) -> Service:
-    """`manifest` in the form that runs its container: one user, one systemd unit, the runtime required."""
-    name = name_of(manifest.name)
-    folders = [name, *(f"{name}/{volume.name}" for volume in manifest.volumes)]
-    unit = UnitManifest(
-        name=f"{name}.service",
+    """`manifest` in the form that runs its container: one user, one systemd unit, the runtime required.
+
+    Its data directory is that of the packaged form, so that a service keeps its data when it changes substrate.
+    """
+    name, container = name_of(manifest.name), manifest.substrates.container or ContainerSubstrate()
+    unit = f"{name}.service"
+    kept = [file for file in manifest.files if file.unit in (None, unit)]
+    left_out = {port.port for port in manifest.ports if port.name in container.leaves_out}
+    metrics = manifest.metrics if manifest.metrics and manifest.metrics.port not in left_out else None
+    form = UnitManifest(
+        name=unit,
         type="notify",
         exec="podman run",
-        state_directory=name if manifest.volumes else None,
-        credentials=sorted(file.sealed for file in manifest.files if file.sealed),
-        extra={"Service": {"StateDirectory": " ".join(folders)}} if manifest.volumes else {},
+        state_directory=name if _folders(manifest) else None,
+        credentials=sorted(file.sealed for file in kept if file.sealed),
     )
     return manifest.model_copy(
         update={
             "user": name,
             "groups": [],
-            "units": [unit],
+            "units": [form],
+            "files": [file.model_copy(update={"units": file.units and [unit]}) for file in kept],
+            "ports": [port for port in manifest.ports if port.name not in container.leaves_out],
+            "metrics": metrics,
             "requires": [*dict.fromkeys([RUNTIME, *manifest.requires])],
             "check": None,
+            "backup": _backup(manifest),
         }
+    )
+
+
+def _folders(manifest: Service) -> dict[str, str]:
+    """Each directory of the node that holds data of the service, and where its container has it."""
+    name = name_of(manifest.name)
+    if manifest.volumes:
+        return {f"/var/lib/{name}/{volume.name}": volume.path for volume in manifest.volumes}
+    packaged = [f"/var/lib/{unit.state_directory}" for unit in manifest.units if unit.state_directory]
+    return {folder: folder for folder in packaged}
+
+
+def _backup(manifest: Service) -> BackupCommands | None:
+    """A copy of the volumes while the container is stopped: the tools of the packaged form are not on the node."""
+    passed_over = {f"/var/lib/{name_of(manifest.name)}/{row.name}" for row in manifest.volumes if row.backup == "none"}
+    folders = [folder for folder in _folders(manifest) if folder not in passed_over]
+    if not folders:
+        return None
+    script = ["/bin/sh", f"{_SETTINGS}/volumes.sh"]
+    return BackupCommands(
+        user=name_of(manifest.name),
+        command=[*script, "backup", *folders],
+        restore=[*script, "restore", *folders],
+        holds=[*script, "holds", *folders],
+        stopped=["backup", "restore"],
     )
 
 
@@ -128,8 +162,9 @@ def _identity(container: ContainerSubstrate) -> Iterator[Directive]:
 
 def _network(service: Service, catalogue: Catalogue) -> Iterator[Directive]:
     """A network namespace of its own: the service's ports lead in, the ports it may reach lead out, on loopback."""
-    forwarded = "".join(f",-T,{port}" for port in reached(service, catalogue))
-    yield "Network", f"pasta{':' + forwarded[1:] if forwarded else ''}"
+    # Without the option a daemon that listens on loopback alone would not be reached.
+    options = ["--host-lo-to-ns-lo", *(f"-T,{port}" for port in reached(service, catalogue))]
+    yield "Network", f"pasta:{','.join(options)}"
     for port in service.ports:
         yield "PublishPort", _published(port)
 
@@ -164,15 +199,16 @@ def _published(port: PortManifest) -> str:
 
 
 def _mounts(service: Service, container: ContainerSubstrate) -> Iterator[Directive]:
-    name = name_of(service.name)
-    for volume in service.volumes:
-        yield "Volume", f"/var/lib/{name}/{volume.name}:{volume.path}"
+    for outside, inside in _folders(service).items():
+        yield "Volume", f"{outside}:{inside}"
     folders = {f"/etc/kos/{service.name}" for file in service.files if file.path}
     for folder in sorted(folders):
         yield "Volume", f"{folder}:{folder}:ro"
     if service.units[0].credentials or service.certificates:
+        # Where images look for secrets, and where the service's own files do under every substrate.
         yield "Volume", "%d:/run/secrets:ro"
-        yield "Environment", "CREDENTIALS_DIRECTORY=/run/secrets"
+        yield "Volume", "%d:%d:ro"
+        yield "Environment", "CREDENTIALS_DIRECTORY=%d"
     if container.models:
         yield "Volume", f"{MODELS}:/models:ro"
     for folder in container.tmpfs:
@@ -196,7 +232,8 @@ def _service(service: Service, unit: UnitManifest) -> Iterator[Directive]:
     yield "Restart", "on-failure"
     yield "RestartSec", "1"
     if unit.state_directory:
-        yield "StateDirectory", str(unit.extra["Service"]["StateDirectory"])
+        below = [folder.removeprefix("/var/lib/") for folder in _folders(service)]
+        yield "StateDirectory", " ".join(dict.fromkeys([name, *below]))
         yield "StateDirectoryMode", "0700"
     yield from credential_directives(unit, service)
     yield from limits(unit, service)

@@ -56,6 +56,7 @@ class ContainerSubstrate(Strict):
     reaches: Annotated[list[int], Field(description="ports on the node's loopback, beside those of `requires`")] = []
     internet: Annotated[str | None, Field(description="why it may open connections beyond the node")] = None
     health: Annotated[Argv | None, Field(description="run inside, where `probe` cannot tell from outside")] = None
+    leaves_out: Annotated[list[str], Field(description="names of ports that only the packaged form has")] = []
     linux_capabilities: list[LinuxCapability] = []
     writable_root: Annotated[str | None, Field(description="why its root cannot be read-only")] = None
     models: Annotated[bool, Field(description="whether it reads the node's language models, at /models")] = False
@@ -264,6 +265,13 @@ class Probe(Strict):
         return self
 
 
+class Performance(Strict):
+    """What the probe must measure after an update; a service that stays beyond is taken back like an unhealthy one."""
+
+    latency_ms: Annotated[int, Field(ge=1, description="the median of the probe's answers")]
+    error_rate: Annotated[float, Field(ge=0, le=1, description="the share of probes that fail")] = 0.0
+
+
 class MetricsEndpoint(Strict):
     port: int
     path: str = "/metrics"
@@ -293,6 +301,13 @@ class ImportCommands(Strict):
 
 
 class Hooks(Strict):
+    """Commands run as `user`, in order, with ``$KOS_SERVICE`` and ``$KOS_HOOK``; each must end within 10 seconds.
+
+    `pre_init`: before its units are started with new files; one that fails takes the change back. `post_init`: once
+    it answers; one that fails means that it is not healthy. `exit`: before its units are stopped for good; one that
+    fails is logged, and the service goes all the same.
+    """
+
     user: str | None = Field(default=None, description="default: the service's user")
     pre_init: list[Argv] = []
     post_init: list[Argv] = []
@@ -354,6 +369,7 @@ class Service(Strict):
     needs: list[Literal["gpu", "internet"]] = Field(default=[], description="what it cannot do without")
     probe: Probe | None = None
     probe_reason: str | None = None
+    bounds: Annotated[Performance | None, Field(description="what its probe must measure after an update")] = None
     metrics: MetricsEndpoint | None = None
     metrics_reason: str | None = None
     backup: BackupCommands | None = None

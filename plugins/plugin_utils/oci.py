@@ -22,6 +22,9 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 
+# What an image that kOS built was made of: package URLs and SHA-256, as JSON.
+MATERIALS = "kos.materials"
+
 # A layer is content and permission to run it: nothing in it may give whoever runs it another user's rights.
 _MODE = 0o1777
 _KINDS = (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE)
@@ -78,17 +81,23 @@ def link_entry(path: str, target: str) -> Entry:
     return Entry(info)
 
 
-def without(entries: Iterable[Entry], patterns: Sequence[str]) -> list[Entry]:
+def left(entries: Iterable[Entry], patterns: Sequence[str]) -> list[Entry]:
     """The entries that no pattern names, neither itself nor a directory above it."""
     gone: set[str] = set()
     kept = []
     for entry in sorted(entries, key=lambda one: one.info.name):
         name = entry.info.name
-        if _above(name, gone) or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+        if _above(name, gone) or any(_matches(name, pattern) for pattern in patterns):
             gone.add(name)
         else:
             kept.append(entry)
     return kept
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """As in a shell: no wildcard stands for a slash."""
+    parts, wanted = name.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
 
 
 def _above(name: str, names: set[str]) -> bool:
@@ -183,6 +192,13 @@ def manifest(config: bytes, layer: Layer, annotations: Mapping[str, str]) -> byt
             "annotations": dict(annotations),
         }
     )
+
+
+def materials(manifest: bytes) -> dict[str, str]:
+    """Package URL -> SHA-256 of what an image was made of; empty for one that kOS did not build."""
+    annotations = json.loads(manifest).get("annotations") or {}
+    found: dict[str, str] = json.loads(annotations.get(MATERIALS, "{}"))
+    return found
 
 
 def canonical(data: Any) -> bytes:

@@ -25,6 +25,21 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[str, AfterValidator(lambda text: str(ip_address(text))), Field(examples=["10.0.0.7"])]
 
 
+class Watch(Strict):
+    """How a node looks after its services by itself."""
+
+    enabled: bool | None = None
+    interval: Annotated[int, Field(ge=5, le=3600)] | None = Field(
+        default=None, description="seconds between two checks of every service; default 30"
+    )
+    restarts: Annotated[int, Field(ge=1, le=20)] | None = Field(
+        default=None, description="restarts that fail before the declared fallback takes a service's place; default 3"
+    )
+    free_memory: Annotated[int, Field(ge=0, le=99)] | None = Field(
+        default=None, description="percent of memory; with less the node is short of it; default 5, 0: never"
+    )
+
+
 class Orchestration(Strict):
     enabled: bool | None = None
     agent_mesh: Literal["local", "full", "federated"] | None = None
@@ -37,6 +52,14 @@ class Orchestration(Strict):
         bool | list[str] | None,
         Field(description="capabilities whose named service runs or nothing does; true: all of them"),
     ] = None
+    fallback: Annotated[
+        bool | list[str] | None,
+        Field(
+            description="capabilities whose service the node may leave for its declared fallback while it runs;"
+            " default: all but those insisted upon"
+        ),
+    ] = None
+    watch: Watch | None = None
     substrate: Annotated[
         dict[str, Literal["deb", "container", "venv"]] | None,
         Field(description="service -> what it runs on, where its manifest has more than one"),

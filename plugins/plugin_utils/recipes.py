@@ -36,10 +36,15 @@ class RecipeFile(Strict):
 
 
 class ImageBase(Strict):
-    """What every image starts from. `leave_out` holds shell patterns of paths that do not come along."""
+    """What every image starts from.
+
+    `without` names packages that others depend on and the program does not need at run time; `leave_out` holds shell
+    patterns of paths.
+    """
 
     version: Literal[1]
     packages: list[PackageName] = []
+    without: list[PackageName] = []
     leave_out: list[str] = []
     files: list[RecipeFile] = []
 
@@ -72,6 +77,7 @@ class Recipe(ImageBase):
         return self.model_copy(
             update={
                 "packages": [*self.packages, *(name for name in base.packages if name not in self.packages)],
+                "without": [*base.without, *self.without],
                 "leave_out": [*base.leave_out, *self.leave_out],
                 "files": [*base.files, *self.files],
             }

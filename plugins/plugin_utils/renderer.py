@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
+from .alternatives import Alternative, alternatives
 from .catalogue import Catalogue
 from .containers import Egress, environment, name_of, quadlet, quadlet_path
 from .faults import ConfigurationError, Fault, Place
@@ -44,7 +46,39 @@ def render(plan: Plan, node_code: Mapping[str, bytes]) -> Generation:
     files = {f"node/{name}": content for name, content in node_code.items()}
     files |= {entry.row["source"]: entry.content for entry in entries if entry.content is not None}
     manifest = _manifest(plan, catalogue, [entry.row for entry in entries])
+    manifest["alternatives"] = []
+    for alternative in alternatives(plan):
+        more = [service for service in alternative.added if service.image]
+        images = [_image_row(service, alternative.plan.catalogue, alternative.plan) for service in more]
+        manifest["alternatives"].append({**alternative.as_dict(), "images": images})
+        files |= _alternative_files(alternative, catalogue, files)
     return Generation.of(manifest, files)
+
+
+def _alternative_files(
+    alternative: Alternative, catalogue: Catalogue, files: Mapping[str, bytes | None]
+) -> dict[str, bytes]:
+    """The manifest of `alternative` and those of its files that differ from `files`.
+
+    Packages, users, secrets and data of what it leaves stay, so that going back needs no network and loses nothing.
+    """
+    folder = f"alternatives/{alternative.service.name}"
+    entries = {entry.row["path"]: entry for entry in _entries(alternative.plan, alternative.plan.catalogue)}
+    for entry in _entries(alternative.staying, catalogue):
+        # Accounts, masks of Debian's own units, and what packages were installed with.
+        if entry.row["phase"] == "packages":
+            entries[entry.row["path"]] = entry
+    found: dict[str, bytes] = {}
+    for entry in entries.values():
+        if entry.content is not None and files.get(entry.row["source"]) != entry.content:
+            entry.row["source"] = f"{folder}/{entry.row['source']}"
+            found[entry.row["source"]] = entry.content
+    manifest = _manifest(alternative.plan, alternative.plan.catalogue, [entry.row for entry in entries.values()])
+    staying = _manifest(alternative.staying, catalogue, [])
+    manifest |= {key: staying[key] for key in ("packages", "images", "users", "volumes", "secrets")}
+    manifest |= {"alternatives": [], "instead_of": alternative.as_dict()}
+    found[f"{folder}/manifest.json"] = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
+    return found
 
 
 def _manifest(plan: Plan, catalogue: Catalogue, rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -94,6 +128,7 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "requires": manifest.requires,
         "units": [unit.name for unit in manifest.units if unit.starts == "now"],
         "probe": _probe(service),
+        "bounds": manifest.bounds.model_dump() if manifest.bounds else None,
         "hooks": manifest.hooks.model_dump(),
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
         "imports": {name: commands.model_dump() for name, commands in sorted(manifest.imports.items())},
@@ -130,6 +165,7 @@ def _image_row(service: PlannedService, catalogue: Catalogue, plan: Plan) -> dic
         "user": service.manifest.user,
         "repository": image.repository,
         "digest": image.digest(plan.kind.architecture),
+        "cosign": image.key is not None,
         "environment": environment(service.manifest.user or ""),
     }
 

@@ -33,6 +33,9 @@ ACTED_ON = (
     "agents.",
     "networking.",
     "logging.level",
+    "orchestration.fallback",
+    "orchestration.insist",
+    "orchestration.watch.",
     "backup.",
     "security.compliance.data_retention",
     "security.tls",
@@ -141,6 +144,7 @@ class Plan:
 
     deployment: Deployment
     kind: KindOfHardware
+    offered: Catalogue
     catalogue: Catalogue
     services: tuple[PlannedService, ...]
     unavailable: tuple[Unavailable, ...]
@@ -240,6 +244,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     requirements that go in a circle.
     """
     wanted = deployment.settings.get("orchestration", {}).get("substrate") or {}
+    offered = catalogue
     catalogue, unfit = preferring(catalogue, wanted)
     catalogue = on_kind(catalogue, kind)
     choices = _Choices(faults=[*contradictions(deployment), *unfit], insisted=_insisted(deployment))
@@ -272,6 +277,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     return Plan(
         deployment=deployment,
         kind=kind,
+        offered=offered,
         catalogue=catalogue,
         services=services,
         unavailable=tuple(choices.unavailable),

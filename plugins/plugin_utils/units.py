@@ -95,6 +95,9 @@ def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
     else:
         yield "Restart", "on-failure"
         yield "RestartSec", "1"
+        # 1, 2, 4, 8, 15, 30 seconds: never so fast that systemd gives up.
+        yield "RestartSteps", "5"
+        yield "RestartMaxDelaySec", "30"
     if unit.state_directory:
         yield "StateDirectory", unit.state_directory
         yield "StateDirectoryMode", "0700"

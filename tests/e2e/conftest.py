@@ -10,6 +10,7 @@ import os
 import crashtable
 import pytest
 from labnodes import Lab
+from unitimages import Images
 
 
 def pytest_collection_modifyitems(items):
@@ -46,6 +47,12 @@ def lab():
     made = Lab(f"e2e{os.getpid()}")
     yield made
     made.kai("lab", "down")
+
+
+@pytest.fixture(scope="session")
+def images(lab, tmp_path_factory):
+    """The container images of this test session."""
+    return Images(lab, tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="module")

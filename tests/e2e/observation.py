@@ -38,7 +38,10 @@ ACCOUNTS = [
     f"{name}{old}" for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for old in ("", "-")
 ]
 # Compared in words of their own below, or differing by numbers and times.
-APART = ("generations", "current", "history.json", "ledger.json", "node.json", "sealed.json", "started")
+APART = (
+    "generations", "current", "history.json", "ledger.json", "node.json", "sealed.json", "started",
+    "watch.json", "metrics", "exits", "alternatives.json",
+)  # fmt: skip
 
 
 def said(line: str) -> list[str]:

@@ -7,7 +7,21 @@ from __future__ import annotations
 
 import os
 
-from . import accounts, bundle, changes, files, gate, images, ledger, merkle, packages, store, system
+from . import (
+    accounts,
+    bundle,
+    changes,
+    fallback,
+    farewell,
+    files,
+    gate,
+    images,
+    ledger,
+    merkle,
+    packages,
+    store,
+    system,
+)
 from .changes import Comparison
 from .files import Root
 from .join import Joiner
@@ -23,6 +37,8 @@ def prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets:
     journal.write("current")
     _note_what_is_new(root, journal, comparison)
     _remove_orphans(root, journal, comparison)
+    journal.keep_original(root, f"{files.STATE}/{fallback.RECORD}")
+    fallback.note(root, comparison.generation.number, manifest.get("instead_of"), journal.begin.get("because", ""))
     store.point_current(root, comparison.generation.number)
     early = [entry for entry in comparison.wanted if entry.row["phase"] == "packages"]
     _write_files(root, journal, [entry for entry in early if entry.row["path"].startswith("/etc/sysusers.d/")])
@@ -68,11 +84,11 @@ def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> Non
         for name in units:
             if name in masks and masks[name] not in book.files and not journal.has("replaced", name=name):
                 journal.write("replaced", name=name)
-        previous = store.load(root, journal.begin["previous"] or 0)
-        for service in previous.manifest["services"] if previous else []:
-            if service["units"] and set(service["units"]) <= set(units):
-                gate.run_hooks(service, "exit")
+        previous = store.load(root, journal.begin["previous"] or 0, journal.begin.get("previous_alternative", ""))
+        leaving = farewell.gone(previous.manifest if previous else None, comparison.generation.manifest)
+        farewell.run_exit_hooks(leaving)
         system.systemctl("stop", units)
+        farewell.clear_away(root, leaving, journal.begin.get("because") or "nothing asks for it any more")
     paths = [change.name for change in comparison.changes if (change.kind, change.action) == ("file", "remove")]
     for path in paths:
         journal.keep_original(root, path)

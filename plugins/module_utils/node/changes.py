@@ -107,9 +107,11 @@ def compare(root: Root, generation: store.Generation, given_secrets: dict[str, s
     comparison = Comparison(generation, wanted, _unit_inputs(generation, wanted))
     add = comparison.changes.append
     for name in stale_secrets:
-        service = services[name.split(".")[0]]
+        # A fallback keeps the secrets of the service that it replaces.
+        service = services.get(name.split(".")[0])
         why = "the operator gave another" if name in given_secrets else "missing"
-        add(Change("secret", name, "make", part_of(service["tier"], service), service["name"], why))
+        part = part_of(service["tier"], service) if service else SHARED
+        add(Change("secret", name, "make", part, name.split(".")[0], why))
     known = packages.table(root)
     installed = {name for name, package in known.items() if package.status == "installed"}
     comparison.missing_packages = [name for name in manifest["packages"] if name not in installed]
@@ -131,6 +133,9 @@ def compare(root: Root, generation: store.Generation, given_secrets: dict[str, s
     active = store.current(root)
     if active is None or active.id != generation.id:
         add(Change("generation", generation.id[:12], "switch", SHARED, why="another one is current"))
+    elif active.alternative != generation.alternative:
+        why = f"moves away from {generation.alternative}" if generation.alternative else "a fallback is in force"
+        add(Change("generation", generation.id[:12], "switch", SHARED, why=why))
     for kind, name in cleanup.find(root, manifest, book, known, purge).rows():
         add(Change(kind, name, "remove", SHARED, why=_UNASKED))
     return comparison

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import Any
 
-from . import backup, changes, files, gate, ledger, store, system, trust
+from . import backup, changes, fallback, files, gate, ledger, store, system, trust
 from .files import Root
 from .journal import Journal
 
@@ -28,6 +28,7 @@ def findings(root: Root) -> list[dict[str, Any]]:
     manifest = generation.manifest
     return [
         *_open_transaction(root),
+        *_fallback(root),
         *_unsigned(root, generation),
         *(_of_change(change) for change in changes.compare(root, generation, {}).changes),
         *_overrides(manifest),
@@ -55,6 +56,11 @@ def _open_transaction(root: Root) -> list[dict[str, Any]]:
         return []
     problem = "a change was begun and not committed"
     return [_finding("generation", problem, f"{_DEPLOY} (or wait: it goes back by itself)")]
+
+
+def _fallback(root: Root) -> list[dict[str, Any]]:
+    row = fallback.in_force(root)
+    return [_finding(row["service"], f"a fallback is in force: {fallback.said(row)}", _DEPLOY)] if row else []
 
 
 def _unsigned(root: Root, generation: store.Generation) -> list[dict[str, Any]]:

@@ -10,9 +10,11 @@ import os
 import pwd
 import socket
 import ssl
+import statistics
 import subprocess
 import time
 import urllib.parse
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,7 +24,14 @@ from .files import NodeError
 
 PROBE_USER = "kos-status"
 _TIMEOUT = 5.0
-_CRASHES = 3
+CRASHES = 3
+# A service is measured this often in a row; it is too slow when it was so in each of the windows.
+_SAMPLES = 10
+_WINDOWS = 3
+_BETWEEN = 0.05
+_BETWEEN_WINDOWS = 2.0
+# No window begins later than this many seconds after the first.
+_MEASURED = 15.0
 
 
 @dataclass
@@ -44,15 +53,57 @@ class ProbeFailed(NodeError):
     """The service did not answer as its manifest says it must."""
 
 
-def wait_healthy(services: list[dict[str, Any]], hooks: bool = False) -> list[Health]:
+def wait_healthy(services: list[dict[str, Any]], hooks: bool = False, updated: Collection[str] = ()) -> list[Health]:
     """Wait, side by side, until each service is healthy or its deadline has passed.
 
-    `hooks` runs each service's ``post_init`` once it answers.
+    `hooks` runs each service's ``post_init`` once it answers. Those that were `updated` are then measured, one
+    after the other, against the bounds of their manifests: merely slow is not healthy.
     """
     if not services:
         return []
     with ThreadPoolExecutor(max_workers=len(services)) as pool:
-        return list(pool.map(lambda service: _wait(service, hooks), services))
+        verdicts = list(pool.map(lambda service: _wait(service, hooks), services))
+    if all(health.healthy for health in verdicts):
+        for service, health in zip(services, verdicts, strict=True):
+            if service["name"] in updated and service.get("bounds"):
+                _measure(service, health)
+    return verdicts
+
+
+def _measure(service: dict[str, Any], health: Health) -> None:
+    """Turn `health` down where the service stays beyond its bounds; a moment of noise is measured again."""
+    until = time.monotonic() + _MEASURED
+    for window in range(_WINDOWS):
+        if window:
+            time.sleep(_BETWEEN_WINDOWS)
+        trouble = _beyond(service)
+        if not trouble:
+            return
+        if time.monotonic() > until:
+            break
+    health.healthy, health.detail = False, f"answers, but not as well as it must: {trouble}"
+
+
+def _beyond(service: dict[str, Any]) -> str:
+    """Which bound one window of probes exceeds, with the figures; nothing where all are kept."""
+    bounds, failed = service["bounds"], 0
+    taken: list[float] = []
+    for _sample in range(_SAMPLES):
+        if failed > bounds["error_rate"] * _SAMPLES or sum(row > bounds["latency_ms"] for row in taken) > _SAMPLES / 2:
+            break
+        began = time.monotonic()
+        try:
+            probe(service["probe"])
+        except ProbeFailed:
+            failed += 1
+        taken.append(1000 * (time.monotonic() - began))
+        time.sleep(_BETWEEN)
+    median = statistics.median(taken)
+    if failed > bounds["error_rate"] * _SAMPLES:
+        return f"{failed} of {len(taken)} probes failed, its bound is {bounds['error_rate']:.0%} of {_SAMPLES}"
+    if median > bounds["latency_ms"]:
+        return f"its probe took {median:.0f} ms (median of {len(taken)}), its bound is {bounds['latency_ms']} ms"
+    return ""
 
 
 def check_once(services: list[dict[str, Any]]) -> list[Health]:
@@ -100,9 +151,10 @@ def _attempt_with_hooks(service: dict[str, Any], hooked: bool) -> Health:
 
 
 def run_hooks(service: dict[str, Any], name: str) -> None:
-    """Run a service's hooks as its user. Raises ProbeFailed when one fails."""
+    """Run a service's hooks as its user, in order. Raises ProbeFailed when one fails; those after it are not run."""
+    told = {"KOS_SERVICE": service["name"], "KOS_HOOK": name}
     for argv in service["hooks"][name]:
-        _run_as(argv, service["hooks"]["user"] or service["user"])
+        _run_as(argv, service["hooks"]["user"] or service["user"] or PROBE_USER, told)
 
 
 def _attempt(service: dict[str, Any], states: dict[str, dict[str, str]] | None = None) -> Health:
@@ -121,7 +173,7 @@ def _attempt(service: dict[str, Any], states: dict[str, dict[str, str]] | None =
 def _keeps_crashing(service: dict[str, Any]) -> bool:
     states = system.unit_states(service["units"]).values()
     restarts = [int(state.get("NRestarts") or 0) for state in states]
-    return any(state.get("ActiveState") == "failed" for state in states) or max([0, *restarts]) >= _CRASHES
+    return any(state.get("ActiveState") == "failed" for state in states) or max([0, *restarts]) >= CRASHES
 
 
 def probe(spec: dict[str, Any] | None) -> None:
@@ -176,6 +228,9 @@ def _probe_tcp(spec: dict[str, Any]) -> None:
 def _probe_container(spec: dict[str, Any]) -> None:
     """Run the container's own health command, inside it."""
     name = spec["container"]
+    if os.geteuid() != 0:
+        # The status page's own user may not look inside; that its systemd unit is active, it has seen.
+        return
     cgroup = f"/sys/fs/cgroup/system.slice/{name}.service/runtime"
     argv = ["/usr/bin/podman", "healthcheck", "run", name]
     done = images.as_user(argv, spec["user"], spec["environment"], 2 * _TIMEOUT, cgroup)
@@ -184,7 +239,7 @@ def _probe_container(spec: dict[str, Any]) -> None:
         raise ProbeFailed(said[-1] if said else "its health command failed")
 
 
-def _run_as(argv: list[str], user: str) -> None:
+def _run_as(argv: list[str], user: str, told: dict[str, str] | None = None) -> None:
     identity: dict[str, Any] = {}
     if os.geteuid() == 0:
         try:
@@ -192,7 +247,7 @@ def _run_as(argv: list[str], user: str) -> None:
         except KeyError as error:
             raise ProbeFailed(f"the user {user} does not exist") from error
         identity = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"}
+    environment = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **(told or {})}
     try:
         done = subprocess.run(
             argv, capture_output=True, timeout=2 * _TIMEOUT, env=environment, cwd="/", check=False, **identity

@@ -182,7 +182,7 @@ def as_user(
     try:
         return subprocess.run(
             [*enter, *become, *argv], capture_output=True, env=words, cwd="/", check=False, timeout=timeout,
-            stdin=subprocess.DEVNULL, umask=0o077,
+            stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise NoImage(f"{argv[0]} did not end within {timeout:.0f} s") from error
@@ -191,7 +191,7 @@ def as_user(
 def prune(root: Root) -> None:
     """Forget images that no kept generation names, and the storages of users that none has."""
     kept = [generation for row in store.listing(root) if (generation := store.load(root, row["number"]))]
-    rows = [row for generation in kept for row in generation.manifest.get("images", [])]
+    rows = [row for generation in kept for row in _wanted(generation)]
     names = {(row["user"], f"{row['repository']}@{row['digest']}") for row in rows}
     environments = {row["user"]: row["environment"] for row in rows}
     for user in _users(root):
@@ -202,6 +202,12 @@ def prune(root: Root) -> None:
         if old:
             as_user(["/usr/bin/podman", "image", "rm", "--force", *sorted(old)], user, environments[user], PULL)
     _prune_store(root, {row["digest"] for row in rows})
+
+
+def _wanted(generation: Generation) -> list[dict[str, Any]]:
+    """The image rows of a generation and of everything that it may move to."""
+    manifest = generation.manifest
+    return [*manifest.get("images", []), *(row for move in manifest.get("alternatives", []) for row in move["images"])]
 
 
 def leftovers(root: Root, manifest: dict[str, Any] | None) -> list[str]:

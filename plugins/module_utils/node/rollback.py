@@ -38,7 +38,8 @@ def rollback(root: Root, number: int | None) -> dict[str, Any]:
 def previous_number(root: Root) -> int | None:
     """The generation that was committed before the current one."""
     active = store.current(root)
-    committed = [row["generation"] for row in history.read(root) if row["result"] == "committed"]
+    rows = [row for row in history.read(root) if not row.get("alternative")]
+    committed = [row["generation"] for row in rows if row["result"] == "committed"]
     stored = {row["number"] for row in store.listing(root)}
     earlier = [number for number in committed if number in stored and active and number != active.number]
     return earlier[-1] if earlier else None

@@ -12,7 +12,7 @@ import shutil
 import time
 from typing import Any
 
-from . import backup, facts, files, gate, history, ledger, store, system, trust
+from . import backup, facts, fallback, files, gate, history, ledger, spares, store, system, trust, watch
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -36,7 +36,12 @@ def status(root: Root) -> dict[str, Any]:
         "storage": _storage(None),
         "kept_volumes": _kept_volumes(root, generation.manifest if generation else None),
         "backup": backup.state(root),
+        "fallback": fallback.in_force(root),
+        "alternatives": [],
+        "watch": watch.summary(root),
+        "concerns": [],
     }
+    document["concerns"] = concerns(document)
     if generation is None:
         return document
     manifest = generation.manifest
@@ -51,8 +56,14 @@ def status(root: Root) -> dict[str, Any]:
     }
     health = {row.service: row for row in gate.check_once(manifest["services"])}
     states = system.unit_states(unit["name"] for unit in manifest["units"])
-    document["services"] = [_service(row, health[row["name"]], states) for row in manifest["services"]]
+    pinned = {
+        row["service"]: {"digest": row["digest"], "cosign": row.get("cosign")} for row in manifest.get("images", [])
+    }
+    document["services"] = [
+        {**_service(row, health[row["name"]], states), **pinned.get(row["name"], {})} for row in manifest["services"]
+    ]
     document["unavailable"] = manifest["unavailable"]
+    document["alternatives"] = spares.readiness(root, manifest)
     document["storage"] = _storage(manifest["storage"])
     return document
 
@@ -93,6 +104,7 @@ def _service(row: dict[str, Any], health: Health, states: dict[str, dict[str, st
         "capabilities": row["capabilities"],
         "tier": row["tier"],
         "substrate": row["substrate"],
+        "user": row["user"],
         "reasons": row["reasons"],
         "healthy": health.healthy,
         "detail": health.detail,
@@ -177,6 +189,7 @@ def page(document: dict[str, Any]) -> str:
     else:
         headline = f'<p class="ok">All {len(document["services"])} services are healthy</p>'
     body = [f"<h1>{_escape(document['node'])}</h1>", headline, _generation_line(generation, document["time"])]
+    body += [f'<p class="bad">{_escape(line)}</p>' for line in document["concerns"]]
     body += ["<h2>Services</h2><ul>", *map(_service_line, document["services"]), "</ul>"]
     body += ["<h2>This machine</h2>", *_machine_lines(document)]
     if document["unavailable"]:
@@ -187,6 +200,23 @@ def page(document: dict[str, Any]) -> str:
         f'<meta http-equiv="refresh" content="{PAGE_SECONDS}"><title>{_escape(document["node"])} · kOS</title>'
         f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
     )
+
+
+def concerns(document: dict[str, Any]) -> list[str]:
+    """What the node has done about its services by itself and could not mend, a sentence each."""
+    looks = document["watch"]
+    lines = []
+    if document["fallback"]:
+        row = document["fallback"]
+        lines.append(f"Fallback: {fallback.said(row)}. Data was not moved; kai deploy goes back to {row['service']}")
+    if looks["short_of_memory"]:
+        lines.append("This node is short of memory")
+    lines += [
+        f"{name} does not answer and was restarted {times} {'time' if times == 1 else 'times'}"
+        for name, times in sorted(looks["restarting"].items())
+    ]
+    refused = sorted(looks["refused"].items())
+    return [*lines, *(f"The fallback of {name} was tried and refused: {said}" for name, said in refused)]
 
 
 def _generation_line(generation: dict[str, Any] | None, now: int) -> str:

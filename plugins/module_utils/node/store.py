@@ -11,7 +11,7 @@ import shutil
 import tarfile
 from typing import Any
 
-from . import files, history, merkle
+from . import fallback, files, history, merkle
 from .files import NodeError, Root
 
 KEEP = 5
@@ -26,13 +26,20 @@ class Refused(NodeError):
 
 
 class Generation:
-    """One generation on the node: its number, its id, its manifest, and its files on disk."""
+    """One generation on the node: its number, its id, its manifest, and its files on disk.
 
-    def __init__(self, path: str, number: int, identity: str) -> None:
+    With `alternative`, the name of a service, the manifest is the one without it. Raises Refused where there is none.
+    """
+
+    def __init__(self, path: str, number: int, identity: str, alternative: str = "") -> None:
         self.path = path
         self.number = number
         self.id = identity
-        self.manifest: dict[str, Any] = files.read_json(os.path.join(path, MANIFEST), {})
+        self.alternative = alternative
+        folder = os.path.join(path, "alternatives", alternative) if alternative else path
+        self.manifest: dict[str, Any] = files.read_json(os.path.join(folder, MANIFEST), {})
+        if alternative and not self.manifest:
+            raise Refused(f"generation {number} has nothing to run instead of {alternative}")
 
     @property
     def signature(self) -> str:
@@ -117,28 +124,32 @@ def unpack(archive: bytes, identity: str, folder: str) -> Generation:
     return Generation(folder, 0, identity)
 
 
-def find(root: Root, identity: str) -> Generation | None:
-    """The stored generation with this id, its content proved again; one that was altered is not found."""
+def find(root: Root, identity: str, alternative: str = "") -> Generation | None:
+    """The stored generation with this id, its content proved again; one that was altered is not found.
+
+    Raises Refused where it has not the `alternative`.
+    """
     for number in _numbers(root):
         path = root.state("generations", str(number))
         if _remembered_id(path) == identity:
-            return Generation(path, number, identity)
+            return Generation(path, number, identity, alternative)
     return None
 
 
-def load(root: Root, number: int) -> Generation | None:
-    """The stored generation `number`."""
+def load(root: Root, number: int, alternative: str = "") -> Generation | None:
+    """The stored generation `number`. Raises Refused where it has not the `alternative`."""
     path = root.state("generations", str(number))
-    return Generation(path, number, _remembered_id(path)) if os.path.isdir(path) else None
+    return Generation(path, number, _remembered_id(path), alternative) if os.path.isdir(path) else None
 
 
 def current(root: Root) -> Generation | None:
-    """The generation that `current` points at."""
+    """The generation that `current` points at, with the alternative that is in force."""
     try:
         number = int(os.path.basename(os.readlink(root.state("current"))))
     except (OSError, ValueError):
         return None
-    return load(root, number)
+    row = fallback.in_force(root)
+    return load(root, number, row["service"] if row and row["generation"] == number else "")
 
 
 def point_current(root: Root, number: int | None) -> None:
@@ -152,7 +163,7 @@ def point_current(root: Root, number: int | None) -> None:
 def listing(root: Root) -> list[dict[str, Any]]:
     """Every stored generation, oldest first."""
     active = current(root)
-    results = {row["generation"]: row["result"] for row in history.read(root)}
+    results = {row["generation"]: row["result"] for row in history.read(root) if not row.get("alternative")}
     rows = []
     for number in _numbers(root):
         generation = load(root, number)

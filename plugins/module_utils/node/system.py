@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
@@ -213,11 +214,12 @@ def memory_of(state: Mapping[str, str]) -> int | None:
 
 
 def _processes(control_group: str) -> list[str]:
-    try:
-        with open(f"/sys/fs/cgroup{control_group}/cgroup.procs", encoding="ascii") as stream:
-            return stream.read().split() if control_group else []
-    except OSError:
-        return []
+    found: list[str] = []
+    # A container's processes are in groups below its unit's.
+    for folder, _folders, _names in os.walk(f"/sys/fs/cgroup{control_group}") if control_group else ():
+        with contextlib.suppress(OSError), open(f"{folder}/cgroup.procs", encoding="ascii") as stream:
+            found += stream.read().split()
+    return found
 
 
 def _resident_bytes(pid: str) -> int:

@@ -17,7 +17,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apply, bundle, changes, cleanup, facts, files, gate, history, images, ledger, space, store, system, trust
+from . import (
+    apply,
+    bundle,
+    changes,
+    cleanup,
+    facts,
+    files,
+    gate,
+    history,
+    images,
+    ledger,
+    space,
+    spares,
+    store,
+    system,
+    trust,
+)
 from .changes import Comparison
 from .check import check_files
 from .deadline import arm, disarm, forget, overdue
@@ -80,8 +96,9 @@ class Request:
 
     `signature` is by `signer` (a public key line), whom a node that trusts nobody yet comes to trust; without one,
     the signature that the node has stored counts. `bring`: whether the caller can bring images that are missing.
-    `purge` gives up the data of services no longer asked for. `bundle`: archives that were sent of a bundle; then
-    nothing is fetched from anywhere else.
+    `purge` gives up the data of services no longer asked for. `alternative` is the service of that generation which
+    its fallback replaces, `because` the reason, and `sick` are the services that need not become healthy, since they
+    were not before. `bundle`: archives that were sent of a bundle; then nothing is fetched from anywhere else.
     """
 
     id: str
@@ -90,6 +107,9 @@ class Request:
     signature: str = ""
     signer: str = ""
     purge: bool = False
+    alternative: str = ""
+    because: str = ""
+    sick: tuple[str, ...] = ()
     bring: bool = False
     bundle: tuple[str, ...] = ()
 
@@ -120,7 +140,7 @@ def stage(root: Root, request: Request, archive: bytes | None = None, patience: 
 
 def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
     with files.lock(root):
-        generation = store.find(root, request.id)
+        generation = store.find(root, request.id, request.alternative)
         signature = request.signature or (generation.signature if generation else "")
         trust.verify(root, request.id, signature, request.signer)
         if request.signer:
@@ -131,7 +151,9 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         recovered = settle(root)
         for name in ("uninstalling", "KEPT"):
             files.remove(root.state(name))
-        bundle.forget(root)
+        if not request.alternative:
+            # A move to an alternative is the node's own, with what a bundle brought for it.
+            bundle.forget(root)
         offered = _offered(root, request, bundle.folder_of(root))
         if generation is None:
             if archive is None:
@@ -148,20 +170,15 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
         check_files(root, comparison)
-        if offered:
-            size = _fetch_offered(root, comparison, offered)
-        else:
-            absent = images.not_stored(root, comparison.missing_images)
-            if absent and request.bring:
-                raise NeedImages(absent)
-            if absent and images.can_fetch():
-                images.fetch(root, generation, absent)
-            size = _fetch(root, comparison)
+        size = _fetch_offered(root, comparison, offered) if offered else _fetch_all(root, request, comparison)
         token = randomness.token_hex(8)
+        size += spares.fetch(root, generation, bundle.source_of(root))
         previous = store.current(root)
         Journal(root).start(
             token=token, generation=generation.number, id=generation.id,
             previous=previous.number if previous else None, node=request.node, purge=request.purge,
+            alternative=generation.alternative, previous_alternative=previous.alternative if previous else "",
+            because=request.because, sick=list(request.sick),
         )  # fmt: skip
         rows = [change.as_dict() for change in comparison.changes]
         return Staged(
@@ -189,6 +206,7 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
     lists = None if offered else scratch
     if comparison.missing_packages:
         size = sum(row.size for row in system.packages_to_fetch(root, comparison.missing_packages, lists, source))
+        size += spares.sizes(root, generation.manifest, lists, source)
     if comparison.changes:
         _require_room(root, comparison, size, lists, source)
     rows = [change.as_dict() for change in comparison.changes]
@@ -206,7 +224,7 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
         try:
             arm(root, journal, generation, deadline)
             comparison = _switch(root, journal, generation, part, given_secrets, deadline)
-            health = _gate(root, generation, part)
+            health = _gate(root, journal, comparison, part)
             if all(row.healthy for row in health):
                 apply.note_live(root, comparison, part)
             arm(root, journal, generation, deadline)
@@ -268,7 +286,8 @@ def commit(root: Root, token: str) -> Committed:
         # The one step that decides: before it everything goes back, after it everything stays.
         journal.close()
         disarm(root)
-        bundle.forget(root)
+        if not spares.packages_missing(root, generation.manifest):
+            bundle.forget(root)
         store.prune(root)
         images.prune(root)
         return Committed(generation.number, cleanup.run(root, generation.manifest, purge))
@@ -283,7 +302,11 @@ def _write_down(root: Root, generation: store.Generation, journal: Journal) -> N
         files.remove(root.state("pending"))
     else:
         files.write_json(root.state("pending"), {"generation": generation.number})
-    history.record(root, generation.number, generation.id, "committed")
+    # A move to a fallback, or back from it, is not another place to roll back to.
+    moved = generation.alternative or (
+        journal.begin.get("previous_alternative", "") if journal.begin["previous"] == generation.number else ""
+    )
+    history.record(root, generation.number, generation.id, "committed", moved)
 
 
 def revert(root: Root, token: str | None = None, only_overdue: bool = False) -> list[Health] | None:
@@ -348,7 +371,7 @@ def _mine(root: Root, token: str) -> Journal:
 
 
 def _staged_generation(root: Root, journal: Journal) -> store.Generation:
-    generation = store.find(root, journal.begin["id"])
+    generation = store.find(root, journal.begin["id"], journal.begin.get("alternative", ""))
     if generation is None:
         raise store.Refused("the staged generation was altered on the node: run again")
     return generation
@@ -363,18 +386,31 @@ def _offered(root: Root, request: Request, folder: str) -> bundle.Bundle | None:
     return offered
 
 
+def _fetch_all(root: Root, request: Request, comparison: Comparison) -> int:
+    """Ask the caller for images, then fetch what is missing from wherever it is; returns the bytes of packages."""
+    generation = comparison.generation
+    absent = images.not_stored(root, comparison.missing_images)
+    spare = spares.images_not_stored(root, generation.manifest)
+    if (absent or spare) and request.bring:
+        raise NeedImages([*absent, *spare])
+    if absent and images.can_fetch():
+        images.fetch(root, generation, absent)
+    return _fetch(root, comparison)
+
+
 def _fetch_offered(root: Root, comparison: Comparison, offered: bundle.Bundle) -> int:
     """Ask for what the node lacks, if it will fit, and have apt prove the packages; returns the bytes that came."""
-    source = bundle.source_of(root)
-    absent = images.not_stored(root, comparison.missing_images)
-    parts = [path for path in offered.blobs(row["digest"] for row in absent) if not images.has_blob(root, path)]
+    source, manifest = bundle.source_of(root), comparison.generation.manifest
+    absent = [*comparison.missing_images, *spares.images_not_stored(root, manifest)]
+    blobs = offered.blobs(row["digest"] for row in images.not_stored(root, absent))
+    downloads: list[system.Download] = []
     if comparison.missing_packages:
         system.repair_packages(root, source)
-        wanted = system.packages_to_fetch(root, comparison.missing_packages, source=source)
-        packages = [bundle.path_of(row.uri) for row in wanted]
-        parts += [path for path in packages if not offered.holds(path)]
-    else:
-        packages = []
+        downloads = system.packages_to_fetch(root, comparison.missing_packages, source=source)
+    packages = [bundle.path_of(row.uri) for row in downloads]
+    spare = [bundle.path_of(row.uri) for row in spares.to_fetch(root, manifest, source=source)]
+    parts = [path for path in blobs if not images.has_blob(root, path)]
+    parts += [path for path in dict.fromkeys([*packages, *spare]) if not offered.holds(path)]
     if parts:
         size = offered.size(parts)
         _require_room(root, comparison, 0, source=source, more=[space.for_bundle(size)])
@@ -390,14 +426,15 @@ def _fetch(root: Root, comparison: Comparison) -> int:
     if not comparison.missing_packages:
         _require_room(root, comparison, 0)
         return 0
-    system.repair_packages(root)
-    rows = system.packages_to_fetch(root, comparison.missing_packages)
-    _require_room(root, comparison, sum(row.size for row in rows))
+    source = bundle.source_of(root)
+    system.repair_packages(root, source)
+    rows = system.packages_to_fetch(root, comparison.missing_packages, source=source)
+    _require_room(root, comparison, sum(row.size for row in rows), source=source)
     book = ledger.load(root)
     # Beforehand, so that none is forgotten: what apt has in its cache already is not in `rows`.
     book.downloads = sorted({*book.downloads, *(row.name for row in rows)})
     ledger.save(root, book)
-    system.download_packages(root, comparison.missing_packages)
+    system.download_packages(root, comparison.missing_packages, source)
     return sum(row.size for row in rows)
 
 
@@ -416,13 +453,17 @@ def _require_room(
     space.require(root, needs)
 
 
-def _gate(root: Root, generation: store.Generation, part: str) -> list[Health]:
+def _gate(root: Root, journal: Journal, comparison: Comparison, part: str) -> list[Health]:
     if not root.booted:
         return []
+    sick = journal.begin.get("sick", [])
     services = [
-        service for service in generation.manifest["services"] if changes.part_of(service["tier"], service) == part
+        service
+        for service in comparison.generation.manifest["services"]
+        if changes.part_of(service["tier"], service) == part and service["name"] not in sick
     ]
-    return gate.wait_healthy(services, hooks=True)
+    updated = {change.service for change in comparison.changes if change.kind == "unit" and change.part == part}
+    return gate.wait_healthy(services, hooks=True, updated=updated)
 
 
 def _remember_node(root: Root, node: dict[str, Any]) -> None:

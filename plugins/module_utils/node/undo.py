@@ -13,6 +13,7 @@ from . import (
     bundle,
     changes,
     cleanup,
+    farewell,
     files,
     gate,
     history,
@@ -38,7 +39,10 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     noted = [record for record in journal.records if record["op"] == "unit"]
     if root.booted:
         stopped = [record["name"] for record in noted if not record["active"]]
+        leaving = _leaving(root, journal, stopped)
+        farewell.run_exit_hooks(leaving)
         system.stop(stopped)
+        farewell.clear_away(root, leaving, "the change that brought it was taken back")
         for name in stopped:
             files.remove(changes.stamp_path(root, name))
             files.remove(changes.live_path(root, name))
@@ -55,13 +59,23 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     cleanup.drop_timer_stamps(root, previous.manifest if previous else None)
     health: list[Health] = []
     if root.booted:
-        health = _restart_previous(root, noted)
+        health = _restart_previous(root, noted, begin.get("sick", []))
     if journal.switched:
-        history.record(root, begin["generation"], begin["id"], "reverted")
+        history.record(root, begin["generation"], begin["id"], "reverted", begin.get("alternative", ""))
     journal.close()
     disarm(root)
-    bundle.forget(root)
+    if not begin.get("alternative"):
+        bundle.forget(root)
     return health
+
+
+def _leaving(root: Root, journal: Journal, stopped: list[str]) -> list[dict[str, Any]]:
+    """The services that only the transaction brought and that it has begun to start."""
+    begin = journal.begin
+    made = store.load(root, begin["generation"], begin.get("alternative", ""))
+    before = store.load(root, begin["previous"] or 0, begin.get("previous_alternative", ""))
+    new = farewell.gone(made.manifest if made else None, before.manifest if before else None)
+    return [row for row in new if row["units"] and set(row["units"]) & set(stopped)]
 
 
 def _remove_what_was_new(root: Root, journal: Journal) -> None:
@@ -79,8 +93,8 @@ def _remove_what_was_new(root: Root, journal: Journal) -> None:
         files.remove(root.join(HOST_KEY))
 
 
-def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
-    """Bring back the units that ran before, with the files they had."""
+def _restart_previous(root: Root, noted: list[dict[str, Any]], sick: list[str]) -> list[Health]:
+    """Bring back the units that ran before, with the files they had; what was `sick` before is not waited for."""
     running = [record["name"] for record in noted if record["active"]]
     for name in running:
         files.remove(changes.stamp_path(root, name))
@@ -101,7 +115,7 @@ def _restart_previous(root: Root, noted: list[dict[str, Any]]) -> list[Health]:
     for name in running:
         if name in comparison.inputs:
             files.write(changes.stamp_path(root, name), comparison.inputs[name].encode())
-    health = gate.wait_healthy(previous.manifest["services"])
+    health = gate.wait_healthy([row for row in previous.manifest["services"] if row["name"] not in sick])
     for row in rows:
         if row["name"] in running and (digest := changes.live_digest(row)) is not None:
             files.write(changes.live_path(root, row["name"]), digest)

@@ -12,7 +12,7 @@ import os
 import shutil
 from typing import Any
 
-from . import cleanup, deadline, files, gate, ledger, originals, store, system, transaction
+from . import cleanup, deadline, farewell, files, ledger, originals, store, system, transaction
 from .files import NodeError, Root
 from .ledger import Ledger
 
@@ -77,13 +77,11 @@ def _require_backup_key(root: Root) -> None:
 def _stop(root: Root, book: Ledger) -> None:
     deadline.disarm(root)
     generation = store.current(root)
-    for service in generation.manifest["services"] if generation else []:
-        try:
-            gate.run_hooks(service, "exit")
-        except gate.ProbeFailed:
-            # A service that is already gone cannot say goodbye.
-            continue
+    leaving = farewell.gone(generation.manifest if generation else None, None)
+    farewell.run_exit_hooks(leaving)
     system.stop(book.units)
+    # kOS's own folder goes too: what each leaves in the journal is all that stays of it.
+    farewell.clear_away(root, leaving, "kOS is uninstalled")
 
 
 def _remove_files(root: Root, book: Ledger) -> None:
