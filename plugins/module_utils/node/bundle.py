@@ -62,10 +62,12 @@ class Bundle:
     def blobs(self, digests: Iterable[str]) -> list[str]:
         """The paths of everything that the images named by `digests` consist of. Raises BundleRefused."""
         known = {row["digest"]: row["blobs"] for row in self.manifest["images"]}
+        found: dict[str, None] = {}
         for digest in digests:
             if digest not in known:
                 raise BundleRefused(f"the bundle has no image {digest[:19]}…: make it again with kai bundle build")
-        return list(dict.fromkeys(BLOBS + blob[7:] for digest in digests for blob in known[digest]))
+            found |= dict.fromkeys(BLOBS + blob[7:] for blob in known[digest])
+        return list(found)
 
     def size(self, paths: Iterable[str]) -> int:
         """Bytes of the files `paths`."""
