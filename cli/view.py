@@ -295,6 +295,37 @@ def models_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
+def bundle_view(bundle: dict[str, Any]) -> RenderableType:
+    """A bundle: what it was made for, by whom, and how much of what is in it."""
+    head = Text(f"Bundle {bundle['id'][:12]}…, {bundle['architecture']}, {size(bundle['size'])}", style="bold")
+    made = Text(f"made {bundle['made']} by {bundle['by']}", style="dim")
+    table = _table("generation", "profile", "environment", "services", "packages", "images", title="Made for")
+    for row in bundle["generations"]:
+        counts = [str(len(row[key])) for key in ("services", "packages", "images")]
+        table.add_row(f"{row['id'][:12]}…", row["profile"], row["environment"] or "-", *counts)
+    parts: list[RenderableType] = [head, made, Text(), table, Text(), _bundle_contents(bundle["content"])]
+    if bundle["images"]:
+        images = _table("container image", "size")
+        for row in bundle["images"]:
+            images.add_row(f"{row['repository']}@{row['digest'][:19]}…", size(row["size"]))
+        parts += [Text(), images]
+    return Group(*parts)
+
+
+_BUNDLED = {"apt/pool/": "Debian packages", "apt/": "their index and its key", "blobs/": "parts of container images"}
+
+
+def _bundle_contents(rows: list[dict[str, Any]]) -> Table:
+    sums: dict[str, list[int]] = {}
+    for row in rows:
+        what = next((name for prefix, name in _BUNDLED.items() if row["path"].startswith(prefix)), "other files")
+        sums.setdefault(what, []).append(row["size"])
+    table = _table("content", "files", "size")
+    for what, sizes in sorted(sums.items()):
+        table.add_row(what, str(len(sizes)), size(sum(sizes)))
+    return table
+
+
 def backup_view(host: str, record: dict[str, Any]) -> RenderableType:
     """What one backup stored."""
     rows = _table("service", "files", "size", "took", title=f"{host}: snapshot {record['snapshot']}")

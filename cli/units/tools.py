@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 # The Debian package of each program that is not on every controller.
-_PACKAGES = {"mmdebstrap": "mmdebstrap", "skopeo": "skopeo", "cosign": "cosign", "dpkg-deb": "dpkg"}
+_PACKAGES = {"mmdebstrap": "mmdebstrap", "skopeo": "skopeo", "cosign": "cosign", "dpkg-deb": "dpkg", "apt-get": "apt"}
 
 
 class ToolFailed(Exception):

@@ -53,8 +53,8 @@ class ActionModule(ActionBase):
         if built is None:
             events.emit("preflight.failed", host, plan=plan)
             raise AnsibleActionFail(_refusal(host, planned), result={"plan": plan})
-        events.emit("plan.ready", host, plan=plan, id=built.id)
-        archive = _kept(built.id, built.archive())
+        archive, architecture = _kept(built.id, built.archive()), planned.plan.kind.architecture
+        events.emit("plan.ready", host, plan=plan, id=built.id, archive=archive, architecture=architecture)
         node = {"shortfalls": [row.as_dict() for row in planned.shortfalls], "cluster": cluster}
         return {"changed": False, "plan": plan, "id": built.id, "archive": archive, "node": node}
 

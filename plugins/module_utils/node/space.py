@@ -37,6 +37,11 @@ def for_change(files: int) -> Need:
     return Need("/var/lib", _OWN_BYTES + RESERVE_BYTES, _OWN_FILES + RESERVE_FILES + 3 * files, "for the change itself")
 
 
+def for_bundle(size: int) -> Need:
+    """What `size` bytes of a bundle need: as they were sent, and unpacked."""
+    return Need("/var/lib", 2 * size, 0, "of the bundle, which is there twice for a moment")
+
+
 def for_packages(download: int, installed: int) -> list[Need]:
     """What packages need: `download` bytes to be fetched, which then take `installed` bytes."""
     return [
