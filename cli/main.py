@@ -14,7 +14,7 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import backups, config, configuration, deployment, lab, migration, nodes, trust, uninstall
+from . import backups, chat, config, configuration, deployment, lab, migration, models, nodes, render, trust, uninstall
 from .ansible import AnsibleFailed
 from .bundles import commands as bundles
 from .exits import Exit
@@ -45,6 +45,7 @@ def _root(
 app.command("plan")(configuration.plan)
 app.command("validate")(configuration.validate)
 app.command("facts")(configuration.facts)
+app.command("render")(render.render)
 app.command("schema", hidden=True)(configuration.schema)
 app.command("deploy")(deployment.deploy)
 app.command("rollback")(deployment.rollback)
@@ -52,11 +53,13 @@ app.command("uninstall")(uninstall.uninstall)
 app.command("status")(nodes.status)
 app.command("doctor")(nodes.doctor)
 app.command("generations")(nodes.generations)
+app.command("chat")(chat.chat)
 app.command("restore")(backups.restore)
 app.command("verify")(backups.verify)
 app.command("migrate")(migration.migrate)
 app.add_typer(backups.backup_app, name="backup")
 app.add_typer(config.app, name="config")
+app.add_typer(models.app, name="model")
 app.add_typer(nodes.logs_app, name="logs")
 app.add_typer(trust.app, name="trust")
 app.add_typer(units.app, name="unit")

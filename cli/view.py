@@ -55,6 +55,8 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
         parts += [Text(f"Set, but not acted on by this release: {keys}", style="dim"), Text()]
     parts.append(_ports(plan["ports"]))
     parts += [_moves(row) for row in plan.get("alternatives", [])]
+    if plan.get("cluster"):
+        parts.append(_membership(plan))
     needs = plan["requires"]
     parts.append(
         Text(
@@ -65,6 +67,16 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     )
     parts.append(preflight_view(plan["preflight"]))
     return Group(*parts)
+
+
+def _membership(plan: dict[str, Any]) -> Text:
+    cluster = plan["cluster"]
+    size = len(cluster["members"])
+    away = size - (size // 2 + 1)
+    spare = f"{away} of them may be away" if away else "none of them may be away; three or more would bear a loss"
+    opened = [f"{row['port']}/{row['protocol']} ({row['name']})" for row in plan["ports"] if row["exposure"] == "peers"]
+    text = f"Cluster {cluster['name']}: {', '.join(cluster['members'])}; {spare}"
+    return Text(f"{text}. Open to its members alone: {', '.join(opened) or 'nothing'}")
 
 
 def _unavailable(rows: list[dict[str, str]]) -> Table:
@@ -144,6 +156,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
         table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, _runs_on(row))
     parts: list[RenderableType] = [headline, Text(), table, Text()]
+    parts += [_cluster_line(row) for row in status.get("clusters", [])]
     if status["unavailable"]:
         names = ", ".join(row["requested"] for row in status["unavailable"])
         parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
@@ -180,6 +193,11 @@ def _alternative(row: dict[str, Any]) -> Text:
 def _kept_volume(row: dict[str, Any]) -> Text:
     size = f"{row['size_mb']} MB, " if row["size_mb"] is not None else ""
     return Text(f"Kept: {row['path']} ({size}of {row['service']}, which nothing asks for; {row['remove']} removes it)")
+
+
+def _cluster_line(row: dict[str, Any]) -> Text:
+    whole = row["size"] is not None and row["healthy"] == row["size"]
+    return Text(f"{'' if whole else '! '}Cluster of {row['service']}: {row['text']}", style="" if whole else "yellow")
 
 
 def _backup_line(backup: dict[str, Any]) -> Text:
@@ -294,6 +312,17 @@ def _bundle_contents(rows: list[dict[str, Any]]) -> Table:
     table = _table("content", "files", "size")
     for what, sizes in sorted(sums.items()):
         table.add_row(what, str(len(sizes)), size(sum(sizes)))
+    return table
+
+
+def models_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The language models of a node."""
+    if not rows:
+        return Text(f"{host}: no model: kai model add FILE|URL --sha256 HEX", style="yellow")
+    table = _table("", "name", "size", "SHA-256", title=f"Language models on {host}  (● answers to `default`)")
+    for row in rows:
+        mark = Text("●" if row["default"] else "", style="green")
+        table.add_row(mark, Text(row["name"], style="bold"), size(row["size"]), row["sha256"])
     return table
 
 

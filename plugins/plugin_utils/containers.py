@@ -22,6 +22,14 @@ QUADLETS = "/etc/containers/systemd"
 # Where each user's images and containers are, and the language models of the node.
 STORAGE = "/var/lib/containers"
 MODELS = "/var/lib/kos-models"
+# The service that brings the sandbox, and how Podman is told to use it.
+_SANDBOXES: dict[str | None, tuple[str, ...]] = {"gvisor": ("gvisor",), "wasm": ("wasm",)}
+_RUNTIMES: dict[str | None, tuple[str, ...]] = {
+    # Without root it cannot make control groups or a network stack: the unit's group limits it, and what it takes
+    # for the host's network is the container's own.
+    "gvisor": ("--runtime=/usr/bin/runsc", "--runtime-flag=ignore-cgroups", "--runtime-flag=network=host"),
+    "wasm": ("--runtime=/usr/bin/crun-wasm", "--annotation=module.wasm.image/variant=compat"),
+}
 _SETTINGS = "/etc/kos/containers"
 
 
@@ -54,7 +62,7 @@ def as_container(manifest: Service) -> Service:
         name=unit,
         type="notify",
         exec="podman run",
-        state_directory=name if _folders(manifest) else None,
+        state_directory=name if folders(manifest) else None,
         credentials=sorted(file.sealed for file in kept if file.sealed),
     )
     return manifest.model_copy(
@@ -65,14 +73,14 @@ def as_container(manifest: Service) -> Service:
             "files": [file.model_copy(update={"units": file.units and [unit]}) for file in kept],
             "ports": [port for port in manifest.ports if port.name not in container.leaves_out],
             "metrics": metrics,
-            "requires": [*dict.fromkeys([RUNTIME, *manifest.requires])],
+            "requires": [*dict.fromkeys([RUNTIME, *_SANDBOXES.get(container.sandbox, ()), *manifest.requires])],
             "check": None,
             "backup": _backup(manifest),
         }
     )
 
 
-def _folders(manifest: Service) -> dict[str, str]:
+def folders(manifest: Service) -> dict[str, str]:
     """Each directory of the node that holds data of the service, and where its container has it."""
     name = name_of(manifest.name)
     if manifest.volumes:
@@ -84,15 +92,15 @@ def _folders(manifest: Service) -> dict[str, str]:
 def _backup(manifest: Service) -> BackupCommands | None:
     """A copy of the volumes while the container is stopped: the tools of the packaged form are not on the node."""
     passed_over = {f"/var/lib/{name_of(manifest.name)}/{row.name}" for row in manifest.volumes if row.backup == "none"}
-    folders = [folder for folder in _folders(manifest) if folder not in passed_over]
-    if not folders:
+    copied = [folder for folder in folders(manifest) if folder not in passed_over]
+    if not copied:
         return None
     script = ["/bin/sh", f"{_SETTINGS}/volumes.sh"]
     return BackupCommands(
         user=name_of(manifest.name),
-        command=[*script, "backup", *folders],
-        restore=[*script, "restore", *folders],
-        holds=[*script, "holds", *folders],
+        command=[*script, "backup", *copied],
+        restore=[*script, "restore", *copied],
+        holds=[*script, "holds", *copied],
         stopped=["backup", "restore"],
     )
 
@@ -143,6 +151,8 @@ def _container(
     if container.health:
         yield "HealthCmd", " ".join(_quoted(word) for word in container.health)
     yield "LogDriver", "journald"
+    for argument in _RUNTIMES.get(container.sandbox, ()):
+        yield "PodmanArgs", argument
     # %t is /run for the system manager, where this user may not write.
     yield "PodmanArgs", f"--cidfile=%t/{name}/cid"
 
@@ -199,10 +209,10 @@ def _published(port: PortManifest) -> str:
 
 
 def _mounts(service: Service, container: ContainerSubstrate) -> Iterator[Directive]:
-    for outside, inside in _folders(service).items():
+    for outside, inside in folders(service).items():
         yield "Volume", f"{outside}:{inside}"
-    folders = {f"/etc/kos/{service.name}" for file in service.files if file.path}
-    for folder in sorted(folders):
+    configured = {f"/etc/kos/{service.name}" for file in service.files if file.path}
+    for folder in sorted(configured):
         yield "Volume", f"{folder}:{folder}:ro"
     if service.units[0].credentials or service.certificates:
         # Where images look for secrets, and where the service's own files do under every substrate.
@@ -226,13 +236,15 @@ def _service(service: Service, unit: UnitManifest) -> Iterator[Directive]:
     yield "RuntimeDirectoryPreserve", "yes"
     if service.substrates.container and service.substrates.container.models:
         yield "ExecStartPre", f"+/usr/bin/install -d -m 0755 {MODELS}"
+    # A container that ended before Podman had noted its start is "running" for ever, and no command gets past that.
+    yield "ExecStartPre", "-/usr/bin/podman system migrate"
     # Quadlet's own lines look for the container's id where this user cannot write it.
     yield "ExecStop", f"/usr/bin/podman rm -v -f -i --cidfile=%t/{name}/cid"
     yield "SuccessExitStatus", "143"
     yield "Restart", "on-failure"
     yield "RestartSec", "1"
     if unit.state_directory:
-        below = [folder.removeprefix("/var/lib/") for folder in _folders(service)]
+        below = [folder.removeprefix("/var/lib/") for folder in folders(service)]
         yield "StateDirectory", " ".join(dict.fromkeys([name, *below]))
         yield "StateDirectoryMode", "0700"
     yield from credential_directives(unit, service)

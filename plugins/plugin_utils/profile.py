@@ -60,6 +60,10 @@ class Orchestration(Strict):
         ),
     ] = None
     watch: Watch | None = None
+    sandbox: Annotated[
+        dict[Literal["core", "trusted", "community", "untrusted"], Literal["gvisor"]] | None,
+        Field(description="trust tier -> the stronger sandbox of its containers"),
+    ] = None
     substrate: Annotated[
         dict[str, Literal["deb", "container", "venv"]] | None,
         Field(description="service -> what it runs on, where its manifest has more than one"),

@@ -20,7 +20,7 @@ from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import KindOfHardware
 from .layers import Deployment
 from .manifest import Service
-from .substrates import Obstacle, Substrate, choose, missing, obstacle, on_kind, preferring
+from .substrates import Obstacle, Substrate, choose, missing, obstacle, on_kind, preferring, sandboxed
 
 # What every node has, whatever its profile says: the specification's core services.
 CORE_CAPABILITIES = {"status": "status", "firewall": "nftables", "gateway": "caddy"}
@@ -35,6 +35,8 @@ ACTED_ON = (
     "logging.level",
     "orchestration.fallback",
     "orchestration.insist",
+    "orchestration.sandbox.",
+    "orchestration.substrate.",
     "orchestration.watch.",
     "backup.",
     "security.compliance.data_retention",
@@ -246,7 +248,8 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     wanted = deployment.settings.get("orchestration", {}).get("substrate") or {}
     offered = catalogue
     catalogue, unfit = preferring(catalogue, wanted)
-    catalogue = on_kind(catalogue, kind)
+    sandboxes = deployment.settings.get("orchestration", {}).get("sandbox") or {}
+    catalogue = on_kind(sandboxed(catalogue, sandboxes), kind)
     choices = _Choices(faults=[*contradictions(deployment), *unfit], insisted=_insisted(deployment))
     for section, capability, requested, place in _requests(deployment):
         if requested not in catalogue.names:

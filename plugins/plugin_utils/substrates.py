@@ -41,7 +41,7 @@ def choose(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image])
             return "deb"
         why = f"not packaged for {kind.architecture}"
     if manifest.image is not None:
-        image_why = _image_obstacle(manifest.image, kind, images[manifest.image])
+        image_why = image_obstacle(manifest.image, kind, images[manifest.image])
         if image_why is None:
             return "container"
         why = image_why
@@ -50,7 +50,7 @@ def choose(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image])
     return Obstacle(why)
 
 
-def _image_obstacle(name: str, kind: KindOfHardware, image: Image) -> str | None:
+def image_obstacle(name: str, kind: KindOfHardware, image: Image) -> str | None:
     """Why the image cannot be pinned; a deploy runs nothing that is not."""
     if kind.architecture not in image.digests:
         return f"not published for {kind.architecture}"
@@ -65,6 +65,20 @@ def obstacle(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image
     """Why `manifest` does not run on a machine of this kind, or None."""
     chosen = choose(manifest, kind, images)
     return chosen.why if isinstance(chosen, Obstacle) else None
+
+
+def sandboxed(catalogue: Catalogue, tiers: Mapping[str, Literal["gvisor"]]) -> Catalogue:
+    """The catalogue where the containers of each trust tier of `tiers` have that sandbox; WebAssembly has its own."""
+    services = {
+        name: service.model_copy(
+            update={"substrates": service.substrates.model_copy(update={"container": container.model_copy(
+                update={"sandbox": tiers[service.trust]})})}
+        )
+        if (container := service.substrates.container) and service.trust in tiers and container.sandbox is None
+        else service
+        for name, service in catalogue.services.items()
+    }  # fmt: skip
+    return catalogue.with_services(services)
 
 
 def on_kind(catalogue: Catalogue, kind: KindOfHardware) -> Catalogue:

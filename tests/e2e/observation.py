@@ -116,8 +116,9 @@ def document(path: str, default: object) -> object:
 
 
 def unit_state(unit: str) -> str:
-    """What systemd says of a unit; of the boot's own not whether it has run: that tells of reboots alone."""
-    wanted = "LoadState,UnitFileState,FragmentPath" + (",ActiveState" if unit != "kos-boot.service" else "")
+    """What systemd says of a unit; whether the boot's own and the watch's run tells of reboots and the time alone."""
+    now_and_then = ("kos-boot.service", "kos-watch.service")
+    wanted = "LoadState,UnitFileState,FragmentPath" + ("" if unit in now_and_then else ",ActiveState")
     return " ".join(said(f"systemctl show -p {wanted} -- {unit}"))
 
 

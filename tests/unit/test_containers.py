@@ -153,3 +153,25 @@ def test_the_site_lock_goes_over_the_projects(tmp_path, monkeypatch):
     monkeypatch.setenv("KOS_SITE_LOCK", str(site))
     assert planned(tmp_path, digest="unresolved").plan.services[-1].name in ("store", "nftables", "caddy")
     assert not planned(tmp_path, digest="unresolved").plan.unavailable
+
+
+def sandbox(folder, name):
+    """A service that brings a sandbox."""
+    (folder / "services" / name).mkdir(parents=True)
+    text = yaml.safe_dump(manifest(name, tier=0, provides=["sandbox"]))
+    (folder / "services" / name / "service.yaml").write_text(text)
+
+
+def test_a_trust_tier_gets_a_stronger_sandbox(tmp_path):
+    sandbox(tmp_path, "gvisor")
+    tiers = {"orchestration": {"sandbox": {"community": "gvisor"}}}
+    made = planned(tmp_path, profile=tiers, trust="community")
+    assert "gvisor" in [row.name for row in made.plan.services]
+    lines = quadlet(tmp_path, profile=tiers, trust="community")["Container"]
+    assert "PodmanArgs=--runtime=/usr/bin/runsc" in lines
+    assert not [line for line in quadlet(tmp_path, profile=tiers, trust="core")["Container"] if "runsc" in line]
+
+
+def test_a_module_runs_as_webassembly(tmp_path):
+    sandbox(tmp_path, "wasm")
+    assert "PodmanArgs=--runtime=/usr/bin/crun-wasm" in quadlet(tmp_path, container={"sandbox": "wasm"})["Container"]

@@ -113,8 +113,9 @@ def switch_part(root: Root, journal: Journal, comparison: Comparison, part: str)
     _seal_files(root, journal, comparison, names)
     if not root.booted:
         return
+    touched = {change.service for change in comparison.changes if change.part == part}
     for service in comparison.generation.manifest["services"]:
-        if set(service["units"]) & set(units):
+        if set(service["units"]) & set(units) or (not service["units"] and service["name"] in touched):
             gate.run_hooks(service, "pre_init")
     if units or names:
         system.run(["systemctl", "daemon-reload"])

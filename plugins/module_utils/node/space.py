@@ -14,6 +14,8 @@ from .journal import RESERVE_BYTES, RESERVE_FILES
 # Beside the reserve: journal, originals, dpkg's second copy of its records, a generation.
 _OWN_BYTES = 16 * 2**20
 _OWN_FILES = 200
+# What stays free beside a large file, for everything else on its disk.
+SPARE = 256 * 2**20
 
 
 class NoRoom(NodeError):

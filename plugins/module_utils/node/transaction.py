@@ -163,7 +163,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         elif generation.signature != signature:
             # Signed anew, perhaps because the first signer is trusted no longer.
             files.write(os.path.join(generation.path, store.SIGNATURE), signature.encode())
-        comparison = changes.compare(root, generation, request.secrets, request.purge)
+        comparison = changes.compare(root, generation, request.secrets, request.purge, request.node)
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
         unknown = sorted(set(request.secrets) - known)
         if not comparison.changes:
@@ -199,7 +199,7 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
             raise NeedArchive(request.id)
         generation = store.unpack(archive, request.id, scratch)
     offered = _offered(root, request, os.path.join(scratch, bundle.FOLDER))
-    comparison = changes.compare(root, generation, request.secrets, request.purge)
+    comparison = changes.compare(root, generation, request.secrets, request.purge, request.node)
     size = 0
     source = bundle.source_of(root, offered.folder) if offered else system.USUAL
     # apt's lists are refreshed beside the node's own, which stay as they are.
@@ -241,13 +241,13 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
 def _switch(
     root: Root, journal: Journal, generation: store.Generation, part: str, given_secrets: dict[str, str], deadline: int
 ) -> Comparison:
-    comparison = changes.compare(root, generation, given_secrets)
+    comparison = changes.compare(root, generation, given_secrets, node=journal.begin["node"])
     if comparison.missing_images:
         # A registry may be slow: the deadline counts from when they are here.
         arm(root, journal, generation, deadline + images.PULL)
     if not journal.has("prepared"):
         apply.prepare(root, journal, comparison, given_secrets)
-        comparison = changes.compare(root, generation, given_secrets)
+        comparison = changes.compare(root, generation, given_secrets, node=journal.begin["node"])
     check_files(root, comparison, part)
     apply.switch_part(root, journal, comparison, part)
     return comparison

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from . import fallback, farewell, files, gate, store, system, transaction
-from .files import NodeError, Root
+from .files import Busy, NodeError, Root
 from .gate import Health
 from .journal import Journal, boot_id, uptime
 from .transaction import Request
@@ -30,6 +30,8 @@ _SHORT_LOOKS = 3
 # Percent of the last minute in which every process waited for memory.
 _PRESSURE = 10.0
 _LONGEST_PAUSE = 1800
+# Seconds after which nobody goes on with what was only staged.
+_STAGED = 3600.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Move:
 
 
 def look(root: Root) -> None:
-    """Check every service once and act on what is due. Raises NodeError where an action fails."""
+    """Check every service once and act on what is due. Raises Busy while another run changes the node."""
     generation = store.current(root)
     rules = Rules(**files.read_json(root.join(RULES), {}))
     if not rules.enabled or generation is None or _being_changed(root):
@@ -204,8 +206,8 @@ def _pressure() -> float:
 def _act(root: Root, generation: store.Generation, move: Move, record: Record, health: dict[str, Health]) -> None:
     if move.action == "restart":
         farewell.tell(f"{move.service} does not answer: {move.why}", warning=True)
-        record.restarts[move.service] = record.restarts.get(move.service, 0) + 1
         _restart(root, generation, move.service)
+        record.restarts[move.service] = record.restarts.get(move.service, 0) + 1
         return
     row = next(row for row in generation.manifest["alternatives"] if row["service"] == move.service)
     instead = " and ".join(row["instead"])
@@ -215,11 +217,14 @@ def _act(root: Root, generation: store.Generation, move: Move, record: Record, h
     try:
         request = Request(generation.id, node=node, alternative=move.service, because=move.why, sick=sick)
         transaction.deploy(root, request)
+    except Busy:
+        # Another run on the node comes first; the next look decides anew.
+        return
     except (NodeError, OSError) as error:
         said = files.spoken(error) if isinstance(error, OSError) else str(error)
         record.refused[move.service] = said
         farewell.tell(f"{instead} cannot take the place of {move.service}: {said}", warning=True)
-        raise
+        return
     record.fallbacks += 1
     record.patients, record.short = {}, 0
     farewell.tell(f"{instead} runs instead of {move.service}; kai deploy goes back to {move.service}", warning=True)
@@ -241,7 +246,9 @@ def _restart(root: Root, generation: store.Generation, name: str) -> None:
 
 def _being_changed(root: Root) -> bool:
     journal = Journal(root)
-    return journal.open or os.path.exists(root.state("uninstalling")) or os.path.exists(root.state("pending"))
+    # One that only staged touches nothing any more once its controller has died.
+    changing = journal.open and (journal.switched or journal.seconds_idle() < _STAGED)
+    return changing or os.path.exists(root.state("uninstalling")) or os.path.exists(root.state("pending"))
 
 
 def _of(generation: store.Generation) -> list[Any]:
