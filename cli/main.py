@@ -14,7 +14,7 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import backups, config, configuration, deployment, lab, migration, nodes, render, trust, uninstall
+from . import backups, config, configuration, deployment, lab, migration, nodes, render, trust, uninstall, wheels
 from .ansible import AnsibleFailed
 from .exits import Exit
 from .units import commands as units
@@ -60,6 +60,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(nodes.logs_app, name="logs")
 app.add_typer(trust.app, name="trust")
 app.add_typer(units.app, name="unit")
+app.add_typer(wheels.app, name="wheels")
 app.add_typer(lab.app, name="lab")
 
 

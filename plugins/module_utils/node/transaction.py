@@ -152,7 +152,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         spare = spares.images_not_stored(root, generation.manifest)
         if (absent or spare) and request.bring:
             raise NeedImages([*absent, *spare])
-        if absent and images.can_fetch():
+        if absent and images.can_fetch(absent):
             images.fetch(root, generation, absent)
         size = _fetch(root, comparison)
         token = randomness.token_hex(8)
