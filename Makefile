@@ -28,12 +28,16 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo env PYTHONDONTWRITEBYTECODE=1)
 setup: $(PROJECT) ## Make .venv with every command, and install what the lab needs (LAB=no: only .venv)
 
 .PHONY: run
-run: setup ## Boot a lab node, deploy `personal_node` onto it, show its status and where to look
+run: setup ## Boot a lab node, deploy `personal_node` onto it, show its status, and ask its language model a question
+	$(AS_ROOT) $(BIN)/kai unit build llama_cpp
 	$(AS_ROOT) $(BIN)/kai lab up node1
 	$(AS_ROOT) $(BIN)/kai deploy -i inventories/lab
+	@mkdir -p .cache && $(BIN)/python tests/models/fixed_answer.py .cache/fixed.gguf
+	$(AS_ROOT) $(BIN)/kai model add .cache/fixed.gguf --sha256 $$(sha256sum < .cache/fixed.gguf | cut -c-64) -i inventories/lab --limit node1
 	$(AS_ROOT) $(BIN)/kai status -i inventories/lab
 	$(AS_ROOT) $(BIN)/kai lab forward node1 443
 	@echo "Open that address in a browser. Its certificate is the node's own: the browser will ask you to trust it."
+	$(AS_ROOT) $(BIN)/kai chat "Who are you?" -i inventories/lab --limit node1
 
 ##@ To check
 .PHONY: test

@@ -87,7 +87,7 @@ def plan(
         if not profile:
             raise typer.BadParameter("name one: --profile personal_node")
         request = options.request(profile, environment, site, user, configs, accepted)
-        fleet = _fleet(facts) if facts else {"": assemble.facts_from(node_facts.facts(), "facts of this machine")}
+        fleet = fleet_of(facts) if facts else {"": assemble.facts_from(node_facts.facts(), "facts of this machine")}
         if list(fleet) != [""]:
             _plan_fleet(request, fleet, as_json)
             return
@@ -100,7 +100,7 @@ def plan(
         raise typer.Exit(Exit.PREFLIGHT_FAILED)
 
 
-def _fleet(path: Path) -> dict[str, Facts]:
+def fleet_of(path: Path) -> dict[str, Facts]:
     """The machines of a file as `kai facts` prints it: one (named ``""``), or many by host."""
     data = read_facts(path)
     if "architecture" in data:
@@ -124,6 +124,11 @@ def _plan_fleet(request: Request, fleet: dict[str, Facts], as_json: bool) -> Non
 
 def _plans_of(name: str, target: Target, variables: dict[str, Any]) -> dict[str, Any]:
     """The plan of every host of an inventory, as its own variables make it."""
+    return {event["host"]: event["plan"] for event in planned_hosts(name, target, variables)}
+
+
+def planned_hosts(name: str, target: Target, variables: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the playbook `name` says of each host's plan. Raises ConfigurationError, AnsibleFailed."""
     playbook = Playbook(name, target, variables)
     events = [event for event in playbook.events() if event]
     code = playbook.wait()
@@ -131,10 +136,10 @@ def _plans_of(name: str, target: Target, variables: dict[str, Any]) -> dict[str,
         if event["event"] == "configuration.invalid":
             raise ConfigurationError([fault_from(fault) for fault in event["faults"]])
     unreachable = [f"{event['host']}: {event['msg']}" for event in events if event["event"] == "unreachable"]
-    documents = {event["host"]: event["plan"] for event in events if "plan" in event}
-    if unreachable or not documents:
+    planned = [event for event in events if "plan" in event]
+    if unreachable or not planned:
         raise AnsibleFailed("\n".join(unreachable) or (nobody(target) if code == 0 else playbook.said()))
-    return documents
+    return planned
 
 
 def _print_plans(documents: dict[str, Any]) -> None:

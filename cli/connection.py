@@ -24,6 +24,8 @@ def shell_commands(target: Target, argv: list[str]) -> dict[str, list[str]]:
 
 
 def _ssh(name: str, variables: dict[str, Any], argv: list[str]) -> list[str]:
+    if variables.get("ansible_become"):
+        argv = ["sudo", "-n", *argv]
     command = ["ssh", *shlex.split(variables.get("ansible_ssh_common_args", ""))]
     if "ansible_ssh_private_key_file" in variables:
         command += ["-i", str(variables["ansible_ssh_private_key_file"])]

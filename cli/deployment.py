@@ -51,6 +51,7 @@ def deploy(
     purge: Annotated[
         bool, typer.Option("--purge", help="Remove the data of services that are no longer asked for.")
     ] = False,
+    bundle: options.Bundle = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Make nodes what their profile says, as one transaction that goes back by itself when it fails.
@@ -64,6 +65,8 @@ def deploy(
       kai deploy --auto-detect
 
       kai deploy -i inventories/home --env production --ask-vault-pass
+
+      kai deploy -i inventories/home --bundle home.kos
     """
     if auto_detect:
         profile = _detected(profile)
@@ -72,6 +75,7 @@ def deploy(
         raise typer.BadParameter("name one: --profile personal_node, or --auto-detect")
     given = options.playbook_variables(profile, environment, site, accepted, user, configs)
     given |= {"kos_purge": True} if purge else {}
+    given |= {"kos_bundle": str(bundle.absolute())} if bundle else {}
     password = options.vault_password(vault_password_file, ask_vault_pass)
     switches = [*(["--check"] if check else []), *(["--diff"] if diff else [])]
     target = Target(inventory, limit)

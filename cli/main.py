@@ -14,8 +14,23 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import backups, config, configuration, deployment, lab, migration, nodes, render, trust, uninstall, wheels
+from . import (
+    backups,
+    chat,
+    config,
+    configuration,
+    deployment,
+    lab,
+    migration,
+    models,
+    nodes,
+    render,
+    trust,
+    uninstall,
+    wheels,
+)
 from .ansible import AnsibleFailed
+from .bundles import commands as bundles
 from .exits import Exit
 from .units import commands as units
 from .view import errors, faults_view
@@ -52,15 +67,18 @@ app.command("uninstall")(uninstall.uninstall)
 app.command("status")(nodes.status)
 app.command("doctor")(nodes.doctor)
 app.command("generations")(nodes.generations)
+app.command("chat")(chat.chat)
 app.command("restore")(backups.restore)
 app.command("verify")(backups.verify)
 app.command("migrate")(migration.migrate)
 app.add_typer(backups.backup_app, name="backup")
 app.add_typer(config.app, name="config")
+app.add_typer(models.app, name="model")
 app.add_typer(nodes.logs_app, name="logs")
 app.add_typer(trust.app, name="trust")
 app.add_typer(units.app, name="unit")
 app.add_typer(wheels.app, name="wheels")
+app.add_typer(bundles.app, name="bundle")
 app.add_typer(lab.app, name="lab")
 
 

@@ -44,6 +44,10 @@ YesIKnow = Annotated[
     str | None,
     typer.Option("--yes-i-know", metavar="NAMES", help="For scripts: the nodes, comma-separated, instead of typing."),
 ]
+Bundle = Annotated[
+    Path | None,
+    typer.Option("--bundle", help="Deploy from this bundle (kai bundle build) and fetch nothing from anywhere else."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 AcceptShortfall = Annotated[
     str | None,

@@ -55,6 +55,8 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
         parts += [Text(f"Set, but not acted on by this release: {keys}", style="dim"), Text()]
     parts.append(_ports(plan["ports"]))
     parts += [_moves(row) for row in plan.get("alternatives", [])]
+    if plan.get("cluster"):
+        parts.append(_membership(plan))
     needs = plan["requires"]
     parts.append(
         Text(
@@ -65,6 +67,16 @@ def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     )
     parts.append(preflight_view(plan["preflight"]))
     return Group(*parts)
+
+
+def _membership(plan: dict[str, Any]) -> Text:
+    cluster = plan["cluster"]
+    size = len(cluster["members"])
+    away = size - (size // 2 + 1)
+    spare = f"{away} of them may be away" if away else "none of them may be away; three or more would bear a loss"
+    opened = [f"{row['port']}/{row['protocol']} ({row['name']})" for row in plan["ports"] if row["exposure"] == "peers"]
+    text = f"Cluster {cluster['name']}: {', '.join(cluster['members'])}; {spare}"
+    return Text(f"{text}. Open to its members alone: {', '.join(opened) or 'nothing'}")
 
 
 def _unavailable(rows: list[dict[str, str]]) -> Table:
@@ -144,6 +156,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
         table.add_row(Text(row["name"], style="bold"), ", ".join(row["capabilities"]), state, memory, _runs_on(row))
     parts: list[RenderableType] = [headline, Text(), table, Text()]
+    parts += [_cluster_line(row) for row in status.get("clusters", [])]
     if status["unavailable"]:
         names = ", ".join(row["requested"] for row in status["unavailable"])
         parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
@@ -180,6 +193,11 @@ def _alternative(row: dict[str, Any]) -> Text:
 def _kept_volume(row: dict[str, Any]) -> Text:
     size = f"{row['size_mb']} MB, " if row["size_mb"] is not None else ""
     return Text(f"Kept: {row['path']} ({size}of {row['service']}, which nothing asks for; {row['remove']} removes it)")
+
+
+def _cluster_line(row: dict[str, Any]) -> Text:
+    whole = row["size"] is not None and row["healthy"] == row["size"]
+    return Text(f"{'' if whole else '! '}Cluster of {row['service']}: {row['text']}", style="" if whole else "yellow")
 
 
 def _backup_line(backup: dict[str, Any]) -> Text:
@@ -263,6 +281,48 @@ def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     table = _table("", "name", "key", title=f"Trusted signers on {host}  (● signed what runs)")
     for row in rows:
         table.add_row(Text("●" if row["current"] else "", style="green"), row["name"], row["fingerprint"])
+    return table
+
+
+def models_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The language models of a node."""
+    if not rows:
+        return Text(f"{host}: no model: kai model add FILE|URL --sha256 HEX", style="yellow")
+    table = _table("", "name", "size", "SHA-256", title=f"Language models on {host}  (● answers to `default`)")
+    for row in rows:
+        mark = Text("●" if row["default"] else "", style="green")
+        table.add_row(mark, Text(row["name"], style="bold"), size(row["size"]), row["sha256"])
+    return table
+
+
+def bundle_view(bundle: dict[str, Any]) -> RenderableType:
+    """A bundle: what it was made for, by whom, and how much of what is in it."""
+    head = Text(f"Bundle {bundle['id'][:12]}…, {bundle['architecture']}, {size(bundle['size'])}", style="bold")
+    made = Text(f"made {bundle['made']} by {bundle['by']}", style="dim")
+    table = _table("generation", "profile", "environment", "services", "packages", "images", title="Made for")
+    for row in bundle["generations"]:
+        counts = [str(len(row[key])) for key in ("services", "packages", "images")]
+        table.add_row(f"{row['id'][:12]}…", row["profile"], row["environment"] or "-", *counts)
+    parts: list[RenderableType] = [head, made, Text(), table, Text(), _bundle_contents(bundle["content"])]
+    if bundle["images"]:
+        images = _table("container image", "size")
+        for row in bundle["images"]:
+            images.add_row(f"{row['repository']}@{row['digest'][:19]}…", size(row["size"]))
+        parts += [Text(), images]
+    return Group(*parts)
+
+
+_BUNDLED = {"apt/pool/": "Debian packages", "apt/": "their index and its key", "blobs/": "parts of container images"}
+
+
+def _bundle_contents(rows: list[dict[str, Any]]) -> Table:
+    sums: dict[str, list[int]] = {}
+    for row in rows:
+        what = next((name for prefix, name in _BUNDLED.items() if row["path"].startswith(prefix)), "other files")
+        sums.setdefault(what, []).append(row["size"])
+    table = _table("content", "files", "size")
+    for what, sizes in sorted(sums.items()):
+        table.add_row(what, str(len(sizes)), size(sum(sizes)))
     return table
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -301,4 +302,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # As a fresh checkout has it: without what was built or resolved here.
+    os.environ["KOS_SITE_LOCK"] = os.devnull
     main()

@@ -16,8 +16,9 @@ from ...plugins.plugin_utils.images import BUILT, Architecture
 from ...plugins.plugin_utils.oci import Entry
 from ...plugins.plugin_utils.recipes import Recipe
 from ...plugins.plugin_utils.unit_store import Stored
-from . import debian
+from . import debian, pypi
 from .debian import Package
+from .pypi import Wheels
 
 RECORD = "/usr/share/kos/image/materials"
 
@@ -45,14 +46,16 @@ def build(services: Path, name: str, architecture: Architecture, store: Path) ->
         found = debian.unpack(recipe.suite, architecture, recipe.packages, Path(folder))
         packages = [package for package in found.packages if package.name not in recipe.without]
         materials = {package.url: package.sha256 for package in packages}
+        wheels = _wheels(services, name, recipe, architecture, Path(folder))
+        materials |= wheels.materials
         with tarfile.open(found.tree) as archive:
             theirs = [entry for entry in oci.entries_of(archive) if _wanted(entry, found.owners, set(recipe.without))]
             unpacked = oci.left(theirs, recipe.leave_out)
             epoch = oci.newest(unpacked)
-            entries = [*unpacked, *_own(services, name, recipe, materials)]
+            entries = [*unpacked, *wheels.entries, *_own(services, name, recipe, materials)]
             with unit_store.new_blob(store) as stream:
                 layer = oci.write_layer(entries, epoch, stream)
-    version = _version(recipe, packages)
+    version = _version(recipe, packages, wheels)
     run = {
         "Entrypoint": recipe.entrypoint,
         "Cmd": recipe.command,
@@ -71,6 +74,12 @@ def build(services: Path, name: str, architecture: Architecture, store: Path) ->
     }
     stored = unit_store.add_image(store, repository, oci.manifest(config, layer, labels), architecture)
     return Built(name, stored, unit_store.verify_image(store, stored.digest), version, materials)
+
+
+def _wheels(services: Path, name: str, recipe: Recipe, architecture: Architecture, folder: Path) -> Wheels:
+    if recipe.wheels is None:
+        return Wheels([], {})
+    return pypi.unpack(recipes.beside(services, name, recipe.wheels), recipe.suite, architecture, folder)
 
 
 def _wanted(entry: Entry, owners: Mapping[str, set[str]], without: set[str]) -> bool:
@@ -93,7 +102,8 @@ def _own(services: Path, name: str, recipe: Recipe, materials: Mapping[str, str]
     return found + [oci.link_entry(path, target) for path, target in sorted(recipe.links.items())]
 
 
-def _version(recipe: Recipe, packages: Iterable[Package]) -> str:
-    """The version of the package that the recipe names first, which is the one it is about."""
-    versions = {row.name: row.version for row in packages}
-    return versions[recipe.packages[0]]
+def _version(recipe: Recipe, packages: Iterable[Package], wheels: Wheels) -> str:
+    """The version of what the image is about: the first wheel or package that the recipe names."""
+    if recipe.about is not None:
+        return next(url.rpartition("@")[2] for url in wheels.materials if url.startswith(f"pkg:pypi/{recipe.about}@"))
+    return next(row.version for row in packages if row.name == recipe.packages[0])

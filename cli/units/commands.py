@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import platform
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ from ...plugins.plugin_utils.assemble import COLLECTION
 from ...plugins.plugin_utils.assemble import site_lock as site_lock_path
 from ...plugins.plugin_utils.catalogue import IMAGE_LOCK, load_catalogue
 from ...plugins.plugin_utils.container_units import Unit
+from ...plugins.plugin_utils.documents import read_text
 from ...plugins.plugin_utils.faults import ConfigurationError, Fault, Place, nearest
 from ...plugins.plugin_utils.images import BUILT, Architecture, Image, load_images
 from ...plugins.plugin_utils.models import parse
@@ -66,7 +68,7 @@ def build(
     lock: Lock = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Build images from Debian packages into the unit store, without root, and enter them into the site's lock.
+    """Build images from Debian packages and PyPI into the unit store, without root; the site's lock then names them.
 
     The same packages give the same digest on every machine. No program of a package runs while an image is built.
 
@@ -186,6 +188,9 @@ def lock_(
     repository: Annotated[str | None, typer.Option("--from", help="Another registry/name, such as a mirror's.")] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Another tag than the lock's.")] = None,
     pull: Annotated[bool, typer.Option("--pull", help="Fetch the images into the unit store, too.")] = False,
+    key: Annotated[
+        Path | None, typer.Option("--key", help="Public key of their cosign signature: from then on nodes want it.")
+    ] = None,
     http: Http = False,
     store: Store = None,
     lock: Lock = None,
@@ -199,17 +204,23 @@ def lock_(
       kai unit lock qdrant grafana
 
       kai unit lock qdrant --pull
+
+      kai unit lock valkey --from registry.example.org/kos/valkey --tag 8.1.1-amd64 --key cosign.pub
     """
     kept, entered = store or unit_store.store_path(), lock or lock_path()
     known = load_images(_SERVICES / IMAGE_LOCK, entered)
     _refuse_strangers(names, known)
     for name in names:
-        row = _changed(known[name], repository=repository, tag=tag)
+        encoded = base64.b64encode(read_text(key).encode()).decode() if key else None
+        row = _changed(known[name], repository=repository, tag=tag, key=encoded)
         with _sentences():
             if row.repository.startswith(f"{BUILT}/"):
                 raise ToolFailed(f"{name} is built here, not fetched: kai unit build {name}")
             with errors.status(f"asking for {row.repository}:{row.tag}"):
                 row = _changed(row, digests=registry.resolve(name, row, http))
+            if row.key:
+                for architecture in row.digests:
+                    registry.verify(row.reference(architecture), row.key, http)
             site_lock.enter(entered, name, row)
             for architecture, digest in row.digests.items():
                 print(f"{name} {architecture} {row.repository}@{digest}")

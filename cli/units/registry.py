@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,12 +120,18 @@ def sign(reference: str, key: CosignKey, insecure: bool = False) -> None:
     tools.run([*argv, *(["--allow-http-registry"] if insecure else []), reference], _cosign_environment())
 
 
-def verify(reference: str, public: str, folder: Path, insecure: bool = False) -> None:
+def verify(reference: str, public: str, insecure: bool = False) -> None:
     """Check cosign's signature of an image in its registry; `public` as in an image lock. Raises ToolFailed."""
-    key = folder / "cosign.pub"
-    key.write_bytes(base64.b64decode(public))
-    argv = ["cosign", "verify", "--insecure-ignore-tlog=true", f"--key={key}"]
-    tools.run([*argv, *(["--allow-http-registry"] if insecure else []), reference], _cosign_environment())
+    with tempfile.NamedTemporaryFile(prefix="kos-", suffix=".pub") as key:
+        key.write(base64.b64decode(public))
+        key.flush()
+        argv = ["cosign", "verify", "--insecure-ignore-tlog=true", f"--key={key.name}"]
+        try:
+            tools.run([*argv, *(["--allow-http-registry"] if insecure else []), reference], _cosign_environment())
+        except ToolFailed as error:
+            if any(word in str(error) for word in ("no matching signatures", "no signatures found")):
+                raise ToolFailed(f"{reference} has no signature by the key that the lock names") from error
+            raise
 
 
 def _cosign_environment() -> dict[str, str]:

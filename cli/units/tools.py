@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 # The Debian package of each program that is not on every controller.
-_PACKAGES = {"mmdebstrap": "mmdebstrap", "skopeo": "skopeo", "cosign": "cosign", "dpkg-deb": "dpkg"}
+_PACKAGES = {"mmdebstrap": "mmdebstrap", "skopeo": "skopeo", "cosign": "cosign", "dpkg-deb": "dpkg", "apt-get": "apt"}
 
 
 class ToolFailed(Exception):
     """A program is missing or refused; the text is one sentence for a person."""
 
 
-def run(argv: Sequence[str], environ: Mapping[str, str] | None = None, folder: Path | None = None) -> str:
+def run(argv: Sequence[str], environ: Mapping[str, str] | None = None) -> str:
     """The output of `argv`. Raises ToolFailed with the last lines of what it said."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environ, cwd=folder)
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environ)
     except FileNotFoundError as error:
         package = _PACKAGES.get(argv[0], argv[0])
         raise ToolFailed(f"{argv[0]} is not installed on this controller: apt install {package}") from error

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
 
 from ansible.errors import AnsibleActionFail
 
-from ..plugin_utils import signing, unit_store
+from ..module_utils.node.bundle import BundleRefused
+from ..module_utils.node.store import verified_files
+from ..plugin_utils import bundles, signing, unit_store
+from ..plugin_utils.bundles import Bundle
 from .node import ActionModule as Watched
 
 
@@ -29,27 +35,49 @@ class ActionModule(Watched):
         return self.watched(arguments.get("step", ""), arguments, task_vars or {})
 
     def on_node(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-        """One call of the module, and a second with the archive when the node asks for it."""
+        """One call of the module, and more with what the node asks for: the archive, images, parts of a bundle."""
+        if arguments.get("step") != "stage":
+            return super().on_node(arguments, task_vars)
+        path = arguments.pop("bundle", None)
+        if not path:
+            return self._stage({**arguments, "bring": True}, task_vars)
+        try:
+            with bundles.opened(Path(path)) as bundle:
+                return self._stage_from(bundle, arguments, task_vars)
+        except BundleRefused as error:
+            return {"failed": True, "msg": str(error)}
+
+    def _stage(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         archive = arguments.pop("archive", None)
-        if arguments.get("step") == "stage":
-            arguments["bring"] = True
         result = super().on_node(arguments, task_vars)
         if result.get("need_archive") and archive:
             arguments["archive"] = self._send(archive)
             result = super().on_node(arguments, task_vars)
         if "need_images" in result:
             # What is nowhere here, the node fetches from a registry.
-            arguments |= {"bring": False, "images": self._bring(result["need_images"])}
-            result = super().on_node(arguments, task_vars)
+            sent = self._written("images.tar", lambda stream: _images(result["need_images"], stream))
+            result = super().on_node({**arguments, "bring": False, "images": [sent]}, task_vars)
         return result
 
-    def _bring(self, digests: list[str]) -> list[str]:
-        """Send those images that the unit store of this controller holds; their names on the node."""
-        with tempfile.TemporaryDirectory(prefix="kos-images-") as folder:
-            path = os.path.join(folder, "images.tar")
+    def _stage_from(self, bundle: Bundle, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Stage with what the bundle holds, and nothing else."""
+        why_not = _mismatch(bundle, arguments)
+        if why_not:
+            raise BundleRefused(why_not)
+        head = self._written("bundle.tar", bundle.head)
+        result = self._stage({**arguments, "bundle": [head]}, task_vars)
+        if "need_parts" in result:
+            parts = self._written("parts.tar", lambda stream: bundle.parts(result["need_parts"], stream))
+            result = self._stage({**arguments, "bundle": [head, parts]}, task_vars)
+        return result
+
+    def _written(self, name: str, write: Callable[[IO[bytes]], None]) -> str:
+        """Send what `write` writes; its name on the node."""
+        with tempfile.TemporaryDirectory(prefix="kos-sent-") as folder:
+            path = os.path.join(folder, name)
             with open(path, "wb") as stream:
-                found = unit_store.write_blobs(unit_store.store_path(), digests, stream)
-            return [self._send(path)] if found else []
+                write(stream)
+            return self._send(path)
 
     def _send(self, archive: str) -> str:
         shell = self._connection._shell
@@ -58,6 +86,16 @@ class ActionModule(Watched):
         self._transfer_file(archive, remote)
         self._fixup_perms2((folder, remote))
         return remote
+
+
+def _images(digests: list[str], stream: IO[bytes]) -> None:
+    unit_store.write_blobs(unit_store.store_path(), digests, stream)
+
+
+def _mismatch(bundle: Bundle, arguments: dict[str, Any]) -> str | None:
+    """Why this generation cannot be deployed from this bundle, or None."""
+    content = verified_files(Path(arguments["archive"]).read_bytes(), arguments["id"])
+    return bundles.refusal(bundle, bundles.generation_row(arguments["id"], json.loads(content["manifest.json"])))
 
 
 def _signed(identity: str) -> dict[str, str]:

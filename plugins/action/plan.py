@@ -12,7 +12,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils import assemble, events
+from ..plugin_utils import assemble, clusters, events
 from ..plugin_utils.faults import ConfigurationError
 from ..plugin_utils.hardware import RESOURCES
 
@@ -23,6 +23,7 @@ _OPTIONS = {
     "site_layer": {"type": "path"},
     "user_layer": {"type": "path"},
     "configs": {"type": "path"},
+    "cluster": {"type": "str"},
     "accept_shortfall": {"type": "list", "elements": "str", "choices": list(RESOURCES), "default": []},
     "hardware": {"type": "dict", "required": True},
 }
@@ -37,20 +38,24 @@ class ActionModule(ActionBase):
         """Return the plan, the generation's id and its archive."""
         super().run(tmp, task_vars)
         _validation, options = self.validate_argument_spec(argument_spec=_OPTIONS)
-        host = (task_vars or {}).get("inventory_hostname", "localhost")
+        known = task_vars or {}
+        host = known.get("inventory_hostname", "localhost")
         try:
+            cluster = clusters.membership(
+                host, options["cluster"] or "", known.get("groups", {}), known.get("hostvars", {})
+            )
             planned = assemble.plan(_request(options), assemble.facts_from(options["hardware"], f"facts of {host}"))
             built = assemble.generation(planned) if not planned.blocked else None
         except ConfigurationError as error:
             events.emit("configuration.invalid", host, faults=[fault.as_dict() for fault in error.faults])
             raise AnsibleActionFail(f"the configuration is not valid:\n{error}") from error
-        plan = planned.as_dict()
+        plan = {**planned.as_dict(), "cluster": clusters.shown(cluster)}
         if built is None:
             events.emit("preflight.failed", host, plan=plan)
             raise AnsibleActionFail(_refusal(host, planned), result={"plan": plan})
-        events.emit("plan.ready", host, plan=plan, id=built.id)
-        archive = _kept(built.id, built.archive())
-        node = {"shortfalls": [row.as_dict() for row in planned.shortfalls]}
+        archive, architecture = _kept(built.id, built.archive()), planned.plan.kind.architecture
+        events.emit("plan.ready", host, plan=plan, id=built.id, archive=archive, architecture=architecture)
+        node = {"shortfalls": [row.as_dict() for row in planned.shortfalls], "cluster": cluster}
         return {"changed": False, "plan": plan, "id": built.id, "archive": archive, "node": node}
 
 

@@ -56,6 +56,13 @@ options:
     type: list
     elements: path
     default: []
+  bundle:
+    description:
+      - The bundle to deploy from, on the controller (C(kai bundle build) makes one). Then nothing is fetched from
+        anywhere else. The action sends only what the node lacks of it; what the module itself gets are those archives.
+    type: list
+    elements: path
+    default: []
   token:
     description: What O(step=stage) returned. Needed by the other steps.
     type: str
@@ -125,6 +132,11 @@ need_images:
   returned: when step is stage and bring is set
   type: list
   elements: str
+need_parts:
+  description: Files of the bundle that the caller is to bring.
+  returned: when step is stage and bundle is set
+  type: list
+  elements: str
 health:
   description: The verdict on each service of the part.
   returned: when step is switch
@@ -156,6 +168,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import images, transaction
+from ansible_collections.kind.kos.plugins.module_utils.node.bundle import NeedParts
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.module_utils.node.space import NoRoom
 from ansible_collections.kind.kos.plugins.module_utils.outcome import told
@@ -168,6 +181,7 @@ ARGUMENTS = {
     "signer": {"type": "str", "default": ""},
     "bring": {"type": "bool", "default": False},
     "images": {"type": "list", "elements": "path", "default": []},
+    "bundle": {"type": "list", "elements": "path", "default": []},
     "token": {"type": "str", "no_log": False},
     "part": {
         "type": "str",
@@ -197,7 +211,8 @@ REQUIRED = [
 def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
     options = module.params
     names = ("id", "secrets", "node", "signature", "signer", "purge", "bring")
-    request = transaction.Request(**{name: options[name] for name in names})
+    given = {name: options[name] for name in names}
+    request = transaction.Request(**given, bundle=tuple(options["bundle"]))
     archive = None
     if options["archive"]:
         with open(options["archive"], "rb") as stream:
@@ -216,6 +231,8 @@ def _stage(module: AnsibleModule, root: Root) -> dict[str, Any]:
         return {"changed": False, "need_archive": True}
     except transaction.NeedImages as needed:
         return {"changed": False, "need_archive": False, "need_images": [row["digest"] for row in needed.rows]}
+    except NeedParts as needed:
+        return {"changed": False, "need_archive": False, "need_parts": needed.paths}
     for name in staged.unknown_secrets:
         module.warn(f"kos_secrets names {name}, which nothing of this plan uses")
     result = {key: value for key, value in vars(staged).items() if key not in ("diffs", "unknown_secrets")}

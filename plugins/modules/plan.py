@@ -49,6 +49,9 @@ options:
     elements: str
     choices: [cpu, memory, disk, gpu, network]
     default: []
+  cluster:
+    description: The group of the inventory whose hosts are one cluster with this one; default is that there is none.
+    type: str
   hardware:
     description: The machine's facts, as M(kind.kos.facts) returns them.
     type: dict

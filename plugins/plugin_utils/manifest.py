@@ -15,7 +15,7 @@ Size = Annotated[str, Field(pattern=r"^[0-9]+[KMGT]$", examples=["64M"])]
 SizeOrShare = Annotated[str, Field(pattern=r"^([0-9]+[KMGT]|[1-9][0-9]*%)$", examples=["512M", "25%"])]
 Argv = list[str]
 ServiceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Exposure = Literal["node", "network"]
+Exposure = Literal["node", "peers", "network"]
 Architecture = Literal["amd64", "arm64"]
 
 
@@ -64,6 +64,10 @@ class ContainerSubstrate(Strict):
         Field(description="a stronger wall than the kernel's own; `wasm`: the image is a WebAssembly module"),
     ] = None
     models: Annotated[bool, Field(description="whether it reads the node's language models, at /models")] = False
+    models_reload: Annotated[
+        str | None,
+        Field(pattern=r"^http://127\.0\.0\.1:", description="asked after a model came or went, so that it looks again"),
+    ] = None
 
 
 class VenvSubstrate(Strict):
@@ -164,6 +168,9 @@ class RouteManifest(Strict):
     socket: Annotated[str | None, Field(pattern=r"^/run/[A-Za-z0-9._/-]+$")] = None
     strip: Annotated[bool, Field(description="whether the service is asked without the path prefix")] = False
     authentication: bool = True
+    api_key: Annotated[
+        bool, Field(description="whether `Authorization: Bearer` with the node's API key lets in, beside the password")
+    ] = False
     reason: Annotated[str | None, Field(description="why a route needs no authentication")] = None
     reach: Annotated[Exposure, Field(description="`node`: only programs of this node")] = "network"
     streaming: Annotated[bool, Field(description="WebSocket or long answers: nothing is buffered")] = False
@@ -180,6 +187,8 @@ class RouteManifest(Strict):
             raise ValueError("needs either `port` or `socket`")
         if not self.authentication and not self.reason:
             raise ValueError("a route without authentication needs a `reason`")
+        if self.api_key and not self.authentication:
+            raise ValueError("a route without authentication needs no `api_key`")
         return self
 
 
@@ -205,6 +214,9 @@ class CertificateManifest(Strict):
     units: list[str]
     usage: list[Literal["server", "client"]]
     public: Annotated[bool, Field(description="whether it names the node's public name, for the gateway")] = False
+    peers: Annotated[
+        bool, Field(description="whether the cluster's authority signs it; its credentials are peers.crt and so on")
+    ] = False
 
 
 class UnitManifest(Strict):
@@ -374,6 +386,10 @@ class Service(Strict):
     probe: Probe | None = None
     probe_reason: str | None = None
     bounds: Annotated[Performance | None, Field(description="what its probe must measure after an update")] = None
+    cluster: Annotated[
+        Argv | None,
+        Field(description="prints size, healthy, quorum and leader of its cluster as JSON; nothing where it has none"),
+    ] = None
     metrics: MetricsEndpoint | None = None
     metrics_reason: str | None = None
     backup: BackupCommands | None = None

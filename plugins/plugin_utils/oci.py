@@ -15,6 +15,7 @@ import tarfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import IO, Any, cast
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -25,8 +26,10 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 # What an image that kOS built was made of: package URLs and SHA-256, as JSON.
 MATERIALS = "kos.materials"
 
-# A layer is content and permission to run it: nothing in it may give whoever runs it another user's rights.
-_MODE = 0o1777
+# What an ordinary user unpacks has other modes than what root does, so they are said anew: a layer is content and
+# permission to run it, and nothing in it gives whoever runs it another user's rights.
+_PLAIN, _RUNNABLE, _SHARED = 0o644, 0o755, 0o1777
+_SHARED_DIRECTORIES = ("tmp", "var/tmp")
 _KINDS = (tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE)
 
 
@@ -72,6 +75,13 @@ def file_entry(path: str, content: bytes, mode: int = 0o644) -> Entry:
     info = tarfile.TarInfo(path.lstrip("/"))
     info.size, info.mode = len(content), mode
     return Entry(info, lambda: io.BytesIO(content))
+
+
+def file_on_disk(name: str, path: Path, mode: int) -> Entry:
+    """A file whose content is that of `path`, read when the layer is written."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = path.stat().st_size, mode
+    return Entry(info, lambda: path.open("rb"))
 
 
 def link_entry(path: str, target: str) -> Entry:
@@ -133,12 +143,20 @@ def _add(tar: tarfile.TarFile, entry: Entry, epoch: int) -> None:
     info = copy.copy(entry.info)
     info.uid = info.gid = 0
     info.uname = info.gname = ""
-    info.mtime, info.mode, info.pax_headers = epoch, info.mode & _MODE, {}
+    info.mtime, info.mode, info.pax_headers = epoch, _mode(info), {}
     if entry.content is None:
         tar.addfile(info)
         return
     with entry.content() as content:
         tar.addfile(info, content)
+
+
+def _mode(info: tarfile.TarInfo) -> int:
+    if info.issym():
+        return 0o777
+    if info.isdir():
+        return _SHARED if info.name in _SHARED_DIRECTORIES else _RUNNABLE
+    return _RUNNABLE if info.mode & 0o111 else _PLAIN
 
 
 class _Tee:

@@ -26,7 +26,7 @@ class RecipeFile(Strict):
     path: Inside
     content: str | None = None
     source: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._/-]*$")] = None
-    mode: Annotated[str, Field(pattern=r"^0[0-7]{3}$")] = "0644"
+    mode: Literal["0644", "0755"] = "0644"
 
     @model_validator(mode="after")
     def _one_origin(self) -> RecipeFile:
@@ -65,6 +65,9 @@ class Recipe(ImageBase):
         Field(
             pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$", description="a requirements file with hashes, beside the recipe"
         ),
+    ] = None
+    about: Annotated[
+        str | None, Field(description="the wheel that gives the image its version; default: the first package does")
     ] = None
     links: Annotated[dict[Inside, str], Field(description="path of a link -> where it leads")] = {}
     entrypoint: list[str]

@@ -16,10 +16,10 @@ from jinja2.sandbox import SandboxedEnvironment
 from . import venvs
 from .alternatives import Alternative, alternatives
 from .catalogue import Catalogue
-from .containers import Egress, environment, name_of, quadlet, quadlet_path
+from .containers import MODELS, Egress, environment, name_of, quadlet, quadlet_path
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
-from .manifest import FileManifest, Service
+from .manifest import ContainerSubstrate, FileManifest, Service
 from .resolver import Plan, PlannedService
 from .units import credential_path, unit_text, wanted_by
 
@@ -94,17 +94,7 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "packages": plan.packages,
         "images": _image_rows(plan.services, plan),
         "users": plan.users,
-        "volumes": [
-            {
-                "path": f"/var/lib/{unit.state_directory}",
-                "service": service.name,
-                "user": unit.user or service.manifest.user or "root",
-                "unit": unit.name,
-            }
-            for service in plan.services
-            for unit in service.manifest.units
-            if unit.state_directory
-        ],
+        "volumes": list(_volume_rows(plan)),
         "secrets": [
             {"service": service.name, "name": secret.name, "length": secret.length if secret.made == "node" else 0}
             for service in plan.services
@@ -115,8 +105,22 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def _volume_rows(plan: Plan) -> Iterator[dict[str, Any]]:
+    for service in plan.services:
+        for unit in service.manifest.units:
+            if unit.state_directory:
+                user = unit.user or service.manifest.user or "root"
+                path = f"/var/lib/{unit.state_directory}"
+                yield {"path": path, "service": service.name, "user": user, "unit": unit.name}
+    readers = [service for service in plan.services if (container := _container(service)) and container.models]
+    if readers:
+        unit = readers[0].manifest.units[0]
+        # Every service that serves models reads the same ones, which are root's.
+        yield {"path": MODELS, "service": readers[0].name, "user": "root", "unit": unit.name, "shared": True}
+
+
 def _service_row(service: PlannedService) -> dict[str, Any]:
-    manifest = service.manifest
+    manifest, container = service.manifest, _container(service)
     return {
         "name": service.name,
         "summary": manifest.summary,
@@ -128,8 +132,10 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "requires": manifest.requires,
         "units": [unit.name for unit in manifest.units if unit.starts == "now"],
         "probe": _probe(service),
+        "models_reload": container.models_reload if container else None,
         "bounds": manifest.bounds.model_dump() if manifest.bounds else None,
         "hooks": manifest.hooks.model_dump(),
+        "cluster": manifest.cluster,
         "backup": manifest.backup.model_dump(exclude_none=True) if manifest.backup else None,
         "imports": {name: commands.model_dump() for name, commands in sorted(manifest.imports.items())},
         "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
@@ -144,9 +150,13 @@ def _packages(manifest: Service) -> list[str]:
     return manifest.substrates.deb.packages if manifest.substrates.deb else []
 
 
+def _container(service: PlannedService) -> ContainerSubstrate | None:
+    return service.manifest.substrates.container if service.image else None
+
+
 def _probe(service: PlannedService) -> dict[str, Any] | None:
     manifest = service.manifest
-    container = manifest.substrates.container if service.image else None
+    container = _container(service)
     if container is not None and container.health:
         deadline = manifest.probe.deadline if manifest.probe else PROBE_DEADLINE
         return {

@@ -50,9 +50,10 @@ def credential_directives(unit: UnitManifest, service: Service) -> Iterator[Dire
         yield "LoadCredentialEncrypted", f"{credential}:{credential_path(unit.name, credential)}"
     for certificate in service.certificates:
         if unit.name in certificate.units:
-            yield "LoadCredential", f"ca.crt:{ISSUED}/ca.crt"
-            yield "LoadCredential", f"tls.crt:{ISSUED}/{certificate.name}.crt"
-            yield "LoadCredential", f"tls.key:{ISSUED}/{certificate.name}.key"
+            own, authority = ("peers", "peers-ca") if certificate.peers else ("tls", "ca")
+            yield "LoadCredential", f"{authority}.crt:{ISSUED}/{authority}.crt"
+            yield "LoadCredential", f"{own}.crt:{ISSUED}/{certificate.name}.crt"
+            yield "LoadCredential", f"{own}.key:{ISSUED}/{certificate.name}.key"
 
 
 def unit_section(unit: UnitManifest, service: Service, catalogue: Catalogue) -> Iterator[Directive]:

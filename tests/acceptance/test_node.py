@@ -72,8 +72,13 @@ def test_every_unit_has_limits(host, manifest):
         assert "MemoryMax=" in limits and "TasksMax=" in limits, unit["name"]
 
 
+def peers(host):
+    """The exposure that the ports of a cluster have, on a member of one."""
+    return ["peers"] if json.loads(host.check_output("cat /var/lib/kos/node.json")).get("cluster") else []
+
+
 def test_only_planned_ports_listen_beyond_loopback(host, manifest):
-    opened = {port["port"] for port in manifest["ports"] if port["exposure"] == "network"}
+    opened = {port["port"] for port in manifest["ports"] if port["exposure"] in ("network", *peers(host))}
     for protocol, address, port, process in listeners(host):
         if process in DEBIANS_OWN or address.startswith("127.") or address == "::1":
             continue
@@ -83,7 +88,7 @@ def test_only_planned_ports_listen_beyond_loopback(host, manifest):
 def test_every_planned_port_listens(host, manifest):
     found = {(row[0], row[2]) for row in listeners(host)}
     for port in manifest["ports"]:
-        if isinstance(port["port"], int):
+        if isinstance(port["port"], int) and port["exposure"] in ("node", "network", *peers(host)):
             assert (port["protocol"], port["port"]) in found, port
 
 

@@ -8,10 +8,12 @@ Each attempt to get out has a control beside it that shows it would succeed with
 
 from __future__ import annotations
 
+import base64
 import shutil
 
 import pytest
 from labnodes import wait_for
+from wasmmodule import printing
 
 LAYER = """\
 services: {cache: redis, vector_db: null, llm_backend: llama_cpp}
@@ -178,6 +180,37 @@ def test_an_image_removed_by_hand_comes_back(lab, contained, layer):
     lab.ssh(contained, f"{podman} image rm --all --force >/dev/null 2>&1")
     assert "nothing to do" not in lab.deploy(contained, *layer).stderr
     assert lab.healthy(contained)
+
+
+@pytest.mark.long
+def test_a_trust_tier_in_a_kernel_of_its_own(lab, contained, layer, tmp_path):
+    path = tmp_path / "gvisor.yaml"
+    path.write_text(LAYER.replace("substrate:", "sandbox: {trusted: gvisor}, substrate:"))
+    group = "/sys/fs/cgroup/system.slice/kos-llama-cpp.service"
+    processes = f"cat $(find {group} -name cgroup.procs) | xargs -n1 ps -o args= -p"
+    assert "runsc" not in lab.ssh(contained, processes)
+    lab.deploy(contained, "--profile", "development", "--site", str(path))
+    assert "runsc-sandbox" in lab.ssh(contained, processes)
+    assert served(lab, contained, "llama_cpp")
+    # What a core service runs in is not asked to change.
+    assert "runsc" not in lab.ssh(contained, processes.replace("llama-cpp", "valkey"))
+    lab.deploy(contained, *layer)
+
+
+@pytest.mark.long
+def test_a_module_of_webassembly_runs(lab, contained):
+    lab.ssh(contained, "apt-get -qq install -y --no-install-recommends wasmedge >/dev/null")
+    module = base64.b64encode(printing(b"hello from a module\n")).decode()
+    lab.ssh(
+        contained,
+        f"cd /tmp && echo {module} | base64 -d > app.wasm && tar -cf module.tar app.wasm && chmod 644 module.tar",
+    )
+    lab.ssh(contained, f"{PODMAN} import --change 'ENTRYPOINT [\"/app.wasm\"]' /tmp/module.tar localhost/module 2>&1")
+    flags = "run --rm --network none --read-only --cap-drop all"
+    wasm = "--runtime=/usr/bin/crun-wasm --annotation=module.wasm.image/variant=compat"
+    assert lab.ssh(contained, f"{PODMAN} {flags} {wasm} localhost/module") == "hello from a module"
+    # Control: without that runtime it is no program at all.
+    assert "not executable" in lab.ssh(contained, f"{PODMAN} {flags} localhost/module 2>&1", check=False)
 
 
 def test_what_is_dropped_leaves_no_user_and_no_storage(lab, contained, tmp_path):

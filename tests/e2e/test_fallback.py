@@ -132,6 +132,7 @@ def test_an_update_that_is_merely_slow_is_taken_back(lab, deployed, layers):
     wait_for(lambda: lab.healthy(deployed), 60)
 
 
+@pytest.mark.long
 def test_short_of_memory_what_weighs_most_is_left_unless_the_profile_insists(lab, deployed, layers):
     # The service really holds 300 MB; that the node is short is the layer's bound, above what this machine has free.
     held = f'ExecStart=/usr/bin/python3 -I -c "{HEAVY}"'

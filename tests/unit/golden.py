@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,4 +77,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    # As a fresh checkout has it: without what was built or resolved here.
+    os.environ["KOS_SITE_LOCK"] = os.devnull
     main()

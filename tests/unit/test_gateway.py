@@ -180,3 +180,42 @@ def test_the_load_balancer_takes_its_backends_from_the_plan(tmp_path):
     assert "option httpchk GET /primary" in text
     assert "server 1 10.0.0.2:5433 check port 8008\n" in text and "server 2 [fd00::2]:5433 check port 8008\n" in text
     assert ("db_primary", 5000, "node") in {(port.name, port.port, port.exposure) for port in planned.plan.ports}
+
+
+LLAMA = {"llm_backends": ["llama_cpp"]}
+
+
+def built_here(folder, monkeypatch, **services):
+    """The rendered files where llama.cpp's image has been built."""
+    lock = folder / "site.json"
+    digests = dict.fromkeys(("amd64", "arm64"), f"sha256:{'ab' * 32}")
+    row = {"repository": "localhost/kos/llama_cpp", "digests": digests, "licence": "MIT", "source": "test"}
+    lock.write_text(json.dumps({"version": 1, "images": {"llama_cpp": row}}))
+    monkeypatch.setenv("KOS_SITE_LOCK", str(lock))
+    return rendered(folder, {**LLAMA, **services})
+
+
+def test_language_models_are_behind_every_gateway_unbuffered_for_the_password_and_the_key(tmp_path, monkeypatch):
+    files = built_here(tmp_path, monkeypatch)
+    server = json.loads(files["/etc/kos/caddy/caddy.json"])["apps"]["http"]["servers"]["gateway"]
+    models = next(row for row in server["routes"] if row.get("match") == [{"path": ["/v1", "/v1/*"]}])
+    asks, passes = models["handle"][0]["routes"]
+    known = "{http.request.header.Authorization} == {env.KOS_API_KEY}"
+    assert asks["match"] == [{"not": [{"expression": known}]}] and asks["handle"][0]["handler"] == "authentication"
+    proxy = passes["handle"][0]
+    assert proxy["flush_interval"] == -1 and proxy["headers"]["request"] == {"delete": ["Authorization"]}
+    others = [row for row in server["routes"] if row.get("match") == [{"path": ["/prometheus", "/prometheus/*"]}]]
+    assert "match" not in others[0]["handle"][0]["routes"][0]
+
+    nginx = built_here(tmp_path, monkeypatch, gateway="nginx", load_balancer="haproxy")
+    text = nginx["/etc/kos/nginx/nginx.conf"]
+    block = text[text.index("location ^~ /v1/ {") :].partition("}")[0]
+    assert "auth_basic $asked;" in block and "proxy_buffering off;" in block and 'Authorization ""' in block
+    assert text.count("auth_basic $asked;") == 2 and 'auth_basic "kOS";' in text
+    assert "timeout server 1h" in nginx["/etc/kos/haproxy/haproxy.cfg"]
+
+
+def test_the_key_lets_in_nowhere_that_did_not_ask_for_it(tmp_path):
+    assert "$asked" not in rendered(tmp_path, {"gateway": "nginx"})["/etc/kos/nginx/nginx.conf"]
+    with pytest.raises(ConfigurationError, match="needs no `api_key`"):
+        plan(tmp_path, {}, routed("a", path="/a", authentication=False, reason="x", api_key=True))

@@ -87,6 +87,21 @@ def test_a_layer_gives_nobody_rights_and_holds_no_device():
         assert list(members) == sorted(members)
 
 
+def test_modes_do_not_depend_on_who_unpacked_the_packages():
+    """As an ordinary user tar keeps no sticky bit, and what a umask leaves."""
+
+    def made(directory, program):
+        info = tarfile.TarInfo("tmp")
+        info.type, info.mode = tarfile.DIRTYPE, directory
+        written = io.BytesIO()
+        oci.write_layer([oci.Entry(info), oci.file_entry("bin/x", b"", program)], 1, written)
+        return written.getvalue()
+
+    assert made(0o1777, 0o755) == made(0o700, 0o700) == made(0o755, 0o4711)
+    with tarfile.open(fileobj=io.BytesIO(made(0o755, 0o644))) as tar:
+        assert {member.name: member.mode for member in tar} == {"bin": 0o755, "bin/x": 0o644, "tmp": 0o1777}
+
+
 def test_what_a_recipe_leaves_out_goes_with_all_below_it():
     _written, raw = layer(tree(), ["usr/share/man", "*/passwd", "usr/*/nothing"])
     with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
@@ -485,6 +500,25 @@ def test_a_registrys_refusal_is_one_sentence(home, monkeypatch, said):
     assert done.exit_code == 1
     assert SAID[said] in " ".join(done.output.split())
     assert not (home / "images.lock").exists()
+
+
+def test_each_architecture_of_a_tag_gets_its_own_digest(home, monkeypatch):
+    rows = [
+        {"digest": f"sha256:{digit * 64}", "platform": {"os": system, "architecture": name}}
+        for digit, system, name in (("1", "linux", "amd64"), ("2", "linux", "arm64"), ("3", "windows", "amd64"))
+    ]
+    program = home / "bin" / "skopeo"
+    program.parent.mkdir()
+    (home / "index.json").write_text(json.dumps({"mediaType": oci.INDEX_TYPE, "manifests": rows}))
+    program.write_text(f"#!/bin/sh\ncat {home}/index.json\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    done = kai("unit", "lock", "qdrant")
+    assert done.exit_code == 0, done.output
+    assert site_lock.read(home / "images.lock")["qdrant"].digests == {
+        "amd64": f"sha256:{'1' * 64}",
+        "arm64": f"sha256:{'2' * 64}",
+    }
 
 
 def test_a_missing_program_is_named_with_its_package(home, monkeypatch):

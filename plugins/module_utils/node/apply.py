@@ -7,7 +7,21 @@ from __future__ import annotations
 
 import os
 
-from . import accounts, changes, fallback, farewell, files, gate, images, ledger, merkle, packages, store, system
+from . import (
+    accounts,
+    bundle,
+    changes,
+    fallback,
+    farewell,
+    files,
+    gate,
+    images,
+    ledger,
+    merkle,
+    packages,
+    store,
+    system,
+)
 from .changes import Comparison
 from .files import Root
 from .join import Joiner
@@ -55,8 +69,9 @@ def _note_what_is_new(root: Root, journal: Journal, comparison: Comparison) -> N
 
 def _install(root: Root, journal: Journal, missing: list[str]) -> None:
     before = packages.paths_in_etc(root)
-    journal.write("packages", **system.new_packages(root, missing))
-    system.install_packages(root, missing)
+    source = bundle.source_of(root)
+    journal.write("packages", **system.new_packages(root, missing, source))
+    system.install_packages(root, missing, source)
     journal.write("packages_made", paths=sorted(set(packages.paths_in_etc(root)) - set(before)))
 
 

@@ -14,7 +14,7 @@ import stat
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import accounts, cleanup, files, images, ledger, merkle, packages, store, system
+from . import accounts, cleanup, cluster, files, images, ledger, merkle, packages, store, system
 from .files import Root
 from .join import Joiner
 from .secrets import Vault
@@ -88,19 +88,27 @@ class Comparison:
         return [part for part in PARTS if part in named]
 
 
-def compare(root: Root, generation: store.Generation, given_secrets: dict[str, str], purge: bool = False) -> Comparison:
+def compare(
+    root: Root,
+    generation: store.Generation,
+    given_secrets: dict[str, str],
+    purge: bool = False,
+    node: dict[str, Any] | None = None,
+) -> Comparison:
     """Everything that must change for `root` to be `generation`.
 
     `given_secrets` are the operator's own, by ``service.name``; `purge` asks for the data of services that are no
-    longer asked for to be removed too. Raises UnknownToken and CommandFailed.
+    longer asked for to be removed too. `node` is what the controller says of this node; by default, what it said
+    last. Raises UnknownToken, NotAMember and CommandFailed.
     """
     manifest = generation.manifest
     services = {service["name"]: service for service in manifest["services"]}
     vault = Vault(root)
     # A root that is not booted has no key to seal with: its first boot makes its secrets.
     stale_secrets = vault.missing(manifest["secrets"], given_secrets) if root.path == "/" else []
+    member_of = cluster.of(node or files.read_json(root.state("node.json"), {}))
     observed = _Observed(
-        root, generation, Joiner(root), system.Accounts(root), vault,
+        root, generation, Joiner(root, cluster=member_of), system.Accounts(root), vault,
         files.read_json(root.state("sealed.json"), {}), stale_secrets,
     )  # fmt: skip
     wanted = [_wanted(observed, row) for row in manifest["files"]]

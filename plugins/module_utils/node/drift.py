@@ -117,7 +117,7 @@ def _volumes(root: Root, manifest: dict[str, Any]) -> list[dict[str, Any]]:
                 fix = f"kai restore, or for an empty one: systemctl restart {row['unit']}"
                 found.append(_finding(row["service"], f"volume {path}: is missing", fix))
             continue
-        if stat.S_IMODE(status.st_mode) & 0o007:
+        if stat.S_IMODE(status.st_mode) & 0o007 and not row.get("shared"):
             problem = f"volume {path}: mode is {stat.S_IMODE(status.st_mode):04o}, so others may look into it"
             found.append(_finding(row["service"], problem, f"chmod o= {path}"))
         if status.st_uid != ids.ids(user, user)[0]:

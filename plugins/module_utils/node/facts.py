@@ -24,10 +24,9 @@ def facts(root: Root | None = None) -> dict[str, Any]:
     """Operating system, architecture, cores, memory (MB), disk (GB), GPUs, link speed (Mbit/s), encryption."""
     root = root or Root()
     release = _os_release(root)
-    machine = platform.machine()
     return {
         "os": {"id": release.get("ID", "unknown"), "version": release.get("VERSION_ID", "")},
-        "architecture": _ARCHITECTURES.get(machine, machine),
+        "architecture": architecture(),
         "cpu": len(os.sched_getaffinity(0)),
         "memory_mb": memory_mb(),
         "disk_gb": _disk_gb(root.join("/var/lib")),
@@ -35,6 +34,12 @@ def facts(root: Root | None = None) -> dict[str, Any]:
         "network_mbps": _network_mbps(),
         "disk_encrypted": _encrypted(root.join("/var/lib")),
     }
+
+
+def architecture() -> str:
+    """This machine's, in Debian's words where kOS knows it."""
+    machine = platform.machine()
+    return _ARCHITECTURES.get(machine, machine)
 
 
 def _os_release(root: Root) -> dict[str, str]:

@@ -239,7 +239,12 @@ def _probe_container(spec: dict[str, Any]) -> None:
         raise ProbeFailed(said[-1] if said else "its health command failed")
 
 
-def _run_as(argv: list[str], user: str, told: dict[str, str] | None = None) -> None:
+def answer(argv: list[str]) -> str:
+    """What a command prints that is run as probes are, unprivileged. Raises ProbeFailed."""
+    return _run_as(argv, PROBE_USER)
+
+
+def _run_as(argv: list[str], user: str, told: dict[str, str] | None = None) -> str:
     identity: dict[str, Any] = {}
     if os.geteuid() == 0:
         try:
@@ -257,3 +262,5 @@ def _run_as(argv: list[str], user: str, told: dict[str, str] | None = None) -> N
     if done.returncode != 0:
         said = (done.stderr or done.stdout).decode(errors="replace").strip().splitlines()
         raise ProbeFailed(said[-1] if said else f"{argv[0]} ended with {done.returncode}")
+    text: str = done.stdout.decode(errors="replace")
+    return text

@@ -63,6 +63,11 @@ def not_stored(root: Root, rows: Collection[dict[str, Any]]) -> list[dict[str, A
     return [row for row in rows if not _whole(root, row["digest"])]
 
 
+def has_blob(root: Root, path: str) -> bool:
+    """Whether the node's own store holds the blob ``blobs/sha256/…``."""
+    return os.path.exists(root.state(STORE, path))
+
+
 def take(root: Root, stream: io.BufferedIOBase) -> None:
     """Put the blobs of a tar archive (``blobs/sha256/…``) into the store, each proved by its digest first.
 

@@ -11,7 +11,9 @@ import re
 import socket
 from collections.abc import Callable
 
+from . import cluster as clusters
 from . import system
+from .cluster import Cluster
 from .files import NodeError, Root
 
 TOKEN = re.compile(rb"@kos:([a-z][a-z0-9_:.%-]*)@")
@@ -27,18 +29,22 @@ class UnknownToken(NodeError):
 class Joiner:
     """Fills tokens with values of this machine, each looked up once.
 
-    `secret` maps ``service.name`` to the secret's text; only sealed files may ask for one.
+    `secret` maps ``service.name`` to the secret's text; only sealed files may ask for one. `cluster` is the one this
+    node belongs to; a sealed file has no part of it, since what sealed it could not be compared.
     """
 
-    def __init__(self, root: Root, secret: Callable[[str], str] | None = None) -> None:
+    def __init__(self, root: Root, secret: Callable[[str], str] | None = None, cluster: Cluster | None = None) -> None:
         self._root = root
         self._secret = secret
+        self._cluster = cluster or Cluster()
         self._values: dict[str, str] = {}
 
     def join(self, content: bytes, sealed: bool = False) -> bytes:
         """`content` with every token filled. Raises UnknownToken."""
         if b"@kos:" not in content:
             return content
+        if not sealed:
+            content = clusters.expand(content, self._cluster)
         return TOKEN.sub(lambda match: self._value(match[1].decode(), sealed).encode(), content)
 
     def _value(self, name: str, sealed: bool) -> str:
@@ -51,6 +57,8 @@ class Joiner:
         return self._values[name]
 
     def _look_up(self, name: str) -> str:
+        if name.startswith("cluster:"):
+            return clusters.value(self._cluster, name.removeprefix("cluster:"))
         if name == "hostname":
             return _hostname(self._root)
         if name == "addresses":

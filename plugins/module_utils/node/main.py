@@ -13,7 +13,22 @@ import signal
 import sys
 from typing import Any
 
-from . import backup, cleanup, drift, facts, files, rollback, servicedata, status, store, transaction, uninstall, watch
+from . import (
+    backup,
+    chat,
+    cleanup,
+    drift,
+    facts,
+    files,
+    models,
+    rollback,
+    servicedata,
+    status,
+    store,
+    transaction,
+    uninstall,
+    watch,
+)
 from .files import NodeError, Root
 from .journal import Journal, boot_id
 from .transaction import Request
@@ -58,6 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     remove.add_argument("--confirm", default="", help="this node's host name")
     remove.add_argument("--purge", action="store_true", help="remove the data volumes too")
     remove.set_defaults(run=_uninstall)
+    ask = verbs.add_parser("chat", help="ask the language models what standard input says")
+    ask.add_argument("--model", default=models.DEFAULT)
+    ask.set_defaults(run=_chat)
     verbs.add_parser("backup-run").set_defaults(run=_backup_run)
     verbs.add_parser("backup-settle").set_defaults(run=_backup_settle)
     for name in ("backup", "restore"):
@@ -140,6 +158,14 @@ def _uninstall(root: Root, options: argparse.Namespace) -> int:
     answer = uninstall.uninstall(root, options.purge)
     _print(answer)
     return 1 if answer["left"] else 0
+
+
+def _chat(root: Root, options: argparse.Namespace) -> int:
+    for words in chat.answer(root, sys.stdin.read(), options.model):
+        sys.stdout.write(words)
+        sys.stdout.flush()
+    sys.stdout.write("\n")
+    return 0
 
 
 def _copy_data(root: Root, options: argparse.Namespace) -> int:

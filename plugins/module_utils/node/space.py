@@ -14,6 +14,8 @@ from .journal import RESERVE_BYTES, RESERVE_FILES
 # Beside the reserve: journal, originals, dpkg's second copy of its records, a generation.
 _OWN_BYTES = 16 * 2**20
 _OWN_FILES = 200
+# What stays free beside a large file, for everything else on its disk.
+SPARE = 256 * 2**20
 
 
 class NoRoom(NodeError):
@@ -33,6 +35,11 @@ class Need:
 def for_change(files: int) -> Need:
     """What any change needs that writes `files` files: their new and old content, the journal, the way back."""
     return Need("/var/lib", _OWN_BYTES + RESERVE_BYTES, _OWN_FILES + RESERVE_FILES + 3 * files, "for the change itself")
+
+
+def for_bundle(size: int) -> Need:
+    """What `size` bytes of a bundle need: as they were sent, and unpacked."""
+    return Need("/var/lib", 2 * size, 0, "of the bundle, which is there twice for a moment")
 
 
 def for_packages(download: int, installed: int) -> list[Need]:

@@ -15,10 +15,22 @@ from .store import Generation
 READY = "alternatives.json"
 
 
-def sizes(root: Root, manifest: dict[str, Any], lists: str | None = None) -> int:
+def sizes(root: Root, manifest: dict[str, Any], lists: str | None = None, source: system.Source = system.USUAL) -> int:
     """Bytes that `fetch` would download; 0 where they cannot be found out."""
-    rows = [row for wanted in _missing(root, manifest).values() for row in _to_fetch(root, wanted, lists)]
-    return sum(dict(rows).values())
+    return sum(row.size for row in to_fetch(root, manifest, lists, source))
+
+
+def to_fetch(
+    root: Root, manifest: dict[str, Any], lists: str | None = None, source: system.Source = system.USUAL
+) -> list[system.Download]:
+    """What `fetch` would download, each once; nothing of an alternative of which that cannot be found out."""
+    rows = [row for wanted in _missing(root, manifest).values() for row in _to_fetch(root, wanted, lists, source)]
+    return list({row.name: row for row in rows}.values())
+
+
+def packages_missing(root: Root, manifest: dict[str, Any]) -> bool:
+    """Whether moving to an alternative would install a package."""
+    return any(_missing(root, manifest).values())
 
 
 def images_not_stored(root: Root, manifest: dict[str, Any]) -> list[dict[str, Any]]:
@@ -27,7 +39,7 @@ def images_not_stored(root: Root, manifest: dict[str, Any]) -> list[dict[str, An
     return images.not_stored(root, rows)
 
 
-def fetch(root: Root, generation: Generation) -> int:
+def fetch(root: Root, generation: Generation, source: system.Source = system.USUAL) -> int:
     """Bring the packages and images of every alternative here, so that moving to one needs no network.
 
     Returns the bytes of packages. What cannot be fetched is no reason to refuse a deploy: `readiness` tells of it.
@@ -36,8 +48,10 @@ def fetch(root: Root, generation: Generation) -> int:
     wanted = _missing(root, generation.manifest)
     for move in generation.manifest.get("alternatives", []):
         try:
-            total += _fetch_packages(root, wanted[move["service"]])
-            if images.not_stored(root, move["images"]) and images.can_fetch():
+            total += _fetch_packages(root, wanted[move["service"]], source)
+            if source.local and images.not_stored(root, move["images"]):
+                raise images.NoImage("the bundle lacks its container image")
+            if images.not_stored(root, move["images"]) and images.can_fetch(move["images"]):
                 images.fetch(root, generation, move["images"])
             ready[move["service"]] = ""
         except (NodeError, OSError) as error:
@@ -47,16 +61,17 @@ def fetch(root: Root, generation: Generation) -> int:
     return total
 
 
-def _fetch_packages(root: Root, wanted: list[str]) -> int:
+def _fetch_packages(root: Root, wanted: list[str], source: system.Source) -> int:
     if not wanted:
         return 0
-    rows = system.packages_to_fetch(root, wanted)
-    size = sum(size for _name, size in rows)
-    space.require(root, space.for_packages(size, 0))
-    book = ledger.load(root)
-    book.downloads = sorted({*book.downloads, *(name for name, _size in rows)})
-    ledger.save(root, book)
-    system.download_packages(root, wanted)
+    rows = system.packages_to_fetch(root, wanted, source=source)
+    size = sum(row.size for row in rows)
+    if not source.local:
+        space.require(root, space.for_packages(size, 0))
+        book = ledger.load(root)
+        book.downloads = sorted({*book.downloads, *(row.name for row in rows)})
+        ledger.save(root, book)
+    system.download_packages(root, wanted, source)
     return size
 
 
@@ -78,8 +93,8 @@ def _missing(root: Root, manifest: dict[str, Any]) -> dict[str, list[str]]:
     }
 
 
-def _to_fetch(root: Root, wanted: list[str], lists: str | None) -> list[tuple[str, int]]:
+def _to_fetch(root: Root, wanted: list[str], lists: str | None, source: system.Source) -> list[system.Download]:
     try:
-        return system.packages_to_fetch(root, wanted, lists) if wanted else []
+        return system.packages_to_fetch(root, wanted, lists, source) if wanted else []
     except NodeError:
         return []

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import html
+import json
 import os
 import shutil
 import time
 from typing import Any
 
 from . import backup, facts, fallback, files, gate, history, ledger, spares, store, system, trust, watch
+from . import cluster as clusters
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -30,6 +32,7 @@ def status(root: Root) -> dict[str, Any]:
         "time": int(time.time()),
         "generation": None,
         "services": [],
+        "clusters": [],
         "unavailable": [],
         "shortfalls": node.get("shortfalls", []),
         "resources": _resources(),
@@ -113,6 +116,22 @@ def _service(row: dict[str, Any], health: Health, states: dict[str, dict[str, st
     }
 
 
+def _clusters(services: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each service that is a member of a cluster says of it, and one sentence about that."""
+    found = []
+    for row in services:
+        # A generation from before clusters has no such key.
+        if command := row.get("cluster"):
+            try:
+                said = gate.answer(command)
+                if said.strip():
+                    told = json.loads(said)
+                    found.append({"service": row["name"], **told, "text": clusters.sentence(told)})
+            except (gate.ProbeFailed, ValueError, KeyError) as error:
+                found.append({"service": row["name"], "size": None, "text": f"cannot be asked: {error}"})
+    return found
+
+
 def _memory_mb(units: list[str], states: dict[str, dict[str, str]]) -> int | None:
     used = [amount for unit in units if (amount := system.memory_of(states.get(unit, {}))) is not None]
     return round(sum(used) / 2**20) if used else None
@@ -191,6 +210,9 @@ def page(document: dict[str, Any]) -> str:
     body = [f"<h1>{_escape(document['node'])}</h1>", headline, _generation_line(generation, document["time"])]
     body += [f'<p class="bad">{_escape(line)}</p>' for line in document["concerns"]]
     body += ["<h2>Services</h2><ul>", *map(_service_line, document["services"]), "</ul>"]
+    if document["clusters"]:
+        rows = [f"<p>{_escape(row['service'])}: {_escape(row['text'])}</p>" for row in document["clusters"]]
+        body += ["<h2>Clusters</h2>", *rows]
     body += ["<h2>This machine</h2>", *_machine_lines(document)]
     if document["unavailable"]:
         body += ["<h2>Not available yet</h2><ul>", *map(_unavailable_line, document["unavailable"]), "</ul>"]

@@ -11,6 +11,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from .files import NodeError, Root
 
@@ -23,6 +24,21 @@ SHOWN = "Id,LoadState,ActiveState,NRestarts,MemoryCurrent,ControlGroup"
 
 class CommandFailed(NodeError):
     """A tool failed; the text holds the command and the end of what it said."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where apt takes packages from: its options for that, and what to say where it has not got one.
+
+    `local`: it reads them where they lie, and nothing is downloaded.
+    """
+
+    options: tuple[str, ...] = ()
+    local: bool = False
+    hint: str = "connect it to its package mirror, or deploy from a bundle"
+
+
+USUAL = Source()
 
 
 def run(
@@ -59,41 +75,52 @@ def package_states(root: Root) -> dict[str, str]:
     return {name: status for status, name in rows}
 
 
-def repair_packages(root: Root) -> None:
+def repair_packages(root: Root, source: Source = USUAL) -> None:
     """Finish what an interrupted dpkg left half done; nothing where it left nothing."""
     half = {"half-installed", "unpacked", "half-configured", "triggers-awaited", "triggers-pending"}
     interrupted = os.path.isdir(root.join("/var/lib/dpkg/updates")) and os.listdir(root.join("/var/lib/dpkg/updates"))
     if interrupted or half & set(package_states(root).values()):
         run(in_root(root, ["dpkg", "--configure", "--force-confold", "-a"]), check=False)
-        run(in_root(root, [*_APT, "--fix-broken", "install"]), check=False)
+        run(in_root(root, [*_APT, *source.options, "--fix-broken", "install"]), check=False)
 
 
-def packages_to_fetch(root: Root, packages: Iterable[str], lists: str | None = None) -> list[tuple[str, int]]:
-    """(package file, bytes) that installing `packages` would download; refreshes apt's lists only when it must.
+@dataclass(frozen=True)
+class Download:
+    """A package file that apt would fetch: its name in apt's cache, its size in bytes, and from where."""
+
+    name: str
+    size: int
+    uri: str
+
+
+def packages_to_fetch(
+    root: Root, packages: Iterable[str], lists: str | None = None, source: Source = USUAL
+) -> list[Download]:
+    """What installing `packages` would download; refreshes apt's lists only when it must.
 
     `lists` is a directory to refresh them into instead of the node's own. Raises CommandFailed when no
     source has one of the packages, or when one is not in the cache and no source can be reached.
     """
-    command = [*_APT, "--print-uris", "install", *sorted(packages)]
+    command = [*_APT, *source.options, "--print-uris", "install", *sorted(packages)]
     done = run(in_root(root, command), check=False)
     if done.returncode != 0:
         elsewhere = ["-o", f"Dir::State::lists={lists}"] if lists else []
-        refresh = run(in_root(root, [*_APT, *elsewhere, "update"]), check=False)
+        refresh = run(in_root(root, [*_APT, *source.options, *elsewhere, "update"]), check=False)
         done = run(in_root(root, [*command, *elsewhere]), check=False)
         if done.returncode != 0:
             said = (done.stderr + refresh.stderr).decode(errors="replace").strip().splitlines()
-            raise CommandFailed("apt-get cannot find the packages (is the mirror reachable?): " + " / ".join(said[-4:]))
+            raise CommandFailed(f"this node cannot get its packages ({source.hint}): " + " / ".join(said[-4:]))
     rows = (line.split(" ") for line in done.stdout.decode().splitlines() if line.startswith("'"))
-    return [(row[1], int(row[2])) for row in rows if len(row) >= 3]
+    return [Download(row[1], int(row[2]), row[0].strip("'")) for row in rows if len(row) >= 3]
 
 
-def installed_bytes(root: Root, packages: Iterable[str], lists: str | None = None) -> int:
+def installed_bytes(root: Root, packages: Iterable[str], lists: str | None = None, source: Source = USUAL) -> int:
     """The bytes that installing `packages` (dependencies too) will take, as their maintainers declare them.
 
     `lists` is the directory that `packages_to_fetch` may have refreshed apt's lists into.
     """
     refreshed = lists is not None and os.path.isdir(os.path.join(lists, "partial"))
-    elsewhere = ["-o", f"Dir::State::lists={lists}"] if refreshed else []
+    elsewhere = [*source.options, *(["-o", f"Dir::State::lists={lists}"] if refreshed else [])]
     simulated = run(in_root(root, [*_APT, *elsewhere, "--simulate", "install", *sorted(packages)])).stdout.decode()
     chosen = [f"{name}={version}" for name, version in _INSTALLED.findall(simulated)]
     if not chosen:
@@ -102,21 +129,21 @@ def installed_bytes(root: Root, packages: Iterable[str], lists: str | None = Non
     return 1024 * sum(int(size) for size in re.findall(r"^Installed-Size: (\d+)$", shown, re.MULTILINE))
 
 
-def download_packages(root: Root, packages: Iterable[str]) -> None:
-    """Fetch into apt's cache what `install_packages` will need; old lists are refreshed once. Raises CommandFailed."""
-    argv = in_root(root, [*_APT, "--download-only", "install", *sorted(packages)])
+def download_packages(root: Root, packages: Iterable[str], source: Source = USUAL) -> None:
+    """Fetch and prove what `install_packages` will need; old lists are refreshed once. Raises CommandFailed."""
+    argv = in_root(root, [*_APT, *source.options, "--download-only", "install", *sorted(packages)])
     if run(argv, check=False).returncode != 0:
-        run(in_root(root, [*_APT, "update"]), check=False)
+        run(in_root(root, [*_APT, *source.options, "update"]), check=False)
         if run(argv, check=False).returncode != 0:
             raise CommandFailed(
                 f"this node needs {', '.join(sorted(packages))}, which apt neither has in its cache nor can fetch: "
-                "connect it to its package mirror, then run again (nothing was changed)"
+                f"{source.hint}, then run again (nothing was changed)"
             )
 
 
-def new_packages(root: Root, packages: Iterable[str]) -> dict[str, list[str]]:
+def new_packages(root: Root, packages: Iterable[str], source: Source = USUAL) -> dict[str, list[str]]:
     """What installing `packages` would add (dependencies too), and which of it has configuration here already."""
-    argv = in_root(root, [*_APT, "--simulate", "install", *sorted(packages)])
+    argv = in_root(root, [*_APT, *source.options, "--simulate", "install", *sorted(packages)])
     lines = run([*argv, "-o", "APT::Get::Show-User-Simulation-Note=false"]).stdout.decode().splitlines()
     states = package_states(root)
     named = sorted({line.split()[1].split(":")[0] for line in lines if line.startswith("Inst ")})
@@ -124,12 +151,13 @@ def new_packages(root: Root, packages: Iterable[str]) -> dict[str, list[str]]:
     return {"added": added, "configured": [name for name in added if states.get(name) == "config-files"]}
 
 
-def install_packages(root: Root, packages: Iterable[str]) -> None:
-    """Install `packages` from what has been downloaded, marked as nobody's wish but kOS's.
+def install_packages(root: Root, packages: Iterable[str], source: Source = USUAL) -> None:
+    """Install `packages` from what has been downloaded or lies in `source`, marked as nobody's wish but kOS's.
 
     Who later asks apt for one of them by name takes it over by that (`packages.marked_manual`).
     """
-    run(in_root(root, [*_APT, "--no-download", "--mark-auto", "install", *sorted(packages)]))
+    offline = [] if source.local else ["--no-download"]
+    run(in_root(root, [*_APT, *source.options, *offline, "--mark-auto", "install", *sorted(packages)]))
 
 
 def remove_packages(root: Root, added: Iterable[str], configured: Iterable[str]) -> None:

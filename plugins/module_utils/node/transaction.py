@@ -13,10 +13,27 @@ import os
 import re
 import secrets as randomness
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import apply, changes, cleanup, files, gate, history, images, ledger, space, spares, store, system, trust
+from . import (
+    apply,
+    bundle,
+    changes,
+    cleanup,
+    facts,
+    files,
+    gate,
+    history,
+    images,
+    ledger,
+    space,
+    spares,
+    store,
+    system,
+    trust,
+)
 from .changes import Comparison
 from .check import check_files
 from .deadline import arm, disarm, forget, overdue
@@ -81,7 +98,7 @@ class Request:
     the signature that the node has stored counts. `bring`: whether the caller can bring images that are missing.
     `purge` gives up the data of services no longer asked for. `alternative` is the service of that generation which
     its fallback replaces, `because` the reason, and `sick` are the services that need not become healthy, since they
-    were not before.
+    were not before. `bundle`: archives that were sent of a bundle; then nothing is fetched from anywhere else.
     """
 
     id: str
@@ -94,6 +111,7 @@ class Request:
     because: str = ""
     sick: tuple[str, ...] = ()
     bring: bool = False
+    bundle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,8 +125,8 @@ class Committed:
 def stage(root: Root, request: Request, archive: bytes | None = None, patience: float = 30) -> Staged:
     """Compare, fetch and verify; open a transaction when there is work.
 
-    Waits up to `patience` seconds for another run. Raises NeedArchive, Refused, Untrusted, Busy, UnknownToken,
-    NoRoom, CommandFailed, OSError; on each the node is as it was.
+    Waits up to `patience` seconds for another run. Raises NeedArchive, NeedImages, NeedParts, Refused, BundleRefused,
+    Untrusted, Busy, UnknownToken, NoRoom, NoImage, CommandFailed, OSError; on each the node is as it was.
     """
     until = time.monotonic() + patience
     while True:
@@ -133,6 +151,10 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         recovered = settle(root)
         for name in ("uninstalling", "KEPT"):
             files.remove(root.state(name))
+        if not request.alternative:
+            # A move to an alternative is the node's own, with what a bundle brought for it.
+            bundle.forget(root)
+        offered = _offered(root, request, bundle.folder_of(root))
         if generation is None:
             if archive is None:
                 raise NeedArchive(request.id)
@@ -141,22 +163,16 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         elif generation.signature != signature:
             # Signed anew, perhaps because the first signer is trusted no longer.
             files.write(os.path.join(generation.path, store.SIGNATURE), signature.encode())
-        comparison = changes.compare(root, generation, request.secrets, request.purge)
+        comparison = changes.compare(root, generation, request.secrets, request.purge, request.node)
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
         unknown = sorted(set(request.secrets) - known)
         if not comparison.changes:
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
         check_files(root, comparison)
-        absent = images.not_stored(root, comparison.missing_images)
-        spare = spares.images_not_stored(root, generation.manifest)
-        if (absent or spare) and request.bring:
-            raise NeedImages([*absent, *spare])
-        if absent and images.can_fetch(absent):
-            images.fetch(root, generation, absent)
-        size = _fetch(root, comparison)
+        size = _fetch_offered(root, comparison, offered) if offered else _fetch_all(root, request, comparison)
         token = randomness.token_hex(8)
-        size += spares.fetch(root, generation)
+        size += spares.fetch(root, generation, bundle.source_of(root))
         previous = store.current(root)
         Journal(root).start(
             token=token, generation=generation.number, id=generation.id,
@@ -173,7 +189,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
 def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> Staged:
     """What `stage`, `switch` and `commit` would do; changes nothing. `scratch` is an empty directory.
 
-    Raises NeedArchive, Refused, UnknownToken, NoRoom, CommandFailed.
+    Raises NeedArchive, Refused, BundleRefused, UnknownToken, NoRoom, CommandFailed.
     """
     generation = store.find(root, request.id)
     signature = request.signature or (generation.signature if generation else "")
@@ -182,14 +198,17 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
         if archive is None:
             raise NeedArchive(request.id)
         generation = store.unpack(archive, request.id, scratch)
-    comparison = changes.compare(root, generation, request.secrets, request.purge)
+    offered = _offered(root, request, os.path.join(scratch, bundle.FOLDER))
+    comparison = changes.compare(root, generation, request.secrets, request.purge, request.node)
     size = 0
+    source = bundle.source_of(root, offered.folder) if offered else system.USUAL
+    # apt's lists are refreshed beside the node's own, which stay as they are.
+    lists = None if offered else scratch
     if comparison.missing_packages:
-        # apt's lists are refreshed beside the node's own, which stay as they are.
-        size = sum(row[1] for row in system.packages_to_fetch(root, comparison.missing_packages, scratch))
-        size += spares.sizes(root, generation.manifest, scratch)
+        size = sum(row.size for row in system.packages_to_fetch(root, comparison.missing_packages, lists, source))
+        size += spares.sizes(root, generation.manifest, lists, source)
     if comparison.changes:
-        _require_room(root, comparison, size, scratch)
+        _require_room(root, comparison, size, lists, source)
     rows = [change.as_dict() for change in comparison.changes]
     return Staged(rows, comparison.parts(), "", generation.number, size, changes.diffs(root, comparison))
 
@@ -222,13 +241,13 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
 def _switch(
     root: Root, journal: Journal, generation: store.Generation, part: str, given_secrets: dict[str, str], deadline: int
 ) -> Comparison:
-    comparison = changes.compare(root, generation, given_secrets)
+    comparison = changes.compare(root, generation, given_secrets, node=journal.begin["node"])
     if comparison.missing_images:
         # A registry may be slow: the deadline counts from when they are here.
         arm(root, journal, generation, deadline + images.PULL)
     if not journal.has("prepared"):
         apply.prepare(root, journal, comparison, given_secrets)
-        comparison = changes.compare(root, generation, given_secrets)
+        comparison = changes.compare(root, generation, given_secrets, node=journal.begin["node"])
     check_files(root, comparison, part)
     apply.switch_part(root, journal, comparison, part)
     return comparison
@@ -267,6 +286,8 @@ def commit(root: Root, token: str) -> Committed:
         # The one step that decides: before it everything goes back, after it everything stays.
         journal.close()
         disarm(root)
+        if not spares.packages_missing(root, generation.manifest):
+            bundle.forget(root)
         store.prune(root)
         images.prune(root)
         return Committed(generation.number, cleanup.run(root, generation.manifest, purge))
@@ -356,26 +377,79 @@ def _staged_generation(root: Root, journal: Journal) -> store.Generation:
     return generation
 
 
+def _offered(root: Root, request: Request, folder: str) -> bundle.Bundle | None:
+    """The bundle of this request, proved to be for this node."""
+    if not request.bundle:
+        return None
+    offered = bundle.receive(root, request.bundle, folder, trust.believed(root, request.signer))
+    bundle.check_purpose(offered, request.id, facts.architecture())
+    return offered
+
+
+def _fetch_all(root: Root, request: Request, comparison: Comparison) -> int:
+    """Ask the caller for images, then fetch what is missing from wherever it is; returns the bytes of packages."""
+    generation = comparison.generation
+    absent = images.not_stored(root, comparison.missing_images)
+    spare = spares.images_not_stored(root, generation.manifest)
+    if (absent or spare) and request.bring:
+        raise NeedImages([*absent, *spare])
+    if absent and images.can_fetch(absent):
+        images.fetch(root, generation, absent)
+    return _fetch(root, comparison)
+
+
+def _fetch_offered(root: Root, comparison: Comparison, offered: bundle.Bundle) -> int:
+    """Ask for what the node lacks, if it will fit, and have apt prove the packages; returns the bytes that came."""
+    source, manifest = bundle.source_of(root), comparison.generation.manifest
+    absent = [*comparison.missing_images, *spares.images_not_stored(root, manifest)]
+    blobs = offered.blobs(row["digest"] for row in images.not_stored(root, absent))
+    downloads: list[system.Download] = []
+    if comparison.missing_packages:
+        system.repair_packages(root, source)
+        downloads = system.packages_to_fetch(root, comparison.missing_packages, source=source)
+    packages = [bundle.path_of(row.uri) for row in downloads]
+    spare = [bundle.path_of(row.uri) for row in spares.to_fetch(root, manifest, source=source)]
+    parts = [path for path in blobs if not images.has_blob(root, path)]
+    parts += [path for path in dict.fromkeys([*packages, *spare]) if not offered.holds(path)]
+    if parts:
+        size = offered.size(parts)
+        _require_room(root, comparison, 0, source=source, more=[space.for_bundle(size)])
+        raise bundle.NeedParts(parts)
+    _require_room(root, comparison, 0, source=source)
+    if packages:
+        system.download_packages(root, comparison.missing_packages, source)
+    return offered.size([*packages, *offered.blobs(row["digest"] for row in comparison.missing_images)])
+
+
 def _fetch(root: Root, comparison: Comparison) -> int:
     """Download what is missing, if it will fit; returns its size in bytes."""
     if not comparison.missing_packages:
         _require_room(root, comparison, 0)
         return 0
-    system.repair_packages(root)
-    rows = system.packages_to_fetch(root, comparison.missing_packages)
-    _require_room(root, comparison, sum(size for _name, size in rows))
+    source = bundle.source_of(root)
+    system.repair_packages(root, source)
+    rows = system.packages_to_fetch(root, comparison.missing_packages, source=source)
+    _require_room(root, comparison, sum(row.size for row in rows), source=source)
     book = ledger.load(root)
     # Beforehand, so that none is forgotten: what apt has in its cache already is not in `rows`.
-    book.downloads = sorted({*book.downloads, *(name for name, _size in rows)})
+    book.downloads = sorted({*book.downloads, *(row.name for row in rows)})
     ledger.save(root, book)
-    system.download_packages(root, comparison.missing_packages)
-    return sum(size for _name, size in rows)
+    system.download_packages(root, comparison.missing_packages, source)
+    return sum(row.size for row in rows)
 
 
-def _require_room(root: Root, comparison: Comparison, download: int, lists: str | None = None) -> None:
-    needs = [space.for_change(len(comparison.wanted))]
+def _require_room(
+    root: Root,
+    comparison: Comparison,
+    download: int,
+    lists: str | None = None,
+    source: system.Source = system.USUAL,
+    more: Sequence[space.Need] = (),
+) -> None:
+    needs = [space.for_change(len(comparison.wanted)), *more]
     if comparison.missing_packages:
-        needs += space.for_packages(download, system.installed_bytes(root, comparison.missing_packages, lists))
+        installed = system.installed_bytes(root, comparison.missing_packages, lists, source)
+        needs += space.for_packages(download, installed)
     space.require(root, needs)
 
 

@@ -12,6 +12,7 @@ import functools
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 from . import files, system
@@ -29,6 +30,14 @@ _SHOWN = f"{files.STATE}/allowed_signers"
 
 class Untrusted(NodeError):
     """A generation that nobody this node believes has signed."""
+
+
+class NotSigned(Exception):
+    """A signature that is not one of this content."""
+
+
+class Stranger(Exception):
+    """A good signature by nobody known; the text is the fingerprint of its key."""
 
 
 def message(identity: str) -> bytes:
@@ -139,50 +148,60 @@ def remove(root: Root, name: str) -> bool:
     return True
 
 
+def believed(root: Root, candidate: str = "") -> dict[str, str]:
+    """Whose signatures count here, by name; `candidate` only where nobody has deployed yet. Raises Untrusted."""
+    known = signers(root) if enrolled(root) or not candidate else dict([_first(candidate)])
+    if not known and enrolled(root):
+        raise Untrusted(f"{_SHOWN} is gone: put it back, or name a key with kai trust add NAME KEYFILE")
+    return known
+
+
 def verify(root: Root, identity: str, signature: str, candidate: str = "") -> str:
     """The name of the trusted signer of the generation `identity`.
 
     `candidate` (a public key line) counts only where nobody has deployed yet. Raises Untrusted when the signature is
     missing, is of other content, or is by a key that this node does not trust.
     """
-    known = signers(root) if enrolled(root) or not candidate else dict([_first(candidate)])
-    if not known and enrolled(root):
-        raise Untrusted(f"{_SHOWN} is gone: put it back, or name a key with kai trust add NAME KEYFILE")
+    known = believed(root, candidate)
     if not signature:
         raise Untrusted(f"generation {identity[:12]}… carries no signature: a node takes signed ones only")
-    return _verified(identity, signature, _allowed(known))
+    return _verified(identity, signature, tuple(sorted(known.items())))
 
 
 # The status page asks every few seconds, and nothing of the answer depends on anything but these three.
 @functools.lru_cache(maxsize=8)
-def _verified(identity: str, signature: str, allowed: str) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [os.path.join(folder, name) for name in ("signature", "allowed_signers")]
-        for path, text in zip(paths, (signature, allowed), strict=True):
-            with open(path, "w", encoding="utf-8") as stream:
-                stream.write(text)
-        return _signer(identity, *paths)
-
-
-def _signer(identity: str, signature: str, allowed: str) -> str:
-    base = ["ssh-keygen", "-Y"]
-    anyone = system.run([*base, "check-novalidate", "-n", NAMESPACE, "-s", signature], message(identity), check=False)
-    if anyone.returncode != 0:
+def _verified(identity: str, signature: str, known: tuple[tuple[str, str], ...]) -> str:
+    try:
+        return signer_of(message(identity), signature, NAMESPACE, dict(known))
+    except NotSigned as error:
         raise Untrusted(
             f"the signature is not one of generation {identity[:12]}…: it was altered on the way, run again"
-        )
-    found = system.run([*base, "find-principals", "-s", signature, "-f", allowed], check=False)
-    name = found.stdout.decode().strip()
-    verify_argv = [*base, "verify", "-f", allowed, "-I", name, "-n", NAMESPACE, "-s", signature]
-    if found.returncode == 0 and system.run(verify_argv, message(identity), check=False).returncode == 0:
+        ) from error
+    except Stranger as error:
+        trusted = ", ".join(name for name, _key in known) or "nobody yet"
+        raise Untrusted(
+            f"generation {identity[:12]}… is signed by {error}, whom this node does not trust (it trusts {trusted}); "
+            "where that key is yours: kai trust add NAME KEYFILE."
+        ) from error
+
+
+def signer_of(content: bytes, signature: str, namespace: str, known: Mapping[str, str]) -> str:
+    """Who of `known` (public keys by name) signed `content` for `namespace`. Raises NotSigned, Stranger."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [os.path.join(folder, name) for name in ("signature", "allowed_signers")]
+        for path, text in zip(paths, (signature, _allowed(known, namespace)), strict=True):
+            with open(path, "w", encoding="utf-8") as stream:
+                stream.write(text)
+        base = ["ssh-keygen", "-Y"]
+        anyone = system.run([*base, "check-novalidate", "-n", namespace, "-s", paths[0]], content, check=False)
+        if anyone.returncode != 0:
+            raise NotSigned
+        found = system.run([*base, "find-principals", "-s", paths[0], "-f", paths[1]], check=False)
+        name = found.stdout.decode().strip()
+        verify_argv = [*base, "verify", "-f", paths[1], "-I", name, "-n", namespace, "-s", paths[0]]
+        if found.returncode != 0 or system.run(verify_argv, content, check=False).returncode != 0:
+            raise Stranger(anyone.stdout.decode().split()[-1])
         return name
-    by = anyone.stdout.decode().split()[-1]
-    with open(allowed, encoding="utf-8") as stream:
-        trusted = ", ".join(line.split()[0] for line in stream) or "nobody yet"
-    raise Untrusted(
-        f"generation {identity[:12]}… is signed by {by}, whom this node does not trust (it trusts {trusted}); "
-        "where that key is yours: kai trust add NAME KEYFILE."
-    )
 
 
 def _first(line: str) -> tuple[str, str]:
@@ -191,13 +210,13 @@ def _first(line: str) -> tuple[str, str]:
     return (comment if _NAME.fullmatch(comment) else "controller"), key
 
 
-def _allowed(known: dict[str, str]) -> str:
-    return "".join(f'{name} namespaces="{NAMESPACE}" {key}\n' for name, key in sorted(known.items()))
+def _allowed(known: Mapping[str, str], namespace: str) -> str:
+    return "".join(f'{name} namespaces="{namespace}" {key}\n' for name, key in sorted(known.items()))
 
 
 def _write(root: Root, known: dict[str, str]) -> None:
     head = "# Who may sign this node's generations (kai trust). Format: ssh-keygen(1), ALLOWED SIGNERS.\n"
-    files.write(_path(root), (head + _allowed(known)).encode())
+    files.write(_path(root), (head + _allowed(known, NAMESPACE)).encode())
 
 
 def _path(root: Root) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from . import (
     accounts,
+    bundle,
     changes,
     cleanup,
     farewell,
@@ -63,6 +64,8 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
         history.record(root, begin["generation"], begin["id"], "reverted", begin.get("alternative", ""))
     journal.close()
     disarm(root)
+    if not begin.get("alternative"):
+        bundle.forget(root)
     return health
 
 
