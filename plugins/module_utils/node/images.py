@@ -229,35 +229,39 @@ def as_user(
 
 
 def prune(root: Root) -> None:
-    """Forget images that no kept generation names, and the storages of users that none has."""
+    """Forget images that no kept generation names, and what the current one has no user for.
+
+    What the store keeps can be unpacked again, for a user who by then may have other ids.
+    """
     kept = [generation for row in store.listing(root) if (generation := store.load(root, row["number"]))]
-    rows = [row for generation in kept for row in _wanted(generation)]
+    rows = [row for generation in kept for row in _wanted(generation.manifest)]
     contained = [row for row in rows if "user" in row]
     names = {(row["user"], f"{row['repository']}@{row['digest']}") for row in contained}
     environments = {row["user"]: row["environment"] for row in contained}
-    for path in venvs.leftovers(root, rows):
+    current = store.current(root)
+    gone = _storages(root, current.manifest if current else None)
+    for path in [*gone, *venvs.leftovers(root, rows)]:
         shutil.rmtree(root.join(path), ignore_errors=True)
     for user in _users(root):
-        if user not in environments:
-            shutil.rmtree(root.join(f"{STORAGE}/{user}"), ignore_errors=True)
-            continue
         old = [name for name in loaded(root, user) if (user, name) not in names]
         if old:
             as_user(["/usr/bin/podman", "image", "rm", "--force", *sorted(old)], user, environments[user], PULL)
     _prune_store(root, {row["digest"] for row in rows})
 
 
-def _wanted(generation: Generation) -> list[dict[str, Any]]:
+def _wanted(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """The image rows of a generation and of everything that it may move to."""
-    manifest = generation.manifest
     return [*manifest.get("images", []), *(row for move in manifest.get("alternatives", []) for row in move["images"])]
 
 
 def leftovers(root: Root, manifest: dict[str, Any] | None) -> list[str]:
     """The storages of users, and the environments of services, that `manifest` no longer names."""
-    rows = (manifest or {}).get("images", [])
-    wanted = {row["user"] for row in rows if "user" in row}
-    return [*(f"{STORAGE}/{user}" for user in _users(root) if user not in wanted), *venvs.leftovers(root, rows)]
+    return [*_storages(root, manifest), *venvs.leftovers(root, _wanted(manifest or {}))]
+
+
+def _storages(root: Root, manifest: dict[str, Any] | None) -> list[str]:
+    wanted = {row["user"] for row in _wanted(manifest or {}) if "user" in row}
+    return [f"{STORAGE}/{user}" for user in _users(root) if user not in wanted]
 
 
 def _users(root: Root) -> list[str]:

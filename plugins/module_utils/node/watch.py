@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from . import cluster as clusters
 from . import fallback, farewell, files, gate, store, system, transaction
 from .files import Busy, NodeError, Root
 from .gate import Health
@@ -99,6 +100,9 @@ def look(root: Root) -> None:
     record = load(root, _of(generation))
     found = _see(rules, generation.manifest["services"])
     moves = decide(rules, generation.manifest, found, record, uptime())
+    if clusters.of(files.read_json(root.state("node.json"), {})).own:
+        # A cluster keeps its data while a member is away, and a member that took something else's place would lose it.
+        moves = [move for move in moves if move.action == "restart"]
     try:
         for move in moves:
             _act(root, generation, move, record, found.health)
