@@ -33,7 +33,7 @@ from . import build as building
 from .build import Wanted
 
 app = typer.Typer(
-    help="Make, prove and look at bundles: one signed archive with everything that a deploy would fetch.",
+    help="Deploy with no network: one signed file holds all that nodes would fetch.",
     no_args_is_help=True,
 )
 
