@@ -116,6 +116,18 @@ lock: $(UV)/bin/uv ## Pin requirements/lock*.txt again from pyproject.toml (UPGR
 	$(COMPILE) --group dev --output-file requirements/lock.txt pyproject.toml
 	$(COMPILE) --constraints requirements/lock.txt --output-file requirements/lock-sanity.txt - <<<pydantic
 
+# For the nodes' Python; both architectures have the same versions, and a lock holds the hashes of every file of them.
+WHEELS = env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --python-version 3.13 \
+  --python-platform x86_64-manylinux_2_28 --only-binary :all: --generate-hashes --no-annotate --no-emit-index-url \
+  --custom-compile-command 'make lock-wheels' $(if $(UPGRADE),--upgrade)
+
+.PHONY: lock-wheels
+lock-wheels: setup $(UV)/bin/uv ## Pin services/*/requirements.lock again from their manifests (UPGRADE=1: newest versions)
+	for lock in services/*/requirements.lock; do \
+	  $(BIN)/python -c 'import sys, yaml; print("\n".join(yaml.safe_load(open(sys.argv[1]))["substrates"]["venv"]["packages"]))' \
+	    "$${lock%/*}/service.yaml" | $(WHEELS) --output-file "$$lock" -; \
+	done
+
 .PHONY: clean
 clean: ## Remove what these targets made (lab nodes: `kai lab down`)
 	rm -rf $(VENV) .cache .ansible dist

@@ -14,7 +14,21 @@ import typer
 from ..plugins.plugin_utils.assemble import COLLECTION
 from ..plugins.plugin_utils.documents import read_document
 from ..plugins.plugin_utils.faults import ConfigurationError
-from . import backups, chat, config, configuration, deployment, lab, migration, models, nodes, render, trust, uninstall
+from . import (
+    backups,
+    chat,
+    config,
+    configuration,
+    deployment,
+    lab,
+    migration,
+    models,
+    nodes,
+    render,
+    trust,
+    uninstall,
+    wheels,
+)
 from .ansible import AnsibleFailed
 from .bundles import commands as bundles
 from .exits import Exit
@@ -63,6 +77,7 @@ app.add_typer(models.app, name="model")
 app.add_typer(nodes.logs_app, name="logs")
 app.add_typer(trust.app, name="trust")
 app.add_typer(units.app, name="unit")
+app.add_typer(wheels.app, name="wheels")
 app.add_typer(bundles.app, name="bundle")
 app.add_typer(lab.app, name="lab")
 

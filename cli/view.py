@@ -284,6 +284,17 @@ def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
+def models_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
+    """The language models of a node."""
+    if not rows:
+        return Text(f"{host}: no model: kai model add FILE|URL --sha256 HEX", style="yellow")
+    table = _table("", "name", "size", "SHA-256", title=f"Language models on {host}  (● answers to `default`)")
+    for row in rows:
+        mark = Text("●" if row["default"] else "", style="green")
+        table.add_row(mark, Text(row["name"], style="bold"), size(row["size"]), row["sha256"])
+    return table
+
+
 def bundle_view(bundle: dict[str, Any]) -> RenderableType:
     """A bundle: what it was made for, by whom, and how much of what is in it."""
     head = Text(f"Bundle {bundle['id'][:12]}…, {bundle['architecture']}, {size(bundle['size'])}", style="bold")
@@ -317,17 +328,6 @@ def _bundle_contents(rows: list[dict[str, Any]]) -> Table:
     table = _table("content", "files", "size")
     for what, sizes in sorted(sums.items()):
         table.add_row(what, str(len(sizes)), size(sum(sizes)))
-    return table
-
-
-def models_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
-    """The language models of a node."""
-    if not rows:
-        return Text(f"{host}: no model: kai model add FILE|URL --sha256 HEX", style="yellow")
-    table = _table("", "name", "size", "SHA-256", title=f"Language models on {host}  (● answers to `default`)")
-    for row in rows:
-        mark = Text("●" if row["default"] else "", style="green")
-        table.add_row(mark, Text(row["name"], style="bold"), size(row["size"]), row["sha256"])
     return table
 
 

@@ -79,6 +79,7 @@ def _images(wanted: Iterable[Wanted], store: Path) -> Iterator[dict[str, Any]]:
         if not unit_store.blob_path(store, digest).is_file():
             built = row["repository"].startswith(f"{BUILT}/")
             verb = f"kai unit build {row['service']}" if built else f"kai unit lock --pull {row['service']}"
+            verb = f"kai wheels fetch {row['service']}" if "venv" in row else verb
             raise ToolFailed(f"the unit store has no image {row['repository']}@{digest[:19]}…: {verb}")
         size = unit_store.verify_image(store, digest)
         parts = unit_store.parts(json.loads(unit_store.read_blob(store, digest)))

@@ -82,7 +82,7 @@ def build(
         for name in recipes.recipe_names(_SERVICES):
             print(name)
         return
-    architecture, kept, entered = _architecture(arch), store or unit_store.store_path(), lock or lock_path()
+    architecture, kept, entered = architecture_of(arch), store or unit_store.store_path(), lock or lock_path()
     built = [_build(name, architecture, kept, entered) for name in names]
     if as_json:
         print(json.dumps([_as_dict(one) for one in built], indent=1))
@@ -440,7 +440,8 @@ def _as_dict(built: Built) -> dict[str, Any]:
     }
 
 
-def _architecture(given: str | None) -> Architecture:
+def architecture_of(given: str | None) -> Architecture:
+    """The architecture that was named, or this machine's. Raises typer.BadParameter."""
     found = given or platform.machine()
     if found in _ARCHITECTURES.values():
         return "amd64" if found == "amd64" else "arm64"

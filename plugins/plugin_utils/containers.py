@@ -231,13 +231,11 @@ def _service(service: Service, unit: UnitManifest) -> Iterator[Directive]:
     yield "Group", name
     for key, value in {**environment(name), "DISABLE_HC_SYSTEMD": "true"}.items():
         yield "Environment", f"{key}={value}"
+    # Gone with each end: a container that died before Podman had noted its start would be "running" for ever.
     yield "RuntimeDirectory", name
     yield "RuntimeDirectoryMode", "0700"
-    yield "RuntimeDirectoryPreserve", "yes"
     if service.substrates.container and service.substrates.container.models:
         yield "ExecStartPre", f"+/usr/bin/install -d -m 0755 {MODELS}"
-    # A container that ended before Podman had noted its start is "running" for ever, and no command gets past that.
-    yield "ExecStartPre", "-/usr/bin/podman system migrate"
     # Quadlet's own lines look for the container's id where this user cannot write it.
     yield "ExecStop", f"/usr/bin/podman rm -v -f -i --cidfile=%t/{name}/cid"
     yield "SuccessExitStatus", "143"

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 from jinja2.sandbox import SandboxedEnvironment
 
+from . import venvs
 from .alternatives import Alternative, alternatives
 from .catalogue import Catalogue
 from .containers import MODELS, Egress, environment, name_of, quadlet, quadlet_path
@@ -45,11 +46,10 @@ def render(plan: Plan, node_code: Mapping[str, bytes]) -> Generation:
     _refuse_twice(entries)
     files = {f"node/{name}": content for name, content in node_code.items()}
     files |= {entry.row["source"]: entry.content for entry in entries if entry.content is not None}
-    manifest = _manifest(plan, catalogue, [entry.row for entry in entries])
+    manifest = _manifest(plan, [entry.row for entry in entries])
     manifest["alternatives"] = []
     for alternative in alternatives(plan):
-        more = [service for service in alternative.added if service.image]
-        images = [_image_row(service, alternative.plan.catalogue, alternative.plan) for service in more]
+        images = _image_rows(alternative.added, alternative.plan)
         manifest["alternatives"].append({**alternative.as_dict(), "images": images})
         files |= _alternative_files(alternative, catalogue, files)
     return Generation.of(manifest, files)
@@ -73,15 +73,15 @@ def _alternative_files(
         if entry.content is not None and files.get(entry.row["source"]) != entry.content:
             entry.row["source"] = f"{folder}/{entry.row['source']}"
             found[entry.row["source"]] = entry.content
-    manifest = _manifest(alternative.plan, alternative.plan.catalogue, [entry.row for entry in entries.values()])
-    staying = _manifest(alternative.staying, catalogue, [])
+    manifest = _manifest(alternative.plan, [entry.row for entry in entries.values()])
+    staying = _manifest(alternative.staying, [])
     manifest |= {key: staying[key] for key in ("packages", "images", "users", "volumes", "secrets")}
     manifest |= {"alternatives": [], "instead_of": alternative.as_dict()}
     found[f"{folder}/manifest.json"] = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
     return found
 
 
-def _manifest(plan: Plan, catalogue: Catalogue, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "profile": plan.deployment.name,
@@ -92,7 +92,7 @@ def _manifest(plan: Plan, catalogue: Catalogue, rows: list[dict[str, Any]]) -> d
         "files": sorted(rows, key=lambda row: row["path"]),
         "units": [_unit_row(service, unit) for service in plan.services for unit in service.manifest.units],
         "packages": plan.packages,
-        "images": [_image_row(service, catalogue, plan) for service in plan.services if service.image],
+        "images": _image_rows(plan.services, plan),
         "users": plan.users,
         "volumes": list(_volume_rows(plan)),
         "secrets": [
@@ -166,6 +166,17 @@ def _probe(service: PlannedService) -> dict[str, Any] | None:
             "environment": environment(manifest.user or ""),
         }
     return manifest.probe.model_dump(exclude_none=True) if manifest.probe else None
+
+
+def _image_rows(services: Iterable[PlannedService], plan: Plan) -> list[dict[str, Any]]:
+    """What of `services` is content of the unit store: container images, and the wheels of environments."""
+    contained = [_image_row(service, plan.catalogue, plan) for service in services if service.image]
+    digests = {
+        service.name: venvs.digest_of(service.name, plan.catalogue.images, plan.kind.architecture)
+        for service in services
+        if service.substrate == "venv"
+    }
+    return contained + [venvs.row(name, digest) for name, digest in digests.items() if digest]
 
 
 def _image_row(service: PlannedService, catalogue: Catalogue, plan: Plan) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from . import venvs
 from .asks import State, asked, leaves
 from .catalogue import Catalogue
 from .contradictions import contradictions
@@ -172,6 +173,8 @@ class Plan:
         """Every Debian package, sorted."""
         debs = [service.manifest.substrates.deb for service in self.services if service.substrate == "deb"]
         found = {name for deb in debs if deb for name in deb.packages}
+        if any(service.substrate == "venv" for service in self.services):
+            found.update(venvs.PACKAGES)
         return sorted(found)
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from . import venvs
 from .catalogue import Catalogue
 from .containers import as_container
 from .faults import Fault, nearest
@@ -45,9 +46,21 @@ def choose(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image])
         if image_why is None:
             return "container"
         why = image_why
-    elif venv is not None:
-        why = "it comes from PyPI, and this release runs Debian packages and container images only"
+    if venv is not None:
+        venv_why = _venv_obstacle(manifest, kind, images)
+        if venv_why is None:
+            return "venv"
+        why = f"{why}; {venv_why}" if manifest.image is not None else venv_why
     return Obstacle(why)
+
+
+def _venv_obstacle(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image]) -> str | None:
+    """Why its wheels cannot be installed; a deploy installs none that this site has not fetched by hash."""
+    if not manifest.units:
+        return "it comes from PyPI, and its manifest does not say how it is started"
+    if venvs.digest_of(manifest.name, images, kind.architecture) is None:
+        return f"its wheels are not fetched: kai wheels fetch {manifest.name}"
+    return None
 
 
 def image_obstacle(name: str, kind: KindOfHardware, image: Image) -> str | None:
@@ -83,11 +96,16 @@ def sandboxed(catalogue: Catalogue, tiers: Mapping[str, Literal["gvisor"]]) -> C
 
 def on_kind(catalogue: Catalogue, kind: KindOfHardware) -> Catalogue:
     """The catalogue with every service in the form in which a machine of this kind runs it."""
-    services = {
-        name: as_container(service) if choose(service, kind, catalogue.images) == "container" else service
-        for name, service in catalogue.services.items()
-    }
+    services = {name: _in_form(service, catalogue, kind) for name, service in catalogue.services.items()}
     return catalogue.with_services(services)
+
+
+def _in_form(service: Service, catalogue: Catalogue, kind: KindOfHardware) -> Service:
+    chosen = choose(service, kind, catalogue.images)
+    wheels = venvs.digest_of(service.name, catalogue.images, kind.architecture)
+    if chosen == "venv" and wheels:
+        return venvs.as_venv(service, wheels)
+    return as_container(service) if chosen == "container" else service
 
 
 def preferring(catalogue: Catalogue, wanted: Mapping[str, Substrate]) -> tuple[Catalogue, list[Fault]]:

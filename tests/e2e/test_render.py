@@ -142,7 +142,7 @@ def test_a_peer_is_found_by_its_name_and_nobody_else_is(user, images, tmp_path):
                           "licence": "MIT", "source": "x"}}  # fmt: skip
     (tmp_path / "services").mkdir()
     (tmp_path / "services" / "images.lock").write_text(json.dumps({"version": 1, "images": digests}))
-    server = {"image": "valkey", "command": ["--protected-mode", "no", "--save", ""]}
+    server = {"image": "valkey", "command": ["--protected-mode", "no", "--save", ""], "environment": {"LC_ALL": "C"}}
     waiting = {"image": "valkey", "command": ["-h", "@kos:peer:store@", "-r", "-1", "-i", "1", "ping"],
                "entrypoint": "/usr/bin/valkey-cli"}  # fmt: skip
     services = catalogue(

@@ -67,7 +67,7 @@ def drift(root: Root, generation: Generation) -> list[tuple[str, str, str]]:
     """(name, action, why) of every declared user that is missing or altered."""
     users, shadow = _rows(root, "passwd"), _rows(root, "shadow")
     members = {name: set(row[3].split(",")) for name, row in _rows(root, "group").items()}
-    contained = {row["user"] for row in generation.manifest.get("images", [])}
+    contained = {row["user"] for row in generation.manifest.get("images", []) if "user" in row}
     found = []
     for user in declared(generation):
         if user.name not in users:
@@ -89,7 +89,7 @@ def _has_subordinate_ids(root: Root, name: str) -> bool:
 
 def give_subordinate_ids(root: Root, generation: Generation) -> None:
     """Give every user that runs containers a range of ids of its own, beyond all that are given."""
-    for name in sorted({row["user"] for row in generation.manifest.get("images", [])}):
+    for name in sorted({row["user"] for row in generation.manifest.get("images", []) if "user" in row}):
         if _has_subordinate_ids(root, name):
             continue
         rows = [row for file in _SUBORDINATE for row in _ranges(root, file)]

@@ -16,12 +16,13 @@ import os
 import pwd
 import re
 import shutil
+import stat
 import subprocess
 import tarfile
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from . import files, store, system
+from . import files, store, system, venvs
 from .files import NodeError, Root
 from .store import Generation
 
@@ -32,6 +33,7 @@ SETTINGS = "/etc/kos/containers"
 PULL = 3600
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CHUNK = 1 << 20
+_LONGEST = 1 << 26
 
 
 class NoImage(NodeError):
@@ -39,17 +41,38 @@ class NoImage(NodeError):
 
 
 def missing(root: Root, generation: Generation) -> list[dict[str, Any]]:
-    """The image rows of the generation whose image its user's storage does not hold."""
+    """The image rows of the generation whose image its user's storage does not hold, or whose wheels lie nowhere."""
     rows = generation.manifest.get("images", [])
-    held = {user: loaded(root, user) for user in {row["user"] for row in rows}}
-    return [row for row in rows if f"{row['repository']}@{row['digest']}" not in held[row["user"]]]
+    held = {user: loaded(root, user) for user in {row["user"] for row in rows if "user" in row}}
+    return [
+        row
+        for row in rows
+        if not (
+            venvs.installed(root, row) if "venv" in row else f"{row['repository']}@{row['digest']}" in held[row["user"]]
+        )
+    ]
 
 
 def loaded(root: Root, user: str) -> set[str]:
     """The references (``repository@digest``) of the images in the user's storage, as Podman writes them down."""
-    path = root.join(f"{STORAGE}/{user}/storage/overlay-images/images.json")
-    rows = files.read_json(path, [])
-    return {name for row in rows for name in row.get("names") or [] if "@sha256:" in name}
+    content = _untrusted(root.join(f"{STORAGE}/{user}/storage/overlay-images/images.json"))
+    try:
+        return {name for row in json.loads(content or b"[]") for name in row.get("names") or [] if "@sha256:" in name}
+    except (ValueError, TypeError, AttributeError):
+        # Not as Podman writes it: what is not known to be there is loaded again.
+        return set()
+
+
+def _untrusted(path: str) -> bytes:
+    """What a plain file holds that the service's user may have put there instead of Podman; nothing for any other."""
+    try:
+        # No link is followed, and no pipe is waited for.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        return stream.read() if stat.S_ISREG(status.st_mode) and status.st_size < _LONGEST else b""
 
 
 def not_stored(root: Root, rows: Collection[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -100,24 +123,34 @@ def _keep(source: Any, path: str, digest: str) -> None:
         files.remove(hidden)
 
 
-def can_fetch() -> bool:
-    """Whether this node has what fetches from a registry: not before its first container."""
-    return shutil.which("skopeo") is not None
+def can_fetch(rows: Collection[dict[str, Any]] = ()) -> bool:
+    """Whether `fetch` can tell what becomes of `rows`: this node has what fetches, or no registry has them anyway."""
+    return shutil.which("skopeo") is not None or any(_made_here(row) for row in rows)
+
+
+def _made_here(row: dict[str, Any]) -> bool:
+    return str(row["repository"]).startswith("localhost/")
 
 
 def fetch(root: Root, generation: Generation, rows: Collection[dict[str, Any]]) -> None:
     """Fetch into the store what of `rows` it lacks: from the mirror, then from the registry. Raises NoImage."""
     absent = not_stored(root, rows)
+    for row in filter(_made_here, absent):
+        digest = row["digest"][7:19]
+        if "venv" in row:
+            raise NoImage(
+                f"{row['service']}: its wheels {digest}… are on a controller that did not send them: "
+                f"kai wheels fetch {row['service']}, or deploy from where they were fetched"
+            )
+        raise NoImage(
+            f"{row['service']}: its image {digest}… was built by a controller that did not send it: "
+            f"kai unit build {row['service']}, or deploy from where it was built"
+        )
     if absent:
         _lay_out_policy(root, generation)
     mirror = generation.manifest.get("mirror", "")
     for row in absent:
         digest, repository = row["digest"], row["repository"]
-        if repository.startswith("localhost/"):
-            raise NoImage(
-                f"{row['service']}: its image {digest[7:19]}… was built by a controller that did not send it: "
-                f"kai unit build {row['service']}, or deploy from where it was built"
-            )
         sources = [f"{mirror}/{repository.partition('/')[2]}"] if mirror else []
         said = ""
         for source in [*sources, repository]:
@@ -155,8 +188,15 @@ def _copy_from(root: Root, repository: str, digest: str) -> str:
 
 
 def load(root: Root, rows: Collection[dict[str, Any]]) -> None:
-    """Put the images of `rows` from the store into their users' storages, as those users. Raises NoImage."""
+    """Put the images of `rows` from the store into their users' storages, as those users; install wheels.
+
+    Raises NoImage, NoVenv.
+    """
     for row in rows:
+        if "venv" in row:
+            content = files.read(os.path.join(_blobs(root), row["digest"][7:])) or b"{}"
+            venvs.install(root, row, json.loads(content), _blobs(root))
+            continue
         _index(root, row["digest"])
         user = pwd.getpwnam(row["user"])
         for folder in (f"{STORAGE}/{row['user']}", row["environment"]["XDG_RUNTIME_DIR"]):
@@ -192,8 +232,11 @@ def prune(root: Root) -> None:
     """Forget images that no kept generation names, and the storages of users that none has."""
     kept = [generation for row in store.listing(root) if (generation := store.load(root, row["number"]))]
     rows = [row for generation in kept for row in _wanted(generation)]
-    names = {(row["user"], f"{row['repository']}@{row['digest']}") for row in rows}
-    environments = {row["user"]: row["environment"] for row in rows}
+    contained = [row for row in rows if "user" in row]
+    names = {(row["user"], f"{row['repository']}@{row['digest']}") for row in contained}
+    environments = {row["user"]: row["environment"] for row in contained}
+    for path in venvs.leftovers(root, rows):
+        shutil.rmtree(root.join(path), ignore_errors=True)
     for user in _users(root):
         if user not in environments:
             shutil.rmtree(root.join(f"{STORAGE}/{user}"), ignore_errors=True)
@@ -211,9 +254,10 @@ def _wanted(generation: Generation) -> list[dict[str, Any]]:
 
 
 def leftovers(root: Root, manifest: dict[str, Any] | None) -> list[str]:
-    """The storages of users that `manifest` no longer names."""
-    wanted = {row["user"] for row in (manifest or {}).get("images", [])}
-    return [f"{STORAGE}/{user}" for user in _users(root) if user not in wanted]
+    """The storages of users, and the environments of services, that `manifest` no longer names."""
+    rows = (manifest or {}).get("images", [])
+    wanted = {row["user"] for row in rows if "user" in row}
+    return [*(f"{STORAGE}/{user}" for user in _users(root) if user not in wanted), *venvs.leftovers(root, rows)]
 
 
 def _users(root: Root) -> list[str]:

@@ -51,7 +51,7 @@ def fetch(root: Root, generation: Generation, source: system.Source = system.USU
             total += _fetch_packages(root, wanted[move["service"]], source)
             if source.local and images.not_stored(root, move["images"]):
                 raise images.NoImage("the bundle lacks its container image")
-            if images.not_stored(root, move["images"]) and images.can_fetch():
+            if images.not_stored(root, move["images"]) and images.can_fetch(move["images"]):
                 images.fetch(root, generation, move["images"])
             ready[move["service"]] = ""
         except (NodeError, OSError) as error:

@@ -393,7 +393,7 @@ def _fetch_all(root: Root, request: Request, comparison: Comparison) -> int:
     spare = spares.images_not_stored(root, generation.manifest)
     if (absent or spare) and request.bring:
         raise NeedImages([*absent, *spare])
-    if absent and images.can_fetch():
+    if absent and images.can_fetch(absent):
         images.fetch(root, generation, absent)
     return _fetch(root, comparison)
 

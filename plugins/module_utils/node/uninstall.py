@@ -12,7 +12,7 @@ import os
 import shutil
 from typing import Any
 
-from . import cleanup, deadline, farewell, files, ledger, originals, store, system, transaction
+from . import cleanup, deadline, farewell, files, images, ledger, originals, store, system, transaction
 from .files import NodeError, Root
 from .ledger import Ledger
 
@@ -52,6 +52,8 @@ def uninstall(root: Root, purge: bool = False) -> dict[str, Any]:
             _stop(root, book)
         _remove_files(root, book)
         left = cleanup.run(root, None, purge)
+        for path in images.leftovers(root, None):
+            shutil.rmtree(root.join(path), ignore_errors=True)
         book = ledger.load(root)
         _remove_downloads(root, book)
         kept = ledger.kept_volumes(root, book, None)
