@@ -69,11 +69,11 @@ def build(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Gather the Debian packages and container images that nodes would fetch into one signed archive.
+    """Gather the Debian packages, container images and wheels that nodes would fetch into one signed archive.
 
     Which nodes: those of an inventory, those of --facts, or any of an architecture; without one of these, the machine
-    kai runs on. All must have one architecture. The packages are fetched with this machine's apt, images come from
-    the unit store. The key that signs generations signs the bundle.
+    kai runs on. All must have one architecture. The packages are fetched with this machine's apt, images and wheels
+    come from the unit store. The key that signs generations signs the bundle.
 
     Examples:
 
