@@ -305,7 +305,7 @@ def bundle_view(bundle: dict[str, Any]) -> RenderableType:
         table.add_row(f"{row['id'][:12]}…", row["profile"], row["environment"] or "-", *counts)
     parts: list[RenderableType] = [head, made, Text(), table, Text(), _bundle_contents(bundle["content"])]
     if bundle["images"]:
-        images = _table("container image", "size")
+        images = _table("image or wheels", "size")
         for row in bundle["images"]:
             images.add_row(f"{row['repository']}@{row['digest'][:19]}…", size(row["size"]))
         parts += [Text(), images]
@@ -315,7 +315,7 @@ def bundle_view(bundle: dict[str, Any]) -> RenderableType:
 _BUNDLED = {
     "apt/pool/": "Debian packages",
     "apt/": "their index and its key",
-    "blobs/": "parts of container images",
+    "blobs/": "parts of container images, wheels",
     "models/": "language models",
 }
 

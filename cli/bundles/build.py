@@ -77,14 +77,20 @@ def _images(wanted: Iterable[Wanted], store: Path) -> Iterator[dict[str, Any]]:
     rows = {row["digest"]: row for one in wanted for row in bundles.image_rows(one.manifest)}
     for digest, row in sorted(rows.items()):
         if not unit_store.blob_path(store, digest).is_file():
-            built = row["repository"].startswith(f"{BUILT}/")
-            verb = f"kai unit build {row['service']}" if built else f"kai unit lock --pull {row['service']}"
-            verb = f"kai wheels fetch {row['service']}" if "venv" in row else verb
-            raise ToolFailed(f"the unit store has no image {row['repository']}@{digest[:19]}…: {verb}")
+            what, verb = _way_to(row)
+            raise ToolFailed(f"the unit store has no {what} {row['repository']}@{digest[:19]}…: {verb}")
         size = unit_store.verify_image(store, digest)
         parts = unit_store.parts(json.loads(unit_store.read_blob(store, digest)))
         blobs = [digest, *dict.fromkeys(part["digest"] for part in parts)]
         yield {"digest": digest, "repository": row["repository"], "size": size, "blobs": blobs}
+
+
+def _way_to(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What a row of a generation's images stands for, and the command that brings it into the unit store."""
+    if "venv" in row:
+        return "wheels", f"kai wheels fetch {row['service']}"
+    built = row["repository"].startswith(f"{BUILT}/")
+    return "image", f"kai unit build {row['service']}" if built else f"kai unit lock --pull {row['service']}"
 
 
 def _packages(wanted: Iterable[Wanted]) -> list[frozenset[str]]:

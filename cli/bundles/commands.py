@@ -33,7 +33,7 @@ from . import build as building
 from .build import Wanted
 
 app = typer.Typer(
-    help="Make, prove and look at bundles: one signed archive with everything that a deploy would fetch.",
+    help="Deploy with no network: one signed file holds all that nodes would fetch.",
     no_args_is_help=True,
 )
 
@@ -69,11 +69,11 @@ def build(
     ] = None,
     as_json: options.AsJson = False,
 ) -> None:
-    """Gather the Debian packages and container images that nodes would fetch into one signed archive.
+    """Gather the Debian packages, container images and wheels that nodes would fetch into one signed archive.
 
     Which nodes: those of an inventory, those of --facts, or any of an architecture; without one of these, the machine
-    kai runs on. All must have one architecture. The packages are fetched with this machine's apt, images come from
-    the unit store. The key that signs generations signs the bundle.
+    kai runs on. All must have one architecture. The packages are fetched with this machine's apt, images and wheels
+    come from the unit store. The key that signs generations signs the bundle.
 
     Examples:
 

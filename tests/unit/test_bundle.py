@@ -390,10 +390,22 @@ def test_the_repository_is_signed_so_that_debians_verifier_takes_it(tmp_path):
         assert (done.returncode == 0) == accepted
 
 
+ODD = (
+    {"path": "apt/x", "size": 1, "sha256": "0" * 64},
+    {"path": "apt/x", "size": "1", "sha256": "0" * 64, "sha3_256": "0" * 64},
+    {"path": "apt/x", "size": 1, "sha256": "0" * 64, "sha3_256": "short"},
+    "apt/x",
+)
+
+
 def test_the_manifest_says_what_it_was_made_for(tmp_path):
     with bundles.opened(made(tmp_path)) as opened:
         assert [row["id"] for row in opened.manifest["generations"]] == ["a" * 64]
         assert {row["path"] for row in opened.manifest["content"]} == set(FILES)
         newer = json.dumps({**opened.manifest, "format": 2}).encode()
+        odd = [json.dumps({**opened.manifest, "content": [row]}).encode() for row in ODD]
+    for content in odd:
+        with pytest.raises(BundleRefused, match="the bundle's manifest cannot be read"):
+            bundle.identity(content)
     with pytest.raises(BundleRefused, match="format 2, and this kOS reads 1: update kOS"):
         bundle.read_manifest(newer)

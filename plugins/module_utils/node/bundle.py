@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -38,6 +39,7 @@ FOLDER = "bundle"
 # A manifest or a signature that is larger is none of ours.
 _LARGEST_HEAD = 64 * 2**20
 _CHUNK = 1 << 20
+_SUM = re.compile(r"[0-9a-f]{64}")
 
 
 class BundleRefused(NodeError):
@@ -87,10 +89,16 @@ def read_manifest(content: bytes) -> dict[str, Any]:
         data = json.loads(content)
         if data["format"] != FORMAT:
             raise BundleRefused(f"the bundle has format {data['format']}, and this kOS reads {FORMAT}: update kOS")
-        rows(data)
+        if not all(_well_formed(row) for row in data["content"]):
+            raise ValueError("content")
     except (ValueError, KeyError, TypeError) as error:
         raise BundleRefused("the bundle's manifest cannot be read: it was altered, or this is no bundle") from error
     return dict(data)
+
+
+def _well_formed(row: Mapping[str, Any]) -> bool:
+    sums = all(_SUM.fullmatch(row[key]) for key in ("sha256", "sha3_256"))
+    return sums and isinstance(row["path"], str) and isinstance(row["size"], int)
 
 
 def rows(manifest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -124,7 +132,8 @@ def check_signer(found: str, signature: str, known: Mapping[str, str]) -> str:
 def check_file(row: Mapping[str, Any], source: IO[bytes], target: IO[bytes] | None = None) -> None:
     """Read a file of the bundle to its end, writing it to `target`. Raises BundleRefused where it is not `row`'s."""
     sha256, sha3, size = hashlib.sha256(), hashlib.sha3_256(), 0
-    while chunk := source.read(_CHUNK):
+    # What is too long is found before it fills the disk.
+    while size <= row["size"] and (chunk := source.read(_CHUNK)):
         sha256.update(chunk)
         sha3.update(chunk)
         size += len(chunk)
