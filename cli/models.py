@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from ..plugins.module_utils.node import bundle as sealed
+from ..plugins.module_utils.node import trust
 from ..plugins.module_utils.node.files import NodeError
 from ..plugins.module_utils.node.models import Wanted
+from ..plugins.plugin_utils import bundles, signing
 from . import options
 from .ansible import Target, ask
 from .exits import Exit
@@ -40,7 +44,12 @@ def list_(inventory: options.Inventory = None, limit: options.Limit = None, as_j
 @app.command()
 def add(
     source: Annotated[str, typer.Argument(metavar="FILE|URL", help="A file here, or what the node itself fetches.")],
-    sha256: Annotated[str, typer.Option("--sha256", metavar="HEX", help="Its sum, as its publisher says.")],
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="HEX", help="Its sum, as its publisher says.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Take it from this bundle; the argument is its name in there.")
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="What it is called; default: the file's name.")] = None,
     default: Annotated[bool, typer.Option("--default", help="Serve it by the name `default` too.")] = False,
     inventory: options.Inventory = None,
@@ -54,7 +63,34 @@ def add(
       kai model add small.gguf --sha256 9f2c… -i inventories/lab
 
       kai model add https://models.example.org/small-q4.gguf --sha256 9f2c… --name small --default
+
+      kai model add small --bundle home.kos -i inventories/home
     """
+    target = Target(inventory, limit)
+    if bundle:
+        with tempfile.TemporaryDirectory(prefix="kos-model-") as folder:
+            path, found = _from_bundle(bundle, source, Path(folder))
+            _add(str(path), sha256 or found, name, default, target, as_json)
+        return
+    if not sha256:
+        raise typer.BadParameter("give its sum: --sha256 HEX, as its publisher says")
+    _add(source, sha256, name, default, target, as_json)
+
+
+def _from_bundle(bundle: Path, name: str, folder: Path) -> tuple[Path, str]:
+    """A model of a bundle by this controller, laid out in `folder`, and its SHA-256. Leaves where it is refused."""
+    path = folder / f"{name}.gguf"
+    try:
+        key, comment = trust.parse_key(signing.signer().public)
+        with bundles.opened(bundle) as opened, path.open("wb") as stream:
+            row = opened.extract(f"{sealed.MODELS}{path.name}", {comment or "this controller": key}, stream)
+    except (NodeError, signing.SigningFailed, OSError) as error:
+        errors.print(str(error), style="red", markup=False)
+        raise typer.Exit(Exit.UNEXPECTED) from error
+    return path, str(row["sha256"])
+
+
+def _add(source: str, sha256: str, name: str | None, default: bool, target: Target, as_json: bool) -> None:
     called = name or _named(source)
     try:
         Wanted(called, sha256.lower())
@@ -64,7 +100,7 @@ def add(
         raise typer.BadParameter(f"no file '{source}', and no address either (https://…)")
     given = source if "://" in source else str(Path(source).absolute())
     variables = {"state": "present", "name": called, "source": given, "sha256": sha256.lower(), "default": default}
-    _ask(Target(inventory, limit), variables, as_json)
+    _ask(target, variables, as_json)
 
 
 @app.command()

@@ -312,7 +312,12 @@ def bundle_view(bundle: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
-_BUNDLED = {"apt/pool/": "Debian packages", "apt/": "their index and its key", "blobs/": "parts of container images"}
+_BUNDLED = {
+    "apt/pool/": "Debian packages",
+    "apt/": "their index and its key",
+    "blobs/": "parts of container images",
+    "models/": "language models",
+}
 
 
 def _bundle_contents(rows: list[dict[str, Any]]) -> Table:

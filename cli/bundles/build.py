@@ -33,8 +33,10 @@ class Wanted:
     architecture: str
 
 
-def build(wanted: Sequence[Wanted], output: Path, store: Path, cache: Path, signer: Signer) -> str:
-    """Write the bundle of `wanted`, all of one architecture; returns its Merkle root.
+def build(
+    wanted: Sequence[Wanted], models: Sequence[Path], output: Path, store: Path, cache: Path, signer: Signer
+) -> str:
+    """Write the bundle of `wanted`, all of one architecture, with `models` (GGUF files); returns its Merkle root.
 
     Raises ToolFailed, StoreBroken, SigningFailed, OSError.
     """
@@ -53,6 +55,7 @@ def build(wanted: Sequence[Wanted], output: Path, store: Path, cache: Path, sign
         contents = [
             *_repository(found, architecture, epoch, signer.path.parent, Path(folder)),
             *(Content(sealed.BLOBS + name[7:], unit_store.blob_path(store, name)) for name in _blobs(images)),
+            *(Content(f"{sealed.MODELS}{path.stem.lower()}.gguf", path) for path in models),
         ]
         return bundles.write(output, about, contents, signer)
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any
 import typer
 
 from ...plugins.module_utils.node import facts as node_facts
+from ...plugins.module_utils.node import models, trust
 from ...plugins.module_utils.node import store as generations
-from ...plugins.module_utils.node import trust
 from ...plugins.module_utils.node.files import NodeError
 from ...plugins.plugin_utils import assemble, bundles, signing, unit_store
 from ...plugins.plugin_utils.assemble import Request
@@ -63,6 +63,10 @@ def build(
     arch: Annotated[
         str | None, typer.Option("--arch", help="amd64 or arm64: for any machine of it that has no GPU.")
     ] = None,
+    model: Annotated[
+        list[Path] | None,
+        typer.Option("--model", exists=True, dir_okay=False, help="A language model (GGUF) to take along; repeatable."),
+    ] = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Gather the Debian packages and container images that nodes would fetch into one signed archive.
@@ -75,7 +79,7 @@ def build(
 
       kai bundle build --profile development --arch amd64 --output development.kos
 
-      kai bundle build -i inventories/home --output home.kos
+      kai bundle build -i inventories/home --model small.gguf --output home.kos
 
       kai deploy -i inventories/home --bundle home.kos
     """
@@ -96,7 +100,7 @@ def build(
     try:
         signer = signing.signer()
         with errors.status("fetching packages, gathering …"):
-            building.build(wanted, output, unit_store.store_path(), _cache(), signer)
+            building.build(wanted, _models(model or []), output, unit_store.store_path(), _cache(), signer)
         _show(output, as_json, f"made in {time.monotonic() - began:.0f} s")
     except (ToolFailed, unit_store.StoreBroken, signing.SigningFailed, NodeError, OSError) as error:
         raise _refusal(error) from error
@@ -195,6 +199,15 @@ def _of_inventory(target: Target, variables: dict[str, Any]) -> list[Wanted]:
         content = generations.verified_files(Path(event["archive"]).read_bytes(), event["id"])
         found[event["id"]] = Wanted(event["id"], json.loads(content["manifest.json"]), event["architecture"])
     return list(found.values())
+
+
+def _models(paths: list[Path]) -> list[Path]:
+    """These files, each a model of its own name. Raises NodeError, OSError, typer.BadParameter."""
+    for path in paths:
+        models.require_gguf(str(path))
+    if len({path.stem.lower() for path in paths}) != len(paths):
+        raise typer.BadParameter("two of the models have one name: rename a file")
+    return paths
 
 
 def _refuse_mixed(wanted: list[Wanted]) -> None:

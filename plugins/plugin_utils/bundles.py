@@ -89,6 +89,17 @@ class Bundle:
             sealed.check_file(row, self._stream(name))
         return signer
 
+    def extract(self, name: str, known: Mapping[str, str], target: IO[bytes]) -> dict[str, Any]:
+        """Write one proved file of the bundle to `target`; returns its row. Raises BundleRefused."""
+        sealed.check_signer(self.identity, self.signature, known)
+        row = sealed.rows(self.manifest).get(name)
+        if row is None:
+            folder = name.partition("/")[0] + "/"
+            there = [path.removeprefix(folder) for path in sealed.rows(self.manifest) if path.startswith(folder)]
+            raise BundleRefused(f"{self.path} has no {name} (it has: {', '.join(there) or 'none'})")
+        sealed.check_file(row, self._stream(name), target)
+        return row
+
     def head(self, target: IO[bytes]) -> None:
         """Write what a node needs before it can say what it lacks: the signed list and the repository's index."""
         index = [name for name in sealed.rows(self.manifest) if _is_index(name)]

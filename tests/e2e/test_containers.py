@@ -60,7 +60,7 @@ def test_a_second_deploy_finds_nothing_to_do(lab, contained, layer):
 
 
 def test_no_process_of_a_service_is_root(lab, contained):
-    groups = lab.ssh(contained, "ps -eo uid=,cgroup=,args= | grep -F /kos- | grep -v grep")
+    groups = lab.ssh(contained, "ps -ww -eo uid=,cgroup:200=,args= | grep -F /kos- | grep -v grep")
     rows = [line.split(None, 2) for line in groups.splitlines()]
     assert {"kos-valkey", "kos-llama-cpp"} <= {row[1].split("/")[-2].partition(".service")[0] for row in rows if
                                                "libpod" in row[1]}  # fmt: skip

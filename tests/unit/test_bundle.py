@@ -171,6 +171,21 @@ def test_a_bundle_that_was_cut_short_says_so(tmp_path, lost):
         verify(path)
 
 
+def test_a_model_is_taken_out_only_as_it_was_signed(tmp_path):
+    path = made(tmp_path, more=[("models/small.gguf", b"GGUF a model")])
+    with bundles.opened(path) as opened:
+        out = io.BytesIO()
+        row = opened.extract("models/small.gguf", known(), out)
+        assert (out.getvalue(), row["size"]) == (b"GGUF a model", 12)
+        with pytest.raises(BundleRefused, match=r"has no models/big.gguf \(it has: small.gguf\)"):
+            opened.extract("models/big.gguf", known(), out)
+        with pytest.raises(BundleRefused, match="not trusted here"):
+            opened.extract("models/small.gguf", {"other": STRANGER}, out)
+    flip(path, "models/small.gguf")
+    with bundles.opened(path) as opened, pytest.raises(BundleRefused, match=r"models/small.gguf of the bundle is not"):
+        opened.extract("models/small.gguf", known(), io.BytesIO())
+
+
 def test_what_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(BundleRefused, match="there is no bundle"):
         verify(tmp_path / "nowhere.kos")
@@ -217,7 +232,7 @@ def test_a_node_refuses_an_altered_part_and_keeps_nothing_of_it(root, tmp_path, 
     assert not os.path.exists(root.state("bundle", name))
 
 
-@pytest.mark.parametrize("path", ["apt/../../../etc/passwd", "etc/passwd", f"blobs/sha256/{'0' * 64}"])
+@pytest.mark.parametrize("path", ["apt/../../../etc/passwd", "etc/passwd", "models/x.gguf", f"blobs/sha256/{'0' * 64}"])
 def test_a_signed_name_that_leads_elsewhere_is_not_followed(root, tmp_path, path):
     archives = sent(made(tmp_path, more=[(path, b"x")]), tmp_path, path)
     with pytest.raises(BundleRefused, match="nothing that a node takes"):

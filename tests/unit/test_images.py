@@ -133,3 +133,18 @@ def test_blobs_and_storages_that_nothing_names_go(root):
 def test_no_digest_leaves_the_store(root):
     with pytest.raises(images.NoImage, match="is no digest"):
         images.not_stored(root, [{**ROW, "digest": "sha256:../../../etc/passwd"}])
+
+
+def test_a_service_cannot_fool_or_stop_the_reader_of_its_storage(root):
+    path = root.join("/var/lib/containers/kos-store/storage/overlay-images/images.json")
+    os.makedirs(os.path.dirname(path))
+    os.symlink("/etc/passwd", path)
+    assert images.loaded(root, "kos-store") == set()
+    os.remove(path)
+    os.mkfifo(path)
+    assert images.loaded(root, "kos-store") == set()
+    os.remove(path)
+    for content in ("no JSON", "[1]", '{"names": 1}', "null"):
+        with open(path, "w") as stream:
+            stream.write(content)
+        assert images.loaded(root, "kos-store") == set()

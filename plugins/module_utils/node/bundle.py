@@ -32,6 +32,8 @@ REPOSITORY = "apt/"
 POOL = "apt/pool/"
 KEYRING = "apt/key.asc"
 BLOBS = "blobs/sha256/"
+# Language models travel in the bundle and are added one by one, when asked for (`kai model add --bundle`).
+MODELS = "models/"
 FOLDER = "bundle"
 # A manifest or a signature that is larger is none of ours.
 _LARGEST_HEAD = 64 * 2**20
