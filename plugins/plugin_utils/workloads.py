@@ -28,7 +28,8 @@ from .substrates import image_obstacle
 NOBODY = 65532
 _TOKEN = re.compile(r"@kos:([a-z][a-z0-9_:.%-]*)@")
 _KNOWN = ("secret:", "peer:", "memory:", "cpus", "listen")
-_LOOPBACK = re.compile(r"127\.0\.0\.1|localhost|\[?::1\]?")
+# As an address: a list of origins may name localhost and mean a browser.
+_LOOPBACK = re.compile(r"127\.0\.0\.1|//localhost|localhost:[0-9]|\[::1\]")
 
 
 @dataclass(frozen=True)

@@ -168,6 +168,8 @@ def test_a_secret_is_referred_to_and_never_written(tmp_path):
     [
         ("name @kos:hostname@", "what only a node knows (@kos:hostname@)"),
         ("bind 127.0.0.1", "says 127.0.0.1, where only a node's services meet"),
+        ("url http://localhost/", "says //localhost, where only a node's services meet"),
+        ("host localhost:5432", "says localhost:5, where only a node's services meet"),
     ],
 )
 def test_what_only_works_on_a_node_is_left_out_with_the_reason(tmp_path, text, why):
@@ -175,6 +177,11 @@ def test_what_only_works_on_a_node_is_left_out_with_the_reason(tmp_path, text, w
     found, left = rendered(tmp_path, container("store", files=files), templates={"store/templates/store.conf.j2": text})
     assert not found
     assert why in next(row.why for row in left if row.service == "store")
+
+
+def test_an_origin_of_browsers_is_no_address(tmp_path):
+    found, _left = rendered(tmp_path, container("store", container={"command": ["--cors-origins", "localhost"]}))
+    assert [workload.name for workload in found] == ["store"]
 
 
 def test_what_needs_something_left_out_is_left_out_too(tmp_path):
