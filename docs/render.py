@@ -9,6 +9,8 @@ import ast
 import os
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,8 @@ def services_page() -> str:
         f"The catalogue describes {counts} the tests of this release. *Shown by* names what does: a molecule scenario"
         " or an end-to-end test deploys the plan that has the service and waits for its probe; an acceptance test asks"
         " the service itself. Where nothing does, it says why. Ports in bold are open to the network. What no test"
-        " deploys is described after its own documentation (the link) and unchecked; its images were never pulled.",
+        " deploys is described after its own documentation (the link) and unchecked; an image that no test runs is"
+        " marked *never run by our tests*.",
         *(_tier_section(tier, catalogue, shown) for tier in _TIERS),
         "## One asked for, another planned",
         "\n".join(_table(("a profile asks for", "the plan turns to", "because"), list(_stand_ins(catalogue)))),
@@ -142,7 +145,8 @@ def _origins(service: Service, catalogue: Catalogue) -> Iterator[str]:
         yield f"Debian: {', '.join(substrates.deb.packages)}"
     if substrates.container:
         image = catalogue.images[service.image or ""]
-        yield f"image: `{image.repository}{f':{image.tag}' if image.tag else ''}`"
+        unproven = "" if service.image in _images_run() else "<br>*image never run by our tests*"
+        yield f"image: `{image.repository}{f':{image.tag}' if image.tag else ''}`{unproven}"
     if substrates.venv:
         yield f"PyPI: {', '.join(substrates.venv.packages)}"
 
@@ -170,6 +174,14 @@ def _shown_by(catalogue: Catalogue) -> dict[str, list[str]]:
             # On a node without the service this test is skipped, so it shows nothing where nobody deploys it.
             found[name] += [f"acceptance/{path.name}"] if found[name] else []
     return found
+
+
+@cache
+def _images_run() -> frozenset[str]:
+    """The images that an end-to-end test builds, to run them."""
+    tests = "".join(path.read_text() for path in sorted((ROOT / "tests/e2e").glob("test_*.py")))
+    calls = re.findall(r"""images\.build\(([^)]*)\)|"unit", "build", ([^)]*)\)""", tests)
+    return frozenset(re.findall(r'"(\w+)"', " ".join(chain.from_iterable(calls))))
 
 
 def _deployed_by(test: str, catalogue: Catalogue) -> list[str]:

@@ -10,15 +10,18 @@ import re
 from functools import cache
 
 import pytest
+import yaml
 from catalogues import ROOT, catalogue, machine, manifest, plan
 
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, profile
 from ansible_collections.kind.kos.plugins.plugin_utils.asks import ANY
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.containers import as_container
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.images import BUILT
 from ansible_collections.kind.kos.plugins.plugin_utils.layers import known_names
 from ansible_collections.kind.kos.plugins.plugin_utils.recipes import recipe_names
+from ansible_collections.kind.kos.plugins.plugin_utils.renderer import render
 from ansible_collections.kind.kos.plugins.plugin_utils.resolver import DESCRIPTIVE
 
 NAMES = sorted(path.parent.name for path in (ROOT / "services").glob("*/service.yaml"))
@@ -30,6 +33,12 @@ SPDX = {
     "LGPL-2.1-or-later", "LGPL-3.0-linking-exception", "LGPL-3.0-only", "LLVM-exception", "MIT", "MPL-2.0",
     "OLDAP-2.8", "PostgreSQL", "SSPL-1.0", "blessing",
 }  # fmt: skip
+
+
+KINDS = [
+    machine(cpu=64, memory_mb=262144, disk_gb=4000, architecture=architecture, gpus=gpus)
+    for architecture, gpus in itertools.product(("amd64", "arm64"), ([], ["10de:2330"]))
+]
 
 
 @cache
@@ -155,6 +164,50 @@ def test_images_have_a_registry_and_a_tag(name):
         assert image.tag != "latest"
 
 
+def could_be_contained():
+    """Those for which a plan would choose a container, were their images resolved."""
+    return [name for name in NAMES if real().services[name].image and not real().services[name].not_run]
+
+
+@pytest.mark.parametrize("name", could_be_contained())
+def test_a_container_that_could_be_chosen_says_how_it_is_started(name):
+    """Else it is planned once its image is locked, and fails at the gate: no image's defaults suit a read-only root."""
+    service = real().services[name]
+    container = service.substrates.container
+    assert container.command or container.environment, "a command, an environment, or not_run"
+    sealed = {file.sealed for file in as_container(service).files if file.sealed}
+    assert container.environment_secret is None or container.environment_secret in sealed
+    ports = {port.port for port in service.ports if port.name not in container.leaves_out}
+    asked = [service.metrics.port] if service.metrics and "metrics" not in container.leaves_out else []
+    asked += [int(port) for port in re.findall(r":([0-9]+)/", service.probe.http.url)] if service.probe.http else []
+    assert set(asked) <= ports, "a port that is asked for must lead into the container"
+
+
+@pytest.mark.parametrize("name", sorted(known_names(ROOT / "configs")))
+def test_a_profile_whose_images_are_resolved_has_no_conflict_and_can_be_rendered(name, tmp_path, monkeypatch):
+    """What `kai unit lock` makes of its plan: two services on one port would only be found on the site's controller."""
+    rows = yaml.safe_load((ROOT / "services" / "images.lock").read_text())["images"]
+    chosen = {real().services[service].image for service in could_be_contained()}
+    resolved = {image: {**rows[image], "digests": {"amd64": f"sha256:{'a' * 64}"}} for image in chosen}
+    (tmp_path / "images.lock").write_text(yaml.safe_dump({"version": 1, "images": resolved}))
+    monkeypatch.setenv("KOS_SITE_LOCK", str(tmp_path / "images.lock"))
+    planned = assemble.plan(assemble.Request(name), KINDS[1]).plan
+    rendered = render(planned, {})
+    contained = [row.name for row in planned.services if row.substrate == "container"]
+    quadlets = [row["path"] for row in rendered.manifest["files"] if row["path"].endswith(".container")]
+    assert len(quadlets) == len(contained)
+
+
+@pytest.mark.parametrize("name", could_be_contained())
+def test_a_container_gets_every_secret_that_is_made_for_it(name):
+    service = real().services[name]
+    # Where its package can run too, a unit that the container leaves out may be the one that has the secret.
+    files = service.files if service.substrates.deb else as_container(service).files
+    folders = [real().folder / (file.of or name) / "templates" / file.template for file in files]
+    texts = "".join(path.read_text() for path in folders)
+    assert [secret.name for secret in service.secrets if f"@kos:secret:{name}.{secret.name}@" not in texts] == []
+
+
 def test_every_image_of_the_lock_is_somebodys():
     """A service's, or one that kOS builds for others to build on."""
     used = {service.image for service in real().services.values()} - {None}
@@ -223,12 +276,6 @@ def test_every_ask_is_a_setting_that_exists():
         assert key in keys, key
         wrong = {value for value in replies if value not in (ANY, "true", "false")} - keys[key]
         assert not (keys[key] and wrong), (key, wrong)
-
-
-KINDS = [
-    machine(cpu=64, memory_mb=262144, disk_gb=4000, architecture=architecture, gpus=gpus)
-    for architecture, gpus in itertools.product(("amd64", "arm64"), ([], ["10de:2330"]))
-]
 
 
 @pytest.mark.parametrize("name", sorted(known_names(ROOT / "configs")))
