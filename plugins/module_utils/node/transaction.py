@@ -151,9 +151,6 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         recovered = settle(root)
         for name in ("uninstalling", "KEPT"):
             files.remove(root.state(name))
-        if not request.alternative:
-            # A move to an alternative is the node's own, with what a bundle brought for it.
-            bundle.forget(root)
         offered = _offered(root, request, bundle.folder_of(root))
         if generation is None:
             if archive is None:
@@ -167,9 +164,13 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
         unknown = sorted(set(request.secrets) - known)
         if not comparison.changes:
+            _drop_bundle(root, generation)
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
         check_files(root, comparison)
+        if not offered and not request.alternative:
+            # A move to an alternative is the node's own, with what a bundle brought for it.
+            bundle.forget(root)
         size = _fetch_offered(root, comparison, offered) if offered else _fetch_all(root, request, comparison)
         token = randomness.token_hex(8)
         size += spares.fetch(root, generation, bundle.source_of(root))
@@ -286,8 +287,7 @@ def commit(root: Root, token: str) -> Committed:
         # The one step that decides: before it everything goes back, after it everything stays.
         journal.close()
         disarm(root)
-        if not spares.packages_missing(root, generation.manifest):
-            bundle.forget(root)
+        _drop_bundle(root, generation)
         store.prune(root)
         images.prune(root)
         return Committed(generation.number, cleanup.run(root, generation.manifest, purge))
@@ -384,6 +384,12 @@ def _offered(root: Root, request: Request, folder: str) -> bundle.Bundle | None:
     offered = bundle.receive(root, request.bundle, folder, trust.believed(root, request.signer))
     bundle.check_purpose(offered, request.id, facts.architecture())
     return offered
+
+
+def _drop_bundle(root: Root, generation: store.Generation) -> None:
+    """Remove what lies here of a bundle, unless an alternative of the generation would install a package from it."""
+    if os.path.isdir(bundle.folder_of(root)) and not spares.packages_missing(root, generation.manifest):
+        bundle.forget(root)
 
 
 def _fetch_all(root: Root, request: Request, comparison: Comparison) -> int:
