@@ -31,6 +31,8 @@ STORAGE = "/var/lib/containers"
 SETTINGS = "/etc/kos/containers"
 # Seconds for one image from a registry.
 PULL = 3600
+# Seconds for removing old ones, while the node waits.
+_TIDY = 60
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CHUNK = 1 << 20
 _LONGEST = 1 << 26
@@ -228,11 +230,13 @@ def as_user(
         raise NoImage(f"{argv[0]} did not end within {timeout:.0f} s") from error
 
 
-def prune(root: Root) -> None:
+def prune(root: Root) -> list[str]:
     """Forget images that no kept generation names, and what the current one has no user for.
 
-    What the store keeps can be unpacked again, for a user who by then may have other ids.
+    What the store keeps can be unpacked again, for a user who by then may have other ids. Returns a sentence for each
+    thing that stayed.
     """
+    left = []
     kept = [generation for row in store.listing(root) if (generation := store.load(root, row["number"]))]
     rows = [row for generation in kept for row in _wanted(generation.manifest)]
     contained = [row for row in rows if "user" in row]
@@ -244,9 +248,14 @@ def prune(root: Root) -> None:
         shutil.rmtree(root.join(path), ignore_errors=True)
     for user in _users(root):
         old = [name for name in loaded(root, user) if (user, name) not in names]
-        if old:
-            as_user(["/usr/bin/podman", "image", "rm", "--force", *sorted(old)], user, environments[user], PULL)
+        if old and user in environments:
+            try:
+                as_user(["/usr/bin/podman", "image", "rm", "--force", *sorted(old)], user, environments[user], _TIDY)
+            except (NoImage, OSError) as error:
+                # The change is committed: what is only untidy fails nothing.
+                left.append(f"old images of {user}: {error}")
     _prune_store(root, {row["digest"] for row in rows})
+    return left
 
 
 def _wanted(manifest: dict[str, Any]) -> list[dict[str, Any]]:

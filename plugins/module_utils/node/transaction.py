@@ -95,7 +95,8 @@ class Request:
     """What a controller asks of a node: which generation, and what belongs to this node alone.
 
     `signature` is by `signer` (a public key line), whom a node that trusts nobody yet comes to trust; without one,
-    the signature that the node has stored counts. `bring`: whether the caller can bring images that are missing.
+    the signature that the node has stored counts. `over`: the id of the generation that
+    must still be the current one. `bring`: whether the caller can bring images that are missing.
     `purge` gives up the data of services no longer asked for. `alternative` is the service of that generation which
     its fallback replaces, `because` the reason, and `sick` are the services that need not become healthy, since they
     were not before. `bundle`: archives that were sent of a bundle; then nothing is fetched from anywhere else.
@@ -111,6 +112,7 @@ class Request:
     because: str = ""
     sick: tuple[str, ...] = ()
     bring: bool = False
+    over: str = ""
     bundle: tuple[str, ...] = ()
 
 
@@ -149,6 +151,9 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         _check_secrets(request.secrets)
         files.sweep_unfinished(root.state())
         recovered = settle(root)
+        current = store.current(root)
+        if request.over and (current is None or current.id != request.over):
+            raise Superseded("this node has been changed meanwhile")
         for name in ("uninstalling", "KEPT"):
             files.remove(root.state(name))
         offered = _offered(root, request, bundle.folder_of(root))
@@ -289,8 +294,8 @@ def commit(root: Root, token: str) -> Committed:
         disarm(root)
         _drop_bundle(root, generation)
         store.prune(root)
-        images.prune(root)
-        return Committed(generation.number, cleanup.run(root, generation.manifest, purge))
+        left = images.prune(root)
+        return Committed(generation.number, [*left, *cleanup.run(root, generation.manifest, purge)])
 
 
 def _write_down(root: Root, generation: store.Generation, journal: Journal) -> None:
@@ -323,9 +328,11 @@ def revert(root: Root, token: str | None = None, only_overdue: bool = False) -> 
         return take_back(root, journal)
 
 
-def deploy(root: Root, request: Request, archive: bytes | None = None) -> tuple[Staged, list[Health]]:
+def deploy(
+    root: Root, request: Request, archive: bytes | None = None, patience: float = 30
+) -> tuple[Staged, list[Health]]:
     """Stage, switch every part and commit in one go: for a node that acts alone."""
-    staged = stage(root, request, archive)
+    staged = stage(root, request, archive, patience)
     health: list[Health] = []
     if staged.token:
         for part in staged.parts:
