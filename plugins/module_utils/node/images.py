@@ -27,6 +27,7 @@ from .files import NodeError, Root
 from .store import Generation
 
 STORE = "images"
+RECORD = "loaded.json"
 STORAGE = "/var/lib/containers"
 SETTINGS = "/etc/kos/containers"
 # Seconds for one image from a registry.
@@ -45,7 +46,10 @@ class NoImage(NodeError):
 def missing(root: Root, generation: Generation) -> list[dict[str, Any]]:
     """The image rows of the generation whose image its user's storage does not hold, or whose wheels lie nowhere."""
     rows = generation.manifest.get("images", [])
-    held = {user: loaded(root, user) for user in {row["user"] for row in rows if "user" in row}}
+    record = files.read_json(root.state(STORE, RECORD), {})
+    # A name in the storage alone may have been put there by the service, for an image that is another.
+    users = {row["user"] for row in rows if "user" in row}
+    held = {user: loaded(root, user) & set(record.get(user, [])) for user in users}
     return [
         row
         for row in rows
@@ -210,6 +214,16 @@ def load(root: Root, rows: Collection[dict[str, Any]]) -> None:
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise NoImage(f"{row['service']}: its image cannot be unpacked: {said[-1] if said else 'skopeo failed'}")
+        _note_loaded(root, row)
+
+
+def _note_loaded(root: Root, row: dict[str, Any]) -> None:
+    """Write down what root has had unpacked, where no service can write."""
+    path = root.state(STORE, RECORD)
+    record = files.read_json(path, {})
+    there = loaded(root, row["user"])
+    names = {*record.get(row["user"], []), f"{row['repository']}@{row['digest']}"}
+    files.write_json(path, {**record, row["user"]: sorted(names & there)})
 
 
 def as_user(
