@@ -22,7 +22,7 @@ import tarfile
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from . import files, store, system, venvs
+from . import files, space, store, system, venvs
 from .files import NodeError, Root
 from .store import Generation
 
@@ -200,8 +200,7 @@ def load(root: Root, rows: Collection[dict[str, Any]]) -> None:
     """
     for row in rows:
         if "venv" in row:
-            content = files.read(os.path.join(_blobs(root), row["digest"][7:])) or b"{}"
-            venvs.install(root, row, json.loads(content), _blobs(root))
+            venvs.install(root, row, _manifest(root, row["digest"]), _blobs(root))
             continue
         _index(root, row["digest"])
         user = pwd.getpwnam(row["user"])
@@ -224,6 +223,17 @@ def _note_loaded(root: Root, row: dict[str, Any]) -> None:
     there = loaded(root, row["user"])
     names = {*record.get(row["user"], []), f"{row['repository']}@{row['digest']}"}
     files.write_json(path, {**record, row["user"]: sorted(names & there)})
+
+
+def room_for(root: Root, rows: Collection[dict[str, Any]]) -> list[space.Need]:
+    """What `load` will write for those of `rows` that are wheels and which the store holds."""
+    stored = [row for row in rows if "venv" in row and _whole(root, row["digest"])]
+    return [venvs.room_for(row, _manifest(root, row["digest"])) for row in stored]
+
+
+def _manifest(root: Root, digest: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(files.read(os.path.join(_blobs(root), digest[7:])) or b"{}")
+    return found
 
 
 def as_user(

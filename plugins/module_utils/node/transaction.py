@@ -459,7 +459,7 @@ def _require_room(
     source: system.Source = system.USUAL,
     more: Sequence[space.Need] = (),
 ) -> None:
-    needs = [space.for_change(len(comparison.wanted)), *more]
+    needs = [space.for_change(len(comparison.wanted)), *images.room_for(root, comparison.missing_images), *more]
     if comparison.missing_packages:
         installed = system.installed_bytes(root, comparison.missing_packages, lists, source)
         needs += space.for_packages(download, installed)
