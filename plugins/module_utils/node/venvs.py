@@ -30,7 +30,7 @@ _MARK = "kos-complete"
 # and it exists in a container that has but 65536 ids.
 INSTALLER = 65533
 _TIMEOUT = 1800
-# How many bytes each of a wheel's becomes (Chroma's: 4.4), and how many of those make a file.
+# How many bytes each of a wheel's becomes (Chroma's: 4.6), and how many of those make a file (38 000).
 _UNPACKED = 5
 _BYTES_A_FILE = 16384
 _WHEEL = re.compile(r"([A-Za-z0-9_.]+)-([A-Za-z0-9_.+!]+)(?:-[A-Za-z0-9_.]+){3,4}\.whl")
