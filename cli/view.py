@@ -181,7 +181,7 @@ def _runs_on(row: dict[str, Any]) -> str:
     if not row.get("digest"):
         return f"{row['substrate']}{user}"
     image = row["digest"].removeprefix("sha256:")[:8]
-    return f"{row['substrate']} {image}{', cosign' if row.get('cosign') else ''}{user}"
+    return f"{row['substrate']} {image}{user}"
 
 
 def _alternative(row: dict[str, Any]) -> Text:

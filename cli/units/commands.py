@@ -240,7 +240,8 @@ def push(
 ) -> None:
     """Push a built image to a registry of yours, sign it there with cosign, and have the site's lock name it.
 
-    Nodes then fetch it from there, and only with that signature. The key pair is made on first use, beside the
+    Nodes that fetch it from there take it only with that signature; what a controller or a bundle brings along is
+    proved by its digest in the signed generation instead. The key pair is made on first use, beside the
     signing key.
 
     Example:

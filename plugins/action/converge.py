@@ -55,7 +55,10 @@ class ActionModule(Watched):
             result = super().on_node(arguments, task_vars)
         if "need_images" in result:
             # What is nowhere here, the node fetches from a registry.
-            sent = self._written("images.tar", lambda stream: _images(result["need_images"], stream))
+            try:
+                sent = self._written("images.tar", lambda stream: _images(result["need_images"], stream))
+            except unit_store.StoreBroken as error:
+                return {"failed": True, "msg": str(error)}
             result = super().on_node({**arguments, "bring": False, "images": [sent]}, task_vars)
         return result
 

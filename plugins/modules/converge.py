@@ -69,7 +69,7 @@ options:
   part:
     description: The part of the generation to switch. Needed by O(step=switch).
     type: str
-    choices: [rootless_runtime, kernel_extensions, firewall, base_services, agent_modules, environment_adapters]
+    choices: [rootless_runtime, firewall, kernel_extensions, base_services, agent_modules, environment_adapters]
   secrets:
     description: The operator's own secrets by C(service.name); those not given are made on the node.
     type: dict
@@ -187,8 +187,8 @@ ARGUMENTS = {
         "type": "str",
         "choices": [
             "rootless_runtime",
-            "kernel_extensions",
             "firewall",
+            "kernel_extensions",
             "base_services",
             "agent_modules",
             "environment_adapters",

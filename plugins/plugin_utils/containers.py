@@ -9,13 +9,14 @@ order, limits and credentials are those of any other systemd unit. Source: podma
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from .catalogue import Catalogue
 from .hardware import KindOfHardware
+from .images import Image
 from .manifest import BackupCommands, ContainerSubstrate, PortManifest, Service, UnitManifest
-from .units import Directive, credential_directives, limits, text_of, unit_section
+from .units import BACK_OFF, Directive, credential_directives, limits, text_of, unit_section
 
 RUNTIME = "podman"
 QUADLETS = "/etc/containers/systemd"
@@ -180,6 +181,26 @@ def _network(service: Service, catalogue: Catalogue) -> Iterator[Directive]:
 
 
 @dataclass(frozen=True)
+class ImagePlace:
+    """A repository that images may be fetched from: `of` is the one it mirrors, or itself; `key` must have signed."""
+
+    at: str
+    of: str
+    key: str | None
+
+
+def image_places(images: Iterable[Image], mirror: str) -> list[ImagePlace]:
+    """Where the images of a plan may come from: the mirror first, each repository once."""
+    found: dict[str, ImagePlace] = {}
+    for image in images:
+        own = image.repository
+        places = [f"{mirror}/{own.partition('/')[2]}"] if mirror else []
+        for at in [*places, own]:
+            found.setdefault(at, ImagePlace(at, own, image.key))
+    return [found[at] for at in sorted(found)]
+
+
+@dataclass(frozen=True)
 class Egress:
     """What the processes of one user may connect to: ports on the node's loopback, and whether anything beyond."""
 
@@ -214,7 +235,8 @@ def _mounts(service: Service, container: ContainerSubstrate) -> Iterator[Directi
     configured = {f"/etc/kos/{service.name}" for file in service.files if file.path}
     for folder in sorted(configured):
         yield "Volume", f"{folder}:{folder}:ro"
-    if service.units[0].credentials or service.certificates:
+    unit = service.units[0]
+    if unit.credentials or any(unit.name in certificate.units for certificate in service.certificates):
         # Where images look for secrets, and where the service's own files do under every substrate.
         yield "Volume", "%d:/run/secrets:ro"
         yield "Volume", "%d:%d:ro"
@@ -240,7 +262,7 @@ def _service(service: Service, unit: UnitManifest) -> Iterator[Directive]:
     yield "ExecStop", f"/usr/bin/podman rm -v -f -i --cidfile=%t/{name}/cid"
     yield "SuccessExitStatus", "143"
     yield "Restart", "on-failure"
-    yield "RestartSec", "1"
+    yield from BACK_OFF
     if unit.state_directory:
         below = [folder.removeprefix("/var/lib/") for folder in folders(service)]
         yield "StateDirectory", " ".join(dict.fromkeys([name, *below]))

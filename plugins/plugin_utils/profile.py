@@ -60,6 +60,10 @@ class Orchestration(Strict):
         ),
     ] = None
     watch: Watch | None = None
+    mirror: Annotated[
+        str | None,
+        Field(pattern=r"^[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*$", description="a registry asked before an image's own"),
+    ] = None
     sandbox: Annotated[
         dict[Literal["core", "trusted", "community", "untrusted"], Literal["gvisor"]] | None,
         Field(description="trust tier -> the stronger sandbox of its containers"),

@@ -16,7 +16,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from . import venvs
 from .alternatives import Alternative, alternatives
 from .catalogue import Catalogue
-from .containers import MODELS, Egress, environment, name_of, quadlet, quadlet_path
+from .containers import MODELS, Egress, ImagePlace, environment, image_places, name_of, quadlet, quadlet_path
 from .faults import ConfigurationError, Fault, Place
 from .generation import Generation
 from .manifest import ContainerSubstrate, FileManifest, Service
@@ -92,6 +92,7 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "files": sorted(rows, key=lambda row: row["path"]),
         "units": [_unit_row(service, unit) for service in plan.services for unit in service.manifest.units],
         "packages": plan.packages,
+        "mirror": _mirror(plan),
         "images": _image_rows(plan.services, plan),
         "users": plan.users,
         "volumes": list(_volume_rows(plan)),
@@ -142,6 +143,17 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
     }
 
 
+def _image_places(plan: Plan, catalogue: Catalogue) -> list[ImagePlace]:
+    """Where the images of the plan, and of what a node may move to, are fetched from."""
+    plans = [plan, *(entry.plan for entry in alternatives(plan))]
+    named = sorted({service.image for each in plans for service in each.services if service.image})
+    return image_places([catalogue.images[name] for name in named], _mirror(plan))
+
+
+def _mirror(plan: Plan) -> str:
+    return str(plan.deployment.settings.get("orchestration", {}).get("mirror") or "")
+
+
 def _egress(plan: Plan, catalogue: Catalogue) -> list[Egress]:
     return [Egress.of(service.manifest, catalogue) for service in plan.services if service.image]
 
@@ -186,7 +198,6 @@ def _image_row(service: PlannedService, catalogue: Catalogue, plan: Plan) -> dic
         "user": service.manifest.user,
         "repository": image.repository,
         "digest": image.digest(plan.kind.architecture),
-        "cosign": image.key is not None,
         "environment": environment(service.manifest.user or ""),
     }
 
@@ -295,7 +306,7 @@ def _rendered(
         return templates.from_string(source).render(
             plan=plan,
             egress=_egress(plan, catalogue),
-            images=catalogue.images,
+            image_places=lambda: _image_places(plan, catalogue),
             service=service.manifest,
             settings=plan.deployment.settings,
             headers=catalogue.headers(),

@@ -36,6 +36,7 @@ ACTED_ON = (
     "logging.level",
     "orchestration.fallback",
     "orchestration.insist",
+    "orchestration.mirror",
     "orchestration.sandbox.",
     "orchestration.substrate.",
     "orchestration.watch.",

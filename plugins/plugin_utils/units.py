@@ -11,6 +11,8 @@ from .catalogue import Catalogue
 from .manifest import Service, UnitManifest
 
 Directive = tuple[str, str]
+# 1, 2, 4, 8, 15, 30 seconds: never so fast that systemd gives up.
+BACK_OFF: tuple[Directive, ...] = (("RestartSec", "1"), ("RestartSteps", "5"), ("RestartMaxDelaySec", "30"))
 # Where the service `certificates` keeps what the node's authority issued.
 ISSUED = "/var/lib/kos-certificates"
 
@@ -95,10 +97,7 @@ def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
         yield "RemainAfterExit", "yes"
     else:
         yield "Restart", "on-failure"
-        yield "RestartSec", "1"
-        # 1, 2, 4, 8, 15, 30 seconds: never so fast that systemd gives up.
-        yield "RestartSteps", "5"
-        yield "RestartMaxDelaySec", "30"
+        yield from BACK_OFF
     if unit.state_directory:
         yield "StateDirectory", unit.state_directory
         yield "StateDirectoryMode", "0700"

@@ -118,10 +118,14 @@ def test_nothing_is_reached_that_the_plan_does_not_name(lab, contained):
 
 
 def served(lab, node, service):
-    """The digest that the node says it runs for `service`."""
+    """The digest of the image that Podman says it runs for `service`, which is the one that the status tells."""
     rows = {row["name"]: row for row in lab.status(node)["services"]}
     assert rows[service]["healthy"], rows[service]["detail"]
-    return rows[service]["digest"]
+    name = f"kos-{service.replace('_', '-')}"
+    podman = PODMAN.replace("kos-valkey", name)
+    digest = lab.ssh(node, f"{podman} inspect --format '{{{{.ImageDigest}}}}' {name}")
+    assert digest == rows[service]["digest"]
+    return digest
 
 
 def test_an_update_a_broken_one_and_back(lab, contained, images, layer):

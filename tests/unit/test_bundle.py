@@ -276,6 +276,14 @@ def test_apt_looks_nowhere_but_in_the_bundle(root, tmp_path):
     assert bundle.source_of(root) == system.USUAL
 
 
+def test_packages_of_an_earlier_bundle_stay_only_where_this_one_has_the_same(root, tmp_path):
+    receive(root, sent(made(tmp_path), tmp_path, DEB))
+    assert receive(root, sent(made(tmp_path), tmp_path)[:1]).holds(DEB)
+    with open(root.state("bundle", DEB), "ab") as stream:
+        stream.write(b"altered")
+    assert not receive(root, sent(made(tmp_path), tmp_path)[:1]).holds(DEB)
+
+
 def generation(folder, **services):
     none = {"substrates": {"deb": {"packages": []}}}
     rows = [manifest("status", tier=0, **none), manifest("nftables", **none)]
@@ -340,6 +348,17 @@ def test_a_stage_without_a_bundle_forgets_the_one_before(root, tmp_path):
     receive(root, sent(made(tmp_path), tmp_path, DEB))
     built = generation(tmp_path)
     transaction.stage(root, request(built), built.archive())
+    assert not os.path.exists(bundle.folder_of(root))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="writes files of other owners")
+def test_a_deploy_that_changes_nothing_leaves_nothing_of_its_bundle(root, tmp_path, monkeypatch, here):
+    monkeypatch.setattr(system, "make_users", lambda root: None)
+    built = generation(tmp_path)
+    archives = tuple(sent(made(tmp_path, built.id), tmp_path)[:1])
+    transaction.deploy(root, request(built, bundle=archives), built.archive())
+    assert not os.path.exists(bundle.folder_of(root))
+    assert transaction.stage(root, request(built, bundle=archives)).token == ""
     assert not os.path.exists(bundle.folder_of(root))
 
 

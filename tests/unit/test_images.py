@@ -107,8 +107,15 @@ def test_a_manifest_altered_in_the_store_is_not_believed(root):
 def test_what_the_storage_holds_is_not_missing(root):
     generation = SimpleNamespace(manifest={"images": [ROW]})
     assert images.missing(root, generation) == [ROW]
+    os.makedirs(root.state("images"))
     storage(root, "kos-store", f"registry.example/store@{DIGEST}")
+    # Its user may write such a name for any image: only what root has unpacked counts.
+    assert images.missing(root, generation) == [ROW]
+    with open(root.state("images", "loaded.json"), "w") as stream:
+        json.dump({"kos-store": [f"registry.example/store@{DIGEST}"]}, stream)
     assert images.missing(root, generation) == []
+    os.remove(root.join("/var/lib/containers/kos-store/storage/overlay-images/images.json"))
+    assert images.missing(root, generation) == [ROW]
     assert images.missing(root, SimpleNamespace(manifest={})) == []
 
 

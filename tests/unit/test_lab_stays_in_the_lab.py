@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Everything that becomes part of a node, or decides what does.
 PLACES = ("configs", "playbooks", "plugins", "roles", "services", "site.yml")
 LAB_ONLY = {
-    "rootless containers without limits": r"pids_limit",
+    "rootless containers without limits": r"pids_limit = 0",
     "the container manager of the lab": r"nspawn",
     "no system call filter": r"SYSTEMD_SECCOMP|seccomp\s*[=:]\s*\"?unconfined",
     "a writable /proc/sys": r"API_VFS_WRITABLE",

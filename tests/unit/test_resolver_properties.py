@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.containers import RUNTIME
 from ansible_collections.kind.kos.plugins.plugin_utils.hardware import KindOfHardware
 from ansible_collections.kind.kos.plugins.plugin_utils.images import Image
 from ansible_collections.kind.kos.plugins.plugin_utils.layers import Deployment
@@ -28,14 +29,14 @@ CORE = [
         {
             "name": name,
             "summary": "x",
-            "tier": 1,
+            "tier": 0 if name == RUNTIME else 1,
             "provides": [capability],
             "licence": "MIT",
             "source": "x",
             "substrates": {"deb": {"packages": ["p"]}},
         }
     )
-    for capability, name in CORE_CAPABILITIES.items()
+    for capability, name in {**CORE_CAPABILITIES, "container_runtime": RUNTIME}.items()
 ]
 
 
@@ -107,7 +108,7 @@ def requests(draw, names):
 
 def asked_for(catalogue):
     """Every name but those of the core services, which every node has."""
-    return sorted(set(catalogue.names) - set(CORE_CAPABILITIES.values()))
+    return sorted(set(catalogue.names) - {service.name for service in CORE})
 
 
 def pairs(asked):

@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
+import tempfile
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,7 +22,7 @@ from typer.testing import CliRunner
 
 from ansible_collections.kind.kos.cli import wheels as command
 from ansible_collections.kind.kos.cli.main import app
-from ansible_collections.kind.kos.plugins.module_utils.node import images, system
+from ansible_collections.kind.kos.plugins.module_utils.node import images, space, system
 from ansible_collections.kind.kos.plugins.module_utils.node import venvs as on_node
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, unit_store, venvs
@@ -118,12 +121,13 @@ def test_what_is_locked_is_what_the_manifest_asks_for():
         )
 
 
-def a_wheel(folder, name="thing", version="1.0"):
-    """A real wheel that pip accepts, of nothing but one module."""
+def a_wheel(folder, name="thing", version="1.0", more=None):
+    """A real wheel that pip accepts, of one module and of `more` files (path: text)."""
     path = folder / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     files = {
         f"{name}.py": "ANSWER = 42\n",
+        **(more or {}),
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
@@ -134,9 +138,9 @@ def a_wheel(folder, name="thing", version="1.0"):
     return path
 
 
-def fetched(folder, monkeypatch):
+def fetched(folder, monkeypatch, more=None):
     """A unit store with the wheels of `store`, as `kai wheels fetch` leaves it; pip asks a folder, not an index."""
-    wheel = a_wheel(folder)
+    wheel = a_wheel(folder, more=more)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     services = folder / "services"
     (services / "store").mkdir(parents=True)
@@ -184,11 +188,19 @@ def test_a_wheel_that_was_altered_in_the_store_is_refused_by_the_node(tmp_path, 
         images.take(Root(str(tmp_path / "node")), sent)
 
 
-def test_the_node_makes_the_environment_from_what_was_sent_and_asks_nobody(tmp_path, monkeypatch):
-    got = fetched(tmp_path, monkeypatch)
+@pytest.fixture
+def outside():
+    """A folder that a user without any privileges reaches, as one reaches /var/lib on a node; pytest's are private."""
+    with tempfile.TemporaryDirectory() as path:
+        os.chmod(path, 0o755)
+        yield Path(path)
+
+
+def made_on_node(got, outside, monkeypatch):
+    """Install what was fetched, without a chroot; the environment's row, and the commands that were run."""
     for key in ("PIP_NO_INDEX", "PIP_FIND_LINKS"):
         monkeypatch.delenv(key)
-    root = Root(str(tmp_path / "node"))
+    root = Root(str(outside / "node"))
     digest = yaml.safe_load(got.lock.read_text())["images"]["store_wheels"]["digests"]["amd64"]
     sent = io.BytesIO()
     unit_store.write_blobs(got.store, [digest], sent)
@@ -198,18 +210,74 @@ def test_the_node_makes_the_environment_from_what_was_sent_and_asks_nobody(tmp_p
     sent.seek(0)
     images.take(root, sent)
     row = venvs.row("store", digest)
-    # Its own Python is this machine's: nothing of this needs root or a chroot.
+    rows = [row]
+    assert [need.path for need in images.room_for(root, rows)] == ["/var/lib/kos-venvs"]
     inside = {**row, "venv": root.join(row["venv"])}
+    run, commands = system.run, []
+
+    def spied(argv, **options):
+        commands.append(argv)
+        # Who has no privileges has none to give up, and cannot become another user.
+        return run(argv if os.geteuid() == 0 else argv[argv.index("--") + 1 :], **options)
+
+    if os.geteuid() != 0:
+        monkeypatch.setattr(on_node, "INSTALLER", os.geteuid())
+    monkeypatch.setattr(system, "run", spied)
     monkeypatch.setattr(system, "in_root", lambda _root, argv: argv)
     monkeypatch.setattr(Root, "join", lambda self, path: path if path.startswith(self.path) else self.path + path)
     monkeypatch.setattr(on_node.os.path, "relpath", lambda path, _start: path.lstrip("/"))
-    blobs = root.state("images", "blobs", "sha256")
     stored = json.loads(unit_store.read_blob(got.store, digest))
-    on_node.install(root, inside, stored, blobs)
+    on_node.install(root, inside, stored, root.state("images", "blobs", "sha256"))
     assert on_node.installed(root, inside)
+    monkeypatch.setattr(system, "run", run)
+    return inside, commands
+
+
+def test_the_node_makes_the_environment_from_what_was_sent_and_asks_nobody(tmp_path, outside, monkeypatch):
+    inside, _commands = made_on_node(fetched(tmp_path, monkeypatch), outside, monkeypatch)
     done = system.run([f"{inside['venv']}/bin/python", "-I", "-c", "import thing; print(thing.ANSWER)"])
     assert done.stdout.strip() == b"42"
     assert system.run([f"{inside['venv']}/bin/python", "-I", "-m", "pip"], check=False).returncode != 0
+
+
+def test_nothing_that_a_wheel_brings_runs_while_it_is_installed(tmp_path, outside, monkeypatch):
+    (outside / "seen").mkdir()
+    (outside / "seen").chmod(0o777)
+    told = f"import os; open('{outside}/seen/' + str(os.geteuid()), 'w').close()\n"
+    evil = {"evil.pth": told, "thing-1.0.data/scripts/pip": f"#!python\n{told}", "thing-1.0.data/data/kos-complete": ""}
+    inside, commands = made_on_node(fetched(tmp_path, monkeypatch, evil), outside, monkeypatch)
+    assert os.listdir(outside / "seen") == []
+    system.run([f"{inside['venv']}/bin/python", "-I", "-c", ""])
+    assert os.listdir(outside / "seen") == [str(os.geteuid())], "this test's wheel does nothing evil"
+    shed = ["setpriv", f"--reuid={on_node.INSTALLER}", f"--regid={on_node.INSTALLER}", "--clear-groups"]
+    assert commands and all(argv[:4] == shed for argv in commands)
+
+
+def test_the_environment_belongs_to_who_made_it_and_nobody_else_writes_it(tmp_path, outside, monkeypatch):
+    inside, _commands = made_on_node(fetched(tmp_path, monkeypatch), outside, monkeypatch)
+    paths = [Path(inside["venv"]), *Path(inside["venv"]).rglob("*")]
+    assert any(path.name == "thing.py" for path in paths)
+    assert {path.lstat().st_uid for path in paths} == {os.geteuid()}
+    assert not [path for path in paths if not path.is_symlink() and path.stat().st_mode & 0o7022]
+    assert [path.name for path in Path(inside["venv"]).parent.iterdir()] == [Path(inside["venv"]).name]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has an identity to give up")
+def test_a_mark_that_the_installer_left_is_none(tmp_path):
+    row = {**venvs.row("store", DIGEST), "venv": "/env"}
+    root = Root(str(tmp_path))
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "kos-complete").write_text(DIGEST)
+    assert on_node.installed(root, row)
+    os.chown(tmp_path / "env", on_node.INSTALLER, -1)
+    assert not on_node.installed(root, row)
+
+
+def test_wheels_need_room_before_anything_changes(tmp_path):
+    need = on_node.room_for({"service": "store"}, {"layers": [{"size": 2**60}]})
+    assert need.size > 2**60 and need.files > 0
+    with pytest.raises(space.NoRoom, match="of store's wheels, unpacked"):
+        space.require(Root(str(tmp_path)), [need])
 
 
 def test_environments_that_nothing_names_are_found(tmp_path):

@@ -99,9 +99,18 @@ def give_subordinate_ids(root: Root, generation: Generation) -> None:
         system.run(system.in_root(root, argv))
 
 
-def _ranges(root: Root, file: str) -> list[tuple[int, int]]:
+def subordinate_ids(root: Root, name: str) -> list[tuple[int, int]]:
+    """The (first, count) of the subordinate user ids of `name`."""
+    return _ranges(root, "subuid", name)
+
+
+def _ranges(root: Root, file: str, of: str = "") -> list[tuple[int, int]]:
     lines = (files.read(root.join(f"/etc/{file}")) or b"").decode(errors="replace").splitlines()
-    return [(int(row[1]), int(row[2])) for line in lines if len(row := line.split(":")) == 3 and row[1].isdecimal()]
+    return [
+        (int(row[1]), int(row[2]))
+        for line in lines
+        if len(row := line.split(":")) == 3 and row[1].isdecimal() and of in ("", row[0])
+    ]
 
 
 def make(root: Root, generation: Generation, ids: dict[str, list[int]]) -> None:

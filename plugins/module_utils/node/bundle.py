@@ -151,12 +151,13 @@ def receive(root: Root, archives: Iterable[str], folder: str, known: Mapping[str
     `known` are the signers that count. The index and the packages go to `folder`, blobs of images to the node's
     store. Raises BundleRefused, OSError.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     bundle: Bundle | None = None
     try:
         for archive in archives:
             with tarfile.open(archive, mode="r|") as tar:
-                bundle = bundle or _head(tar, folder, known)
+                if bundle is None:
+                    bundle = _head(tar, folder, known)
+                    _clear(bundle)
                 _take(root, tar, bundle)
     except (tarfile.TarError, EOFError) as error:
         raise BundleRefused(f"what was sent of the bundle cannot be read: {error}") from error
@@ -172,6 +173,26 @@ def _head(tar: tarfile.TarFile, folder: str, known: Mapping[str, str]) -> Bundle
     found = identity(manifest)
     signer = check_signer(found, signature.decode(errors="replace"), known)
     return Bundle(read_manifest(manifest), found, signer, folder)
+
+
+def _clear(bundle: Bundle) -> None:
+    """Remove what an earlier bundle left, but for packages that this one has too: a fallback may need them."""
+    known = rows(bundle.manifest)
+    for folder, _folders, names in os.walk(bundle.folder):
+        for name in names:
+            path = os.path.join(folder, name)
+            row = known.get(os.path.relpath(path, bundle.folder))
+            if row is None or not row["path"].startswith(POOL) or not _is(row, path):
+                files.remove(path)
+
+
+def _is(row: Mapping[str, Any], path: str) -> bool:
+    try:
+        with open(path, "rb") as stream:
+            check_file(row, stream)
+    except (BundleRefused, OSError):
+        return False
+    return True
 
 
 def _small(tar: tarfile.TarFile, name: str) -> bytes:

@@ -20,7 +20,7 @@ from .join import Joiner
 from .secrets import Vault
 
 # The order in which parts of a generation are switched; each is a role of the collection.
-PARTS = ("rootless_runtime", "kernel_extensions", "firewall", "base_services", "agent_modules", "environment_adapters")
+PARTS = ("rootless_runtime", "firewall", "kernel_extensions", "base_services", "agent_modules", "environment_adapters")
 # What no part is named for: packages, users, removals. It comes with whichever part is switched first.
 SHARED = "kernel_extensions"
 UNITS = "/etc/systemd/system"
@@ -37,6 +37,12 @@ def part_of(tier: int, service: dict[str, Any] | None) -> str:
     if service and "container_runtime" in service["capabilities"]:
         return "rootless_runtime"
     return _TIER_PARTS[tier]
+
+
+def _early_part(service: dict[str, Any] | None) -> str:
+    """The part named for a file that is in place before any part: the runtime's own, else nobody's."""
+    runtime = service is not None and part_of(service["tier"], service) == "rootless_runtime"
+    return "rootless_runtime" if runtime else SHARED
 
 
 @dataclass(frozen=True)
@@ -128,11 +134,21 @@ def compare(
     comparison.changes += _user_changes(root, generation)
     comparison.missing_images = images.missing(root, generation)
     for row in comparison.missing_images:
-        add(Change("image", f"{row['repository']}@{row['digest'][:19]}…", "load", SHARED, row["service"], "not loaded"))
+        add(
+            Change(
+                "image",
+                f"{row['repository']}@{row['digest'][:19]}…",
+                "load",
+                "rootless_runtime",
+                row["service"],
+                "not loaded",
+            )
+        )
     for entry in wanted:
         if entry.differs:
             row = entry.row
-            part = part_of(row["tier"], services.get(row["service"])) if row["phase"] == "tier" else SHARED
+            service = services.get(row["service"])
+            part = part_of(row["tier"], service) if row["phase"] == "tier" else _early_part(service)
             add(Change("file", row["path"], "update" if entry.exists else "create", part, row["service"], entry.why))
     book = ledger.load(root)
     comparison.changes += _removals(root, manifest, book)

@@ -22,15 +22,18 @@ import tarfile
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from . import files, store, system, venvs
+from . import files, space, store, system, venvs
 from .files import NodeError, Root
 from .store import Generation
 
 STORE = "images"
+RECORD = "loaded.json"
 STORAGE = "/var/lib/containers"
 SETTINGS = "/etc/kos/containers"
 # Seconds for one image from a registry.
 PULL = 3600
+# Seconds for removing old ones, while the node waits.
+_TIDY = 60
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _CHUNK = 1 << 20
 _LONGEST = 1 << 26
@@ -43,7 +46,10 @@ class NoImage(NodeError):
 def missing(root: Root, generation: Generation) -> list[dict[str, Any]]:
     """The image rows of the generation whose image its user's storage does not hold, or whose wheels lie nowhere."""
     rows = generation.manifest.get("images", [])
-    held = {user: loaded(root, user) for user in {row["user"] for row in rows if "user" in row}}
+    record = files.read_json(root.state(STORE, RECORD), {})
+    # A name in the storage alone may have been put there by the service, for an image that is another.
+    users = {row["user"] for row in rows if "user" in row}
+    held = {user: loaded(root, user) & set(record.get(user, [])) for user in users}
     return [
         row
         for row in rows
@@ -194,8 +200,7 @@ def load(root: Root, rows: Collection[dict[str, Any]]) -> None:
     """
     for row in rows:
         if "venv" in row:
-            content = files.read(os.path.join(_blobs(root), row["digest"][7:])) or b"{}"
-            venvs.install(root, row, json.loads(content), _blobs(root))
+            venvs.install(root, row, _manifest(root, row["digest"]), _blobs(root))
             continue
         _index(root, row["digest"])
         user = pwd.getpwnam(row["user"])
@@ -208,6 +213,27 @@ def load(root: Root, rows: Collection[dict[str, Any]]) -> None:
         if done.returncode != 0:
             said = done.stderr.decode(errors="replace").strip().splitlines()
             raise NoImage(f"{row['service']}: its image cannot be unpacked: {said[-1] if said else 'skopeo failed'}")
+        _note_loaded(root, row)
+
+
+def _note_loaded(root: Root, row: dict[str, Any]) -> None:
+    """Write down what root has had unpacked, where no service can write."""
+    path = root.state(STORE, RECORD)
+    record = files.read_json(path, {})
+    there = loaded(root, row["user"])
+    names = {*record.get(row["user"], []), f"{row['repository']}@{row['digest']}"}
+    files.write_json(path, {**record, row["user"]: sorted(names & there)})
+
+
+def room_for(root: Root, rows: Collection[dict[str, Any]]) -> list[space.Need]:
+    """What `load` will write for those of `rows` that are wheels and which the store holds."""
+    stored = [row for row in rows if "venv" in row and _whole(root, row["digest"])]
+    return [venvs.room_for(row, _manifest(root, row["digest"])) for row in stored]
+
+
+def _manifest(root: Root, digest: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(files.read(os.path.join(_blobs(root), digest[7:])) or b"{}")
+    return found
 
 
 def as_user(
@@ -228,11 +254,13 @@ def as_user(
         raise NoImage(f"{argv[0]} did not end within {timeout:.0f} s") from error
 
 
-def prune(root: Root) -> None:
+def prune(root: Root) -> list[str]:
     """Forget images that no kept generation names, and what the current one has no user for.
 
-    What the store keeps can be unpacked again, for a user who by then may have other ids.
+    What the store keeps can be unpacked again, for a user who by then may have other ids. Returns a sentence for each
+    thing that stayed.
     """
+    left = []
     kept = [generation for row in store.listing(root) if (generation := store.load(root, row["number"]))]
     rows = [row for generation in kept for row in _wanted(generation.manifest)]
     contained = [row for row in rows if "user" in row]
@@ -244,9 +272,14 @@ def prune(root: Root) -> None:
         shutil.rmtree(root.join(path), ignore_errors=True)
     for user in _users(root):
         old = [name for name in loaded(root, user) if (user, name) not in names]
-        if old:
-            as_user(["/usr/bin/podman", "image", "rm", "--force", *sorted(old)], user, environments[user], PULL)
+        if old and user in environments:
+            try:
+                as_user(["/usr/bin/podman", "image", "rm", "--force", *sorted(old)], user, environments[user], _TIDY)
+            except (NoImage, OSError) as error:
+                # The change is committed: what is only untidy fails nothing.
+                left.append(f"old images of {user}: {error}")
     _prune_store(root, {row["digest"] for row in rows})
+    return left
 
 
 def _wanted(manifest: dict[str, Any]) -> list[dict[str, Any]]:

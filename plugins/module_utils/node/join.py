@@ -11,8 +11,8 @@ import re
 import socket
 from collections.abc import Callable
 
+from . import accounts, system
 from . import cluster as clusters
-from . import system
 from .cluster import Cluster
 from .files import NodeError, Root
 
@@ -69,16 +69,22 @@ class Joiner:
             return _ssh_ports(self._root)
         if name == "cpus":
             return str(len(os.sched_getaffinity(0)))
-        if name.startswith("uid:"):
-            uid = system.Accounts(self._root).ids(name.removeprefix("uid:"), "")[0]
-            # Before its user is made, as while a file is only checked, a rule says nobody.
-            return str(uid if uid >= 0 else _NOBODY)
+        if name.startswith("uids:"):
+            return _uids(self._root, name.removeprefix("uids:"))
         if name == "listen" or name.startswith("peer:"):
             # Under every substrate of a node services find each other on loopback.
             return "127.0.0.1"
         if name.startswith("memory:"):
             return str(_share_of_memory(*name.split(":")[1:]))
         raise UnknownToken(f"@kos:{name}@ is not a value this node knows")
+
+
+def _uids(root: Root, user: str) -> str:
+    """The ids of `user`, the subordinate ones too, as nftables writes them."""
+    uid = system.Accounts(root).ids(user, "")[0]
+    # Before its user is made, as while a file is only checked, a rule says nobody.
+    ranges = [f"{first}-{first + count - 1}" for first, count in accounts.subordinate_ids(root, user)]
+    return ", ".join([str(uid if uid >= 0 else _NOBODY), *ranges])
 
 
 def memory_mb() -> int:

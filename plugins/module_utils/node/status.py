@@ -59,9 +59,7 @@ def status(root: Root) -> dict[str, Any]:
     }
     health = {row.service: row for row in gate.check_once(manifest["services"])}
     states = system.unit_states(unit["name"] for unit in manifest["units"])
-    pinned = {
-        row["service"]: {"digest": row["digest"], "cosign": row.get("cosign")} for row in manifest.get("images", [])
-    }
+    pinned = {row["service"]: {"digest": row["digest"]} for row in manifest.get("images", [])}
     document["services"] = [
         {**_service(row, health[row["name"]], states), **pinned.get(row["name"], {})} for row in manifest["services"]
     ]

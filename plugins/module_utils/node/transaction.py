@@ -95,7 +95,8 @@ class Request:
     """What a controller asks of a node: which generation, and what belongs to this node alone.
 
     `signature` is by `signer` (a public key line), whom a node that trusts nobody yet comes to trust; without one,
-    the signature that the node has stored counts. `bring`: whether the caller can bring images that are missing.
+    the signature that the node has stored counts. `over`: the id of the generation that
+    must still be the current one. `bring`: whether the caller can bring images that are missing.
     `purge` gives up the data of services no longer asked for. `alternative` is the service of that generation which
     its fallback replaces, `because` the reason, and `sick` are the services that need not become healthy, since they
     were not before. `bundle`: archives that were sent of a bundle; then nothing is fetched from anywhere else.
@@ -111,6 +112,7 @@ class Request:
     because: str = ""
     sick: tuple[str, ...] = ()
     bring: bool = False
+    over: str = ""
     bundle: tuple[str, ...] = ()
 
 
@@ -149,11 +151,11 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         _check_secrets(request.secrets)
         files.sweep_unfinished(root.state())
         recovered = settle(root)
+        current = store.current(root)
+        if request.over and (current is None or current.id != request.over):
+            raise Superseded("this node has been changed meanwhile")
         for name in ("uninstalling", "KEPT"):
             files.remove(root.state(name))
-        if not request.alternative:
-            # A move to an alternative is the node's own, with what a bundle brought for it.
-            bundle.forget(root)
         offered = _offered(root, request, bundle.folder_of(root))
         if generation is None:
             if archive is None:
@@ -167,9 +169,13 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
         unknown = sorted(set(request.secrets) - known)
         if not comparison.changes:
+            _drop_bundle(root, generation)
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
         check_files(root, comparison)
+        if not offered and not request.alternative:
+            # A move to an alternative is the node's own, with what a bundle brought for it.
+            bundle.forget(root)
         size = _fetch_offered(root, comparison, offered) if offered else _fetch_all(root, request, comparison)
         token = randomness.token_hex(8)
         size += spares.fetch(root, generation, bundle.source_of(root))
@@ -286,11 +292,10 @@ def commit(root: Root, token: str) -> Committed:
         # The one step that decides: before it everything goes back, after it everything stays.
         journal.close()
         disarm(root)
-        if not spares.packages_missing(root, generation.manifest):
-            bundle.forget(root)
+        _drop_bundle(root, generation)
         store.prune(root)
-        images.prune(root)
-        return Committed(generation.number, cleanup.run(root, generation.manifest, purge))
+        left = images.prune(root)
+        return Committed(generation.number, [*left, *cleanup.run(root, generation.manifest, purge)])
 
 
 def _write_down(root: Root, generation: store.Generation, journal: Journal) -> None:
@@ -323,9 +328,11 @@ def revert(root: Root, token: str | None = None, only_overdue: bool = False) -> 
         return take_back(root, journal)
 
 
-def deploy(root: Root, request: Request, archive: bytes | None = None) -> tuple[Staged, list[Health]]:
+def deploy(
+    root: Root, request: Request, archive: bytes | None = None, patience: float = 30
+) -> tuple[Staged, list[Health]]:
     """Stage, switch every part and commit in one go: for a node that acts alone."""
-    staged = stage(root, request, archive)
+    staged = stage(root, request, archive, patience)
     health: list[Health] = []
     if staged.token:
         for part in staged.parts:
@@ -384,6 +391,12 @@ def _offered(root: Root, request: Request, folder: str) -> bundle.Bundle | None:
     offered = bundle.receive(root, request.bundle, folder, trust.believed(root, request.signer))
     bundle.check_purpose(offered, request.id, facts.architecture())
     return offered
+
+
+def _drop_bundle(root: Root, generation: store.Generation) -> None:
+    """Remove what lies here of a bundle, unless an alternative of the generation would install a package from it."""
+    if os.path.isdir(bundle.folder_of(root)) and not spares.packages_missing(root, generation.manifest):
+        bundle.forget(root)
 
 
 def _fetch_all(root: Root, request: Request, comparison: Comparison) -> int:
@@ -446,7 +459,7 @@ def _require_room(
     source: system.Source = system.USUAL,
     more: Sequence[space.Need] = (),
 ) -> None:
-    needs = [space.for_change(len(comparison.wanted)), *more]
+    needs = [space.for_change(len(comparison.wanted)), *images.room_for(root, comparison.missing_images), *more]
     if comparison.missing_packages:
         installed = system.installed_bytes(root, comparison.missing_packages, lists, source)
         needs += space.for_packages(download, installed)

@@ -219,7 +219,9 @@ def _act(root: Root, generation: store.Generation, move: Move, record: Record, h
     sick = tuple(name for name, verdict in health.items() if not verdict.healthy)
     node = files.read_json(root.state("node.json"), {})
     try:
-        request = Request(generation.id, node=node, alternative=move.service, because=move.why, sick=sick)
+        request = Request(
+            generation.id, node=node, alternative=move.service, because=move.why, sick=sick, over=generation.id
+        )
         transaction.deploy(root, request)
     except Busy:
         # Another run on the node comes first; the next look decides anew.
