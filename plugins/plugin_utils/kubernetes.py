@@ -241,8 +241,8 @@ def _asked(workload: Workload, probe: Probe | None) -> Object | None:
     if workload.container.health:
         return {"exec": {"command": workload.container.health}}
     if probe and probe.http:
-        scheme, _, rest = probe.http.url.partition("://")
-        place, _, path = rest.partition("/")
+        scheme, _mark, rest = probe.http.url.partition("://")
+        place, _slash, path = rest.partition("/")
         port = place.partition(":")[2] or ("443" if scheme == "https" else "80")
         return {"httpGet": {"scheme": scheme.upper(), "port": int(port), "path": f"/{path}"}}
     ports = [row.port for row in workload.ports if row.protocol == "tcp"]

@@ -238,7 +238,7 @@ def _filled(text: str, facts: Facts) -> str:
     """`text` with all but its secrets filled in, for a machine with `facts`."""
 
     def value(match: re.Match[str]) -> str:
-        kind, _, rest = match[1].partition(":")
+        kind, _colon, rest = match[1].partition(":")
         if kind == "memory":
             return str(_between(facts.memory_mb, *rest.split(":")))
         return str(facts.cpu) if kind == "cpus" else match[0]

@@ -65,7 +65,7 @@ def _context(root: Root) -> ssl.SSLContext:
 
 def _words(line: bytes) -> Iterator[str]:
     """What one line of an event stream adds to the answer. Raises NoAnswer where it is an error."""
-    kind, _, data = line.decode(errors="replace").strip().partition(":")
+    kind, _colon, data = line.decode(errors="replace").strip().partition(":")
     if kind not in ("data", "error") or data.strip() in ("", "[DONE]"):
         return
     event = json.loads(data)

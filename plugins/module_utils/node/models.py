@@ -356,7 +356,7 @@ def _names(root: Root) -> list[str]:
 def _target(root: Root, name: str) -> str | None:
     """The sum that the link `name` stands for, or None."""
     try:
-        folder, _, kept = os.readlink(_link(root, name)).partition("/")
+        folder, _slash, kept = os.readlink(_link(root, name)).partition("/")
     except OSError:
         return None
     return kept if folder == _STORE and _SUM.fullmatch(kept) else None
