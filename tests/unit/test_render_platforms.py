@@ -225,7 +225,7 @@ def test_a_profile_of_which_nothing_can_run_there_is_refused(tmp_path, monkeypat
     monkeypatch.setenv("KOS_SITE_LOCK", str(tmp_path / "none"))
     done = CliRunner().invoke(app, ["render", "--profile", "personal_node", "--substrate", "compose"])
     assert done.exit_code == 4
-    assert "caddy: its container image is unresolved: kai unit lock caddy" in done.output
+    assert "caddy: it is part of a node: its manifest names no container image" in done.output
     assert "nothing of personal_node can run there" in done.output
 
 
