@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 
 from ansible_collections.kind.kos.cli.main import app
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble
@@ -123,13 +124,19 @@ def test_every_sentence_of_the_errors_page_is_one_that_the_code_says():
 
 def test_the_service_of_the_tutorial_is_planned_and_rendered(tmp_path):
     page = (ROOT / "docs/adding-a-service.md").read_text()
-    manifest, layer = [block for language, block in _FENCE.findall(page) if language == "yaml"]
+    manifest, layer, container = [block for language, block in _FENCE.findall(page) if language == "yaml"]
     services = tmp_path / "services"
     shutil.copytree(ROOT / "services", services)
     (services / "memcached").mkdir()
     (services / "memcached/service.yaml").write_text(manifest)
+    (services / "dashboard").mkdir()
+    (services / "dashboard/service.yaml").write_text(container)
+    row = {"repository": "registry.example/dashboard", "licence": "Apache-2.0", "source": "x"}
+    lock = yaml.safe_load((services / "images.lock").read_text())
+    lock["images"]["dashboard"] = {**row, "digests": {"amd64": f"sha256:{64 * 'a'}"}}
+    (services / "images.lock").write_text(yaml.safe_dump(lock))
     site = tmp_path / "site.yaml"
-    site.write_text(layer)
+    site.write_text(layer + "  monitoring: [dashboard]\n")
     facts = {
         "os": {"id": "debian", "version": "13"},
         "architecture": "amd64",
@@ -142,5 +149,7 @@ def test_the_service_of_the_tutorial_is_planned_and_rendered(tmp_path):
     )
     row = next(service for service in planned.plan.services if service.name == "memcached")
     assert row.capabilities == ("cache",) and "site.yaml:2" in row.why
-    unit = assemble.generation(planned).files["tree/etc/systemd/system/kos-memcached.service"].decode()
+    files = assemble.generation(planned).files
+    assert "PublishPort=127.0.0.1:3456:3456" in files["tree/etc/containers/systemd/kos-dashboard.container"].decode()
+    unit = files["tree/etc/systemd/system/kos-memcached.service"].decode()
     assert "User=kos-memcached" in unit and "ProtectSystem=strict" in unit
