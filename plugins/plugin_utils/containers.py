@@ -122,6 +122,8 @@ def quadlet(service: Service, catalogue: Catalogue, kind: KindOfHardware) -> str
         "Unit": [*unit_section(unit, service, catalogue)],
         "Container": [*_container(service, container, reference, catalogue, kind)],
         "Service": [*_service(service, unit)],
+        # Nothing that is started here waits for a network: images are there already.
+        "Quadlet": [("DefaultDependencies", "false")],
         "Install": [("WantedBy", "multi-user.target")],
     }
     return text_of(sections)

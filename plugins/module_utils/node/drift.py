@@ -71,6 +71,9 @@ def _unsigned(root: Root, generation: store.Generation) -> list[dict[str, Any]]:
     return []
 
 
+_GENERATED = "/run/systemd/generator"
+
+
 def _overrides(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     """Systemd units that do not run from kOS's own file alone."""
     ours = {row["path"] for row in manifest["files"]}
@@ -82,7 +85,9 @@ def _overrides(manifest: dict[str, Any]) -> list[dict[str, Any]]:
         unread = [path for folder in _FOLDERS for path in glob.glob(f"{folder}/{glob.escape(name)}.d/*.conf")]
         foreign = [path for path in sorted({*read, *unread}) if path not in ours]
         fragment = state.get("FragmentPath", "")
-        if fragment and fragment != f"{changes.UNITS}/{name}" and fragment not in ours:
+        # What systemd makes of a Quadlet of ours is ours.
+        quadlet = set(changes.definitions(name)) & ours and fragment == f"{_GENERATED}/{name}"
+        if fragment and fragment != f"{changes.UNITS}/{name}" and fragment not in ours and not quadlet:
             foreign.append(fragment)
         for path in foreign:
             fix = f"rm {path} && systemctl daemon-reload && systemctl restart {name}"

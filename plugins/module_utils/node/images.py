@@ -9,6 +9,7 @@ digests stand in the signed generation. Order: store, then what a controller or 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -267,9 +268,7 @@ def prune(root: Root) -> list[str]:
     names = {(row["user"], f"{row['repository']}@{row['digest']}") for row in contained}
     environments = {row["user"]: row["environment"] for row in contained}
     current = store.current(root)
-    gone = _storages(root, current.manifest if current else None)
-    for path in [*gone, *venvs.leftovers(root, rows)]:
-        shutil.rmtree(root.join(path), ignore_errors=True)
+    drop([root.join(path) for path in leftovers(root, current.manifest if current else None, rows)])
     for user in _users(root):
         old = [name for name in loaded(root, user) if (user, name) not in names]
         if old and user in environments:
@@ -287,9 +286,17 @@ def _wanted(manifest: dict[str, Any]) -> list[dict[str, Any]]:
     return [*manifest.get("images", []), *(row for move in manifest.get("alternatives", []) for row in move["images"])]
 
 
-def leftovers(root: Root, manifest: dict[str, Any] | None) -> list[str]:
-    """The storages of users, and the environments of services, that `manifest` no longer names."""
-    return [*_storages(root, manifest), *venvs.leftovers(root, _wanted(manifest or {}))]
+def leftovers(root: Root, manifest: dict[str, Any] | None, rows: Collection[dict[str, Any]] | None = None) -> list[str]:
+    """The storages of users that `manifest` no longer names, and the environments that it, or `rows`, does not."""
+    return [*_storages(root, manifest), *venvs.leftovers(root, list(rows or _wanted(manifest or {})))]
+
+
+def drop(paths: Collection[str]) -> None:
+    """Delete these, and what Podman keeps in memory for the user that each storage belongs to."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            files.remove(f"/dev/shm/libpod_rootless_lock_{os.lstat(path).st_uid}")  # noqa: S108
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _storages(root: Root, manifest: dict[str, Any] | None) -> list[str]:

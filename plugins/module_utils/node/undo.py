@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 from typing import Any
 
@@ -84,8 +86,10 @@ def _remove_what_was_new(root: Root, journal: Journal) -> None:
         for path in record["absent"]:
             shutil.rmtree(root.join(path), ignore_errors=True)
     previous = store.load(root, journal.begin["previous"] or 0)
-    for path in images.leftovers(root, previous.manifest if previous else None):
-        shutil.rmtree(root.join(path), ignore_errors=True)
+    images.drop([root.join(path) for path in images.leftovers(root, previous.manifest if previous else None)])
+    # The runtime's package left it to us, and we were in it: nobody else has it empty.
+    with contextlib.suppress(OSError):
+        os.rmdir(root.join(changes.QUADLETS))
     for record in journal.of("accounts"):
         made = next(iter(journal.of("accounts_made")), None) or accounts.made_since(root, record)
         accounts.remove(root, made["users"], made["groups"])

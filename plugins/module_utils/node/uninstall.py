@@ -52,8 +52,7 @@ def uninstall(root: Root, purge: bool = False) -> dict[str, Any]:
             _stop(root, book)
         _remove_files(root, book)
         left = cleanup.run(root, None, purge)
-        for path in images.leftovers(root, None):
-            shutil.rmtree(root.join(path), ignore_errors=True)
+        images.drop([root.join(path) for path in images.leftovers(root, None)])
         book = ledger.load(root)
         _remove_downloads(root, book)
         kept = ledger.kept_volumes(root, book, None)
