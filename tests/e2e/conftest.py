@@ -50,9 +50,18 @@ def lab():
 
 
 @pytest.fixture(scope="session")
-def images(lab, tmp_path_factory):
-    """The container images of this test session."""
-    return Images(lab, tmp_path_factory.mktemp("images"))
+def built(tmp_path_factory):
+    """Where the container images of this test session are."""
+    return tmp_path_factory.mktemp("images")
+
+
+@pytest.fixture(scope="module")
+def images(lab, built):
+    """The container images, for one module: to the others a plan looks as it does on a fresh checkout."""
+    made = Images(lab, built)
+    yield made
+    for name in made.environment:
+        lab.environment.pop(name, None)
 
 
 @pytest.fixture(scope="module")

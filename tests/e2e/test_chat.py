@@ -49,7 +49,7 @@ def lock(lab, tmp_path_factory):
     lab.environment["KOS_SITE_LOCK"] = str(path)
     lab.kai("unit", "build", "llama_cpp")
     yield path
-    del lab.environment["KOS_SITE_LOCK"]
+    lab.environment.pop("KOS_SITE_LOCK", None)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ class Images:
     def __init__(self, lab, folder: Path):
         self._lab = lab
         self.store, self.lock = folder / "units", folder / "images.lock"
-        lab.environment |= {"KOS_UNIT_STORE": str(self.store), "KOS_SITE_LOCK": str(self.lock)}
+        self.environment = {"KOS_UNIT_STORE": str(self.store), "KOS_SITE_LOCK": str(self.lock)}
+        lab.environment |= self.environment
 
     def build(self, *names):
         """Build those that are not built yet."""
