@@ -13,6 +13,7 @@ from typing import Any
 from .documents import SUFFIXES, Document, KeyPath, dotted, one_of, read_document, read_text
 from .environments import parse_environment
 from .faults import ConfigurationError, Fault, Place, nearest, shown_path
+from .images import load_images
 from .merging import Origins, merge, place_in
 from .models import parse
 from .profile import Feature, Minimum, Mode, Profile, Requirements, Settings
@@ -145,13 +146,16 @@ def known_environments(configs: Path) -> list[str]:
 
 
 def validate_file(path: Path) -> str:
-    """Check one file by itself and return what it is: ``profile``, ``mode``, ``environment``, ``vault`` or ``layer``.
+    """Check one file by itself and return what it is.
 
-    Raises ConfigurationError.
+    One of ``profile``, ``mode``, ``environment``, ``vault``, ``lock`` (of images) and ``layer``. Raises ConfigurationError.
     """
     if path.suffix == ".vault":
         refuse_plain(path)
         return "vault"
+    if path.suffix == ".lock":
+        load_images(path)
+        return "lock"
     if path.suffix == ".env":
         _check(parse_environment(read_text(path), shown_path(path)), "environment", Settings)
         return "environment"
