@@ -148,7 +148,8 @@ def known_environments(configs: Path) -> list[str]:
 def validate_file(path: Path) -> str:
     """Check one file by itself and return what it is.
 
-    One of ``profile``, ``mode``, ``environment``, ``vault``, ``lock`` (of images), ``layer``. Raises ConfigurationError.
+    One of ``profile``, ``mode``, ``environment``, ``vault``, ``lock`` (of images), ``layer``.
+    Raises ConfigurationError.
     """
     if path.suffix == ".vault":
         refuse_plain(path)
