@@ -10,12 +10,10 @@ Its id is their Merkle root. ``statement.json`` names that id, and each of ``sig
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
-from . import merkle, system
+from . import merkle, trust
 from .files import NodeError
 
 NAMESPACE = "kos-unit"
@@ -79,22 +77,14 @@ def check_signers(files: Mapping[str, bytes], known: Mapping[str, str], needed: 
 
 def _signer(name: str, content: bytes, signature: bytes, known: Mapping[str, str]) -> set[str]:
     """The name of the trusted signer, or nothing where it is a stranger's. Raises UnitRefused for other content."""
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [os.path.join(folder, part) for part in ("signature", "allowed_signers")]
-        allowed = "".join(f'{who} namespaces="{NAMESPACE}" {key}\n' for who, key in sorted(known.items()))
-        for path, written in zip(paths, (signature, allowed.encode()), strict=True):
-            with open(path, "wb") as stream:
-                stream.write(written)
-        base = ["ssh-keygen", "-Y"]
-        checked = [*base, "check-novalidate", "-n", NAMESPACE, "-s", paths[0]]
-        if system.run(checked, content, check=False).returncode != 0:
-            raise UnitRefused(f"a signature of the unit {name} is not one of its statement: one of the two was altered")
-        found = system.run([*base, "find-principals", "-s", paths[0], "-f", paths[1]], check=False)
-        who = found.stdout.decode().strip()
-        verify = [*base, "verify", "-f", paths[1], "-I", who, "-n", NAMESPACE, "-s", paths[0]]
-        if found.returncode == 0 and system.run(verify, content, check=False).returncode == 0:
-            return {who}
-    return set()
+    try:
+        return {trust.signer_of(content, signature.decode(errors="replace"), NAMESPACE, known)}
+    except trust.NotSigned as error:
+        raise UnitRefused(
+            f"a signature of the unit {name} is not one of its statement: one of the two was altered"
+        ) from error
+    except trust.Stranger:
+        return set()
 
 
 def _about(name: str) -> bool:
