@@ -16,9 +16,10 @@ import typer
 from rich.table import Table
 from typer.core import TyperGroup
 
-from ..lab import apt, host, lifecycle, node, power, privilege, ssh, state, traffic
+from ..lab import host, lifecycle, node, power, privilege, ssh, state, traffic
 from ..lab.errors import LabError, UsageError
 from ..lab.identity import identify
+from ..plugins.plugin_utils import apt
 from .options import AsJson
 from .view import console, errors
 

@@ -9,8 +9,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..plugins.plugin_utils.apt import AptConfiguration
 from . import cache
-from .apt import AptConfiguration
 from .cache import Recipe, Say, Workshop
 from .identity import Lab
 

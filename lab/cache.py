@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..plugins.plugin_utils.apt import AptConfiguration
 from . import cgroup, state
-from .apt import AptConfiguration
 from .command import attempt, run
 from .errors import LabError
 from .identity import CACHE, Lab

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import apt, base_root, cgroup, kvm, qemu, vm_image
-from .apt import AptConfiguration
+from ..plugins.plugin_utils import apt
+from ..plugins.plugin_utils.apt import AptConfiguration, NoMirror
+from . import base_root, cgroup, kvm, qemu, vm_image
 from .command import PATH, attempt
-from .errors import HostError, LabError
+from .errors import HostError
 from .identity import VAR
 from .kvm import Verdict
 
@@ -163,7 +164,7 @@ def _has(program: str) -> bool:
 def _apt() -> tuple[AptConfiguration | None, str]:
     try:
         return apt.inherit(), ""
-    except LabError as error:
+    except NoMirror as error:
         return None, str(error)
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..plugins.plugin_utils.apt import AptConfiguration
 from . import base_root, cache, cgroup, disk, host, lock, network, node, slirp, ssh, state, traffic, vm_image
-from .apt import AptConfiguration
 from .cache import Say
 from .errors import UsageError
 from .identity import Lab, check_node_name

@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 
-from . import apt
+from ..plugins.plugin_utils import apt
 from .errors import HostError
 
 WHY = "the lab makes network namespaces, mounts and containers, which only root may"

@@ -17,8 +17,7 @@ from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import unquote
 
-from ...lab import apt
-from ...lab.errors import HostError
+from ...plugins.plugin_utils import apt
 from ...plugins.plugin_utils.unit_store import locked
 from ..units import tools
 
@@ -88,7 +87,7 @@ def _environment(folder: Path, architecture: str) -> dict[str, str]:
     """Where apt looks and writes: in `folder` alone."""
     try:
         way = apt.inherit()
-    except HostError as error:
+    except apt.NoMirror as error:
         raise tools.ToolFailed(str(error)) from error
     for name in ("lists/partial", "archives/partial", "none/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)

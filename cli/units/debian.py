@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from ...lab import apt
-from ...lab.errors import HostError
+from ...plugins.plugin_utils import apt
 from . import tools
 
 _RECORD = Path(__file__).with_name("record.sh")
@@ -49,7 +48,7 @@ def unpack(suite: str, architecture: str, packages: Sequence[str], folder: Path)
     """
     try:
         way = apt.inherit()
-    except HostError as error:
+    except apt.NoMirror as error:
         raise tools.ToolFailed(str(error)) from error
     options, sources, tree = folder / "apt.conf", folder / "debian.sources", folder / "tree.tar"
     options.write_text("".join(f"{line}\n" for line in way.options))

@@ -19,8 +19,7 @@ import pytest
 from labnodes import ROOT, Lab, wait_for
 
 from ansible_collections.kind.kos.cli.units import debian
-from ansible_collections.kind.kos.lab import apt
-from ansible_collections.kind.kos.plugins.plugin_utils import unit_store
+from ansible_collections.kind.kos.plugins.plugin_utils import apt, unit_store
 
 NAME = "valkey"
 NOBODY = 65534

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kind.kos.lab import cgroup, host, privilege
-from ansible_collections.kind.kos.lab.apt import AptConfiguration
 from ansible_collections.kind.kos.lab.errors import HostError
 from ansible_collections.kind.kos.lab.host import Fact, Survey, VmSurvey
+from ansible_collections.kind.kos.plugins.plugin_utils.apt import AptConfiguration
 
 APT = AptConfiguration("http://mirror.example/debian", None, ())
 GOOD = Survey(

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-from .command import run
-from .errors import HostError
 
 MIRROR = "KOS_APT_MIRROR"
 SECURITY_MIRROR = "KOS_APT_SECURITY_MIRROR"
@@ -26,6 +24,10 @@ _OPTION = re.compile(r'(?P<key>[^\s"]+) "(?P<value>.*)";')
 _SUITE_ALIASES = ("stable", "oldstable", "oldoldstable", "testing", "unstable", "sid")
 _REACHABLE = ("http://", "https://")
 PROXIES = {"http_proxy": "Acquire::http::Proxy", "https_proxy": "Acquire::https::Proxy"}
+
+
+class NoMirror(Exception):
+    """This machine's apt names no Debian mirror, or there is no apt; the text is a sentence with the way out."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class AptConfiguration:
 
 
 def inherit(environ: Mapping[str, str] = os.environ) -> AptConfiguration:
-    """This machine's way to Debian packages. Raises HostError where it has none."""
-    mirror, security = mirrors(run(["apt-get", "indextargets"]))
+    """This machine's way to Debian packages. Raises NoMirror where it has none."""
+    mirror, security = mirrors(_run(["apt-get", "indextargets"]))
     given = environ.get(MIRROR)
     if not (given or mirror):
-        raise HostError(f"this machine's apt names no Debian mirror on the network; set {MIRROR} to one")
+        raise NoMirror(f"this machine's apt names no Debian mirror on the network; set {MIRROR} to one")
     options = (*option_lines(_dump(), _dump(_DEFAULTS)), *proxy_lines(environ))
     return AptConfiguration(
         mirror=(given or str(mirror)).rstrip("/"),
@@ -109,11 +111,21 @@ def _codename() -> str:
 
 def _dump(configuration: str = "") -> str:
     if not configuration:
-        return run(["apt-config", "dump", "Acquire"])
+        return _run(["apt-config", "dump", "Acquire"])
     with tempfile.NamedTemporaryFile("w", suffix=".conf") as file:
         file.write(configuration)
         file.flush()
-        return run(["apt-config", "dump", "Acquire"], environ={"APT_CONFIG": file.name})
+        return _run(["apt-config", "dump", "Acquire"], {"APT_CONFIG": file.name})
+
+
+def _run(argv: list[str], environ: Mapping[str, str] | None = None) -> str:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=True, env={**os.environ, **(environ or {})})
+    except FileNotFoundError as error:
+        raise NoMirror(f"there is no `{argv[0]}` here: Debian packages come by way of apt") from error
+    except subprocess.CalledProcessError as error:
+        raise NoMirror(f"`{' '.join(argv)}` failed: {error.stderr.strip()}") from error
+    return done.stdout
 
 
 def option_lines(configured: str, defaults: str) -> tuple[str, ...]:
