@@ -69,9 +69,8 @@ class Definition(Strict):
     summary: str
     image: Literal["raw", "qcow2"]
     packages: list[str]
-    exclude: list[str] = Field(
-        default=[], description="paths of packages that are not unpacked, as dpkg's path-exclude"
-    )
+    exclude: list[str] = Field(default=[], description="paths of packages that are left out: dpkg's path-exclude")
+
     include: list[str] = Field(default=[], description="exceptions from that")
     trees: list[str] = Field(default=[], description="folders of files laid over the packages")
     enable: list[str] = []
@@ -98,11 +97,8 @@ def define(output: str, architecture: str) -> Definition:
     if architecture not in allowed:
         raise UsageError(f"{output} is made for {' and '.join(allowed)}, not for {architecture}")
     data.pop("like", None)
-    return parse(
-        Definition,
-        {**data, "output": output, "architecture": architecture},
-        lambda path: place_in(origins, path) or layers[-1].place(),
-    )
+    known = {**data, "output": output, "architecture": architecture}
+    return parse(Definition, known, lambda path: place_in(origins, path) or layers[-1].place())
 
 
 def _layers(name: str) -> list[Document]:
