@@ -17,7 +17,8 @@ from labnodes import BIN, ROOT, wait_for
 LAYER = """\
 services: {vector_db: null, graph_db: null, monitoring: null}
 """
-COUNT = 400_000
+# More than any machine writes before the primary is killed.
+COUNT = 20_000_000
 WAIT = 60
 SECRET = "systemd-creds decrypt --name=kos-valkey_cluster.password /var/lib/kos/secrets/valkey_cluster.password.cred -"
 CLIENT = f"({SECRET}; echo) | python3 /root/valkey_client.py"
@@ -125,7 +126,7 @@ def test_six_servers_are_one_cluster_and_form_it_once(lab, shards):
 def test_what_wait_acknowledged_survives_a_primarys_death(shards):
     primary, replica = shards.shard()
     writers = {how: shards.writing(primary, how, how) for how in ("wait", "plain")}
-    time.sleep(5)
+    time.sleep(3)
     shards.kill(primary)
     seconds = shards.taken_over(by=replica)
     acknowledged = {how: set(json.loads(writer.communicate(timeout=WAIT)[0])) for how, writer in writers.items()}

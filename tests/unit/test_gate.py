@@ -129,6 +129,15 @@ def test_a_post_init_hook_that_fails_is_an_unhealthy_service():
     assert (health.healthy, health.detail) == (False, "post_init: not registered")
 
 
+def test_hooks_of_what_answers_have_time_beyond_its_deadline(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(gate.system, "unit_states", lambda *_: {"web.service": {"ActiveState": "active"}})
+    slow = f"echo >> {tmp_path}/tries; [ $(wc -l < {tmp_path}/tries) -ge 8 ]"
+    service = {**server.service(), **hooked(post_init=[["sh", "-c", slow]]), "units": ["web.service"]}
+    service["probe"] = {**server.service()["probe"], "deadline": 1}
+    (health,) = gate.wait_healthy([service], hooks=True)
+    assert health.healthy and health.seconds > 1
+
+
 def test_an_exit_hook_that_fails_keeps_nobody(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(farewell, "tell", lambda sentence, warning=False: said.append((sentence, warning)))

@@ -68,6 +68,19 @@ def test_a_service_has_its_own_time_to_start():
     assert looks(generation(service("a")), sick("a", starting=frozenset("a")), Record(), 400) == []
 
 
+def test_what_has_answered_since_it_began_is_no_longer_starting(monkeypatch):
+    rules, record, row = Rules(), Record(), {**service("a", deadline=300), "units": ["a.service"]}
+    begun = {"InactiveExitTimestampMonotonic": str(10**15), "ActiveState": "active"}
+    monkeypatch.setattr(watch.system, "unit_states", lambda *_: {"a.service": begun})
+    healthy = [True, False]
+    monkeypatch.setattr(watch.gate, "check_once", lambda _rows: [Health("a", healthy.pop(0), "")])
+    assert watch._see(rules, [row], record).starting == frozenset()
+    assert watch._see(rules, [row], record).starting == frozenset()
+    healthy += [False]
+    begun["InactiveExitTimestampMonotonic"] = str(10**15 + 1)
+    assert watch._see(rules, [row], record).starting == frozenset("a")
+
+
 def test_what_somebody_stopped_stays_stopped():
     assert looks(generation(service("a")), sick("a", stopped=frozenset("a")), Record(), 400) == []
 

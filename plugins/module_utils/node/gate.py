@@ -24,6 +24,8 @@ from .files import NodeError
 
 PROBE_USER = "kos-status"
 _TIMEOUT = 5.0
+# Seconds that the hooks of a service that already answers may take: a member of a cluster catches up first.
+_HOOKS = 90.0
 CRASHES = 3
 # A service is measured this often in a row; it is too slow when it was so in each of the windows.
 _SAMPLES = 10
@@ -36,13 +38,17 @@ _MEASURED = 15.0
 
 @dataclass
 class Health:
-    """The verdict on one service; `seconds` is how long it took to become healthy."""
+    """The verdict on one service; `seconds` is how long it took to become healthy.
+
+    `answers`: it does, but its hooks have yet to succeed.
+    """
 
     service: str
     healthy: bool
     detail: str
     seconds: float = 0.0
     log: list[str] = field(default_factory=list)
+    answers: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict as plain data."""
@@ -120,10 +126,13 @@ def _wait(service: dict[str, Any], hooks: bool) -> Health:
     deadline = began + (service["probe"] or {}).get("deadline", 30)
     pause = 0.1
     hooked = not hooks
+    extended = False
     while True:
         health = _attempt_with_hooks(service, hooked)
         hooked = hooked or health.healthy
         health.seconds = round(time.monotonic() - began, 2)
+        if health.answers and not extended:
+            deadline, extended = max(deadline, time.monotonic() + _HOOKS), True
         if health.healthy or time.monotonic() + pause > deadline or _keeps_crashing(service):
             break
         time.sleep(pause)
@@ -146,7 +155,7 @@ def _attempt_with_hooks(service: dict[str, Any], hooked: bool) -> Health:
                 return health
         run_hooks(service, "post_init")
     except ProbeFailed as error:
-        return Health(service["name"], False, f"post_init: {error}")
+        return Health(service["name"], False, f"post_init: {error}", answers=bool(service["units"]))
     return _attempt(service)
 
 

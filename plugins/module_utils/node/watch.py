@@ -60,7 +60,8 @@ class Patient:
 class Record:
     """What earlier looks have seen. `of` is what it holds for; `restarts` counts them per service for ever.
 
-    `refused`: services whose fallback was tried and did not become healthy either, and what it said.
+    `refused`: services whose fallback was tried and did not become healthy either, and what it said. `well`: when the
+    systemd units began (microseconds of uptime) with which a service was last seen healthy.
     """
 
     of: list[Any] = field(default_factory=list)
@@ -69,6 +70,7 @@ class Record:
     restarts: dict[str, int] = field(default_factory=dict)
     fallbacks: int = 0
     refused: dict[str, str] = field(default_factory=dict)
+    well: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def look(root: Root) -> None:
     if not rules.enabled or generation is None or _being_changed(root):
         return
     record = load(root, _of(generation))
-    found = _see(rules, generation.manifest["services"])
+    found = _see(rules, generation.manifest["services"], record)
     moves = decide(rules, generation.manifest, found, record, uptime())
     if clusters.of(files.read_json(root.state("node.json"), {})).own:
         # A cluster keeps its data while a member is away, and a member that took something else's place would lose it.
@@ -111,7 +113,7 @@ def look(root: Root) -> None:
         _write_metrics(root, found.health, record, rules)
 
 
-def _see(rules: Rules, services: list[dict[str, Any]]) -> Seen:
+def _see(rules: Rules, services: list[dict[str, Any]], record: Record) -> Seen:
     health = {row.service: row for row in gate.check_once(services)}
     shown = f"{system.SHOWN},InactiveExitTimestampMonotonic"
     states = system.unit_states((unit for row in services for unit in row["units"]), shown)
@@ -121,8 +123,11 @@ def _see(rules: Rules, services: list[dict[str, Any]]) -> Seen:
         memory[row["name"]] = sum(system.memory_of(state) or 0 for state in own) // 2**20
         if any(state.get("ActiveState") == "inactive" for state in own):
             stopped.add(row["name"])
+        begun = max([0, *(int(state.get("InactiveExitTimestampMonotonic") or 0) for state in own)])
+        if health[row["name"]].healthy:
+            record.well[row["name"]] = begun
         deadline = (row["probe"] or {}).get("deadline", 30)
-        if any(_is_starting(state, deadline) for state in own):
+        if record.well.get(row["name"]) != begun and any(_is_starting(state, deadline) for state in own):
             starting.add(row["name"])
     return Seen(health, frozenset(stopped), frozenset(starting), memory, _short(rules))
 
