@@ -45,7 +45,7 @@ def cache_folder() -> Path:
 
 
 def plan(asked: Asked) -> Planned:
-    """What would be made. Makes nothing but a package lock where there is none. Raises ImageError, ConfigurationError."""
+    """What would be made; makes only a package lock where there is none. Raises ImageError, ConfigurationError."""
     folder = cache_folder()
     own = host.architecture()
     target = locks.current(locks.place(asked.locks, asked.architecture), asked.architecture, folder)
@@ -53,7 +53,7 @@ def plan(asked: Asked) -> Planned:
     definition = define(asked.output, asked.architecture) if asked.is_medium else None
     if definition:
         locks.require(target, asked.output, definition.packages)
-    last = recipe.last(Kit(asked, definition, target, tools, own, folder))
+    last = recipe.last(Kit(asked, target, tools, own, folder, definition))
     return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
 
 
@@ -83,8 +83,12 @@ def _packages(planned: Planned) -> dict[str, int] | None:
     debs = cache_folder() / "debs"
     rows = planned.lock.of(planned.asked.output)
     missing = sum(one.size for one in rows if not (debs / one.file).exists())
-    return {"count": len(rows), "download": sum(one.size for one in rows), "installed": sum(one.installed for one in rows),
-            "missing": missing}  # fmt: skip
+    return {
+        "count": len(rows),
+        "download": sum(one.size for one in rows),
+        "installed": sum(one.installed for one in rows),
+        "missing": missing,
+    }
 
 
 def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[str, Any]:
@@ -133,7 +137,9 @@ def _copy(source: Path, target: Path) -> None:
     unfinished = target.with_name(f".{target.name}.new")
     need, free = source.stat().st_size, shutil.disk_usage(target.parent).free
     if need > free:
-        raise ImageError(f"{target.name} wants {need >> 20} MiB and {target.parent} has {free >> 20} MiB: free some space")
+        raise ImageError(
+            f"{target.name} wants {need >> 20} MiB and {target.parent} has {free >> 20} MiB: free some space"
+        )
     try:
         argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(unfinished)]
         subprocess.run(argv, check=True, capture_output=True, text=True)
