@@ -9,38 +9,17 @@ They are resolved against an empty system: a node may have any of them, or none,
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 from urllib.parse import unquote
 
-from ...plugins.plugin_utils import apt
+from ...plugins.plugin_utils import debs as resolver
+from ...plugins.plugin_utils.apt import NoMirror
+from ...plugins.plugin_utils.debs import IndexBroken, field
 from ...plugins.plugin_utils.unit_store import locked
 from ..units import tools
-
-SUITE = "trixie"
-_APT = ["apt-get", "-qq", "-y"]
-# apt's own words for "nothing": without them it would read this machine's.
-_APART = """
-Dir::Etc::main "/dev/null";
-Dir::Etc::parts "/dev/null";
-Dir::Etc::preferences "/dev/null";
-Dir::Etc::preferencesparts "/dev/null";
-Dir::Etc::sourceparts "/dev/null";
-Dir::Etc::sourcelist "{folder}/debian.sources";
-Dir::State "{folder}";
-Dir::State::status "{folder}/status";
-Dir::Cache "{folder}";
-APT::Architecture "{architecture}";
-#clear APT::Architectures;
-APT::Architectures {{ "{architecture}"; }};
-APT::Install-Recommends "false";
-APT::Sandbox::User "";
-"""
-_STANZA_END = re.compile(r"\n{2,}")
 
 
 @dataclass(frozen=True)
@@ -54,7 +33,7 @@ class Deb:
     @property
     def sha256(self) -> str:
         """Its digest, as Debian's signed index has it."""
-        return _field(self.paragraph, "SHA256")
+        return field(self.paragraph, "SHA256")
 
 
 def fetch(together: Sequence[Collection[str]], architecture: str, cache: Path) -> list[Deb]:
@@ -66,62 +45,30 @@ def fetch(together: Sequence[Collection[str]], architecture: str, cache: Path) -
     if not together:
         return []
     folder = cache / architecture
-    with locked(folder):
-        environ = _environment(folder, architecture)
-        tools.run([*_APT, "update"], environ)
-        named: dict[tuple[str, str], None] = {}
-        for packages in together:
-            wanted = ["install", *sorted(packages)]
-            tools.run([*_APT, "--download-only", *wanted], environ)
-            # As if nothing had been fetched, so that everything is named.
-            elsewhere = ["-o", f"Dir::Cache::archives={folder}/none"]
-            named |= dict.fromkeys(_named(tools.run([*_APT, *elsewhere, "--print-uris", *wanted], environ)))
-        tools.run([*_APT, "autoclean"], environ)
-        shown = tools.run(["apt-cache", "show", *(f"{name}={version}" for name, version in named)], environ)
-    files = {path.name: path for path in (folder / "archives").glob("*.deb")}
-    found = {(_field(text, "Package"), _field(text, "Version")): text for text in _paragraphs(shown)}
-    return sorted((_deb(found[row], files) for row in named), key=lambda deb: deb.filename)
-
-
-def _environment(folder: Path, architecture: str) -> dict[str, str]:
-    """Where apt looks and writes: in `folder` alone."""
     try:
-        way = apt.inherit()
-    except apt.NoMirror as error:
+        with locked(folder):
+            paragraphs = _fetch(together, architecture, folder)
+        files = {path.name: path for path in (folder / "archives").glob("*.deb")}
+        return sorted((_deb(paragraph, files) for paragraph in paragraphs), key=lambda deb: deb.filename)
+    except (NoMirror, IndexBroken) as error:
         raise tools.ToolFailed(str(error)) from error
-    for name in ("lists/partial", "archives/partial", "none/partial"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    (folder / "status").write_text("")
-    (folder / "debian.sources").write_text(way.sources(SUITE))
-    lines = [*way.options, _APART.format(folder=folder, architecture=architecture)]
-    (folder / "apt.conf").write_text("\n".join(lines))
-    return {**os.environ, "LC_ALL": "C.UTF-8", "APT_CONFIG": str(folder / "apt.conf")}
 
 
-def _named(uris: str) -> Iterator[tuple[str, str]]:
-    """Name and version of each package file of `apt-get --print-uris`."""
-    for line in uris.splitlines():
-        name, version, _architecture = line.split(" ")[1].rsplit("_", 2)
-        yield name, unquote(version)
-
-
-def _paragraphs(text: str) -> list[str]:
-    return [part.strip("\n") for part in _STANZA_END.split(text) if part.strip()]
+def _fetch(together: Sequence[Collection[str]], architecture: str, folder: Path) -> dict[str, None]:
+    by = resolver.apart(folder, architecture, tools.run)
+    by.get("update")
+    for packages in together:
+        by.get("--download-only", "install", *sorted(packages))
+    by.get("autoclean")
+    return dict.fromkeys(paragraph for found in resolver.resolve(by, together) for paragraph in found)
 
 
 def _deb(paragraph: str, files: dict[str, Path]) -> Deb:
-    name, version, architecture = (_field(paragraph, key) for key in ("Package", "Version", "Architecture"))
+    name, version, architecture = (field(paragraph, key) for key in ("Package", "Version", "Architecture"))
     cached = f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
     if cached not in files:
         raise tools.ToolFailed(f"apt did not fetch {cached}: run again")
-    return Deb(unquote(_field(paragraph, "Filename")), paragraph, files[cached])
-
-
-def _field(paragraph: str, key: str) -> str:
-    match = re.search(rf"^{key}: (.*)$", paragraph, re.MULTILINE)
-    if match is None:
-        raise tools.ToolFailed(f"apt's index names no {key} in: {paragraph[:60]}")
-    return match[1]
+    return Deb(unquote(field(paragraph, "Filename")), paragraph, files[cached])
 
 
 def index(debs: Iterable[Deb]) -> bytes:

@@ -9,7 +9,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +39,13 @@ class AptConfiguration:
     options: tuple[str, ...]
     files: tuple[str, ...] = ()
 
-    def sources(self, suite: str) -> str:
+    def sources(self, suite: str, components: Sequence[str] = ("main",)) -> str:
         """The content of debian.sources for `suite`."""
         archives = [(self.mirror, f"{suite} {suite}-updates")]
         if self.security_mirror:
             archives.append((self.security_mirror, f"{suite}-security"))
         return "\n".join(
-            f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: main\nSigned-By: {KEYRING}\n"
+            f"Types: deb\nURIs: {uri}\nSuites: {suites}\nComponents: {' '.join(components)}\nSigned-By: {KEYRING}\n"
             for uri, suites in archives
         )
 

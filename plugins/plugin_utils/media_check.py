@@ -48,27 +48,29 @@ class Report:
         return not self.faults
 
 
-def verify(path: Path, known: Mapping[str, str], progress: Progress | None = None) -> Report:
+def verify(
+    path: Path, known: Mapping[str, str], progress: Progress | None = None, beside: Sealed | None = None
+) -> Report:
     """Read a device or an image to its end; `known` are the public keys (``type base64``) that count, by name.
 
-    What lies behind the image on a longer device is not looked at. Raises OSError, and NoManifest for a file that
-    carries none and has none beside it.
+    Its manifest is the one that it carries; else `beside`, else that of the file beside it. What lies behind the image
+    on a longer device is not looked at. Raises OSError, and NoManifest for what has no manifest.
     """
-    first: list[Fault] = []
+    broken: list[Fault] = []
     try:
         sealed = media.read(path)
     except NoManifest as error:
         found = [Fault(error.where, error.start, error.size, str(error))] if error.where else []
-        if not media.beside(path)[0].exists():
+        if beside is None and not media.beside(path)[0].exists():
             if not found:
                 raise
             return Report(None, "", tuple(found))
-        sealed = media.read_beside(path)
-        first = found if sealed.manifest.place is not None else []
+        sealed = beside or media.read_beside(path)
+        broken = found if sealed.manifest.place is not None else []
     signer, unsigned = _signer(sealed, known)
     grown, skipped, moved = _growth(path, sealed.manifest)
     altered = _altered(path, sealed.manifest, skipped, progress)
-    return Report(sealed, signer, (*first, *unsigned, *moved, *altered), grown)
+    return Report(sealed, signer, (*broken, *unsigned, *moved, *altered), grown)
 
 
 def _signer(sealed: Sealed, known: Mapping[str, str]) -> tuple[str, list[Fault]]:

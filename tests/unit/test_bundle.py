@@ -31,6 +31,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
 from ansible_collections.kind.kos.plugins.module_utils.node.bundle import BundleRefused
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, bundles
+from ansible_collections.kind.kos.plugins.plugin_utils import debs as resolver
 from ansible_collections.kind.kos.plugins.plugin_utils.bundles import Content
 
 BLOB = b"an image's layer"
@@ -386,7 +387,7 @@ def test_the_index_holds_debians_own_paragraphs(tmp_path):
     deb = debs._deb(PARAGRAPH, {"nats-server_1%3a2.10.27-1_amd64.deb": tmp_path})
     assert (deb.filename, deb.sha256) == ("pool/main/n/nats-server/nats-server_2.10.27-1_amd64.deb", "00ff")
     assert debs.index([deb]).decode() == f"{PARAGRAPH}\n\n"
-    assert list(debs._named("'http://m/x.deb' nats-server_1%3a2.10.27-1_amd64.deb 5 SHA256:00\n")) == [
+    assert list(resolver._named("'http://m/x.deb' nats-server_1%3a2.10.27-1_amd64.deb 5 SHA256:00\n")) == [
         ("nats-server", "1:2.10.27-1")
     ]
     with pytest.raises(debs.tools.ToolFailed, match="did not fetch"):

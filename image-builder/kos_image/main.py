@@ -1,0 +1,181 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`kos-image`: from a profile to media that boot."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from ansible_collections.kind.kos.cli import options
+from ansible_collections.kind.kos.cli.exits import Exit
+from ansible_collections.kind.kos.cli.view import console, errors, faults_view
+from ansible_collections.kind.kos.plugins.plugin_utils.assemble import COLLECTION
+from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
+from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
+
+from . import building, view
+from .building import Asked
+from .errors import ImageError
+
+app = typer.Typer(
+    name="kos-image",
+    help="Turn a profile into media that boot: a stick, the disk of a machine, a card.",
+    no_args_is_help=True,
+    invoke_without_command=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Lock = Annotated[
+    Path | None,
+    typer.Option("--lock", envvar="KOS_MEDIA_LOCK", help="Folder of package locks; default ~/.local/share/kos/media."),
+]
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
+) -> None:
+    if version:
+        print(f"kos-image {read_document(COLLECTION / 'galaxy.yml').data['version']}")
+        raise typer.Exit(Exit.OK)
+
+
+@app.command()
+def build(
+    output: Annotated[str, typer.Option("--output", "-o", help=f"One of {', '.join(building.OUTPUTS)}.")],
+    profile: options.Profile = None,
+    arch: Annotated[str | None, typer.Option("--arch", help="amd64 or arm64; default: this machine's.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Where the result goes: a file, or a folder.")] = None,
+    environment: options.Environment = None,
+    site: options.Site = None,
+    user: options.User = None,
+    configs: options.Configs = None,
+    model: Annotated[
+        list[Path] | None, typer.Option("--model", exists=True, dir_okay=False, help="A language model to take along.")
+    ] = None,
+    secure_boot_key: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Your own Secure Boot key (PEM): a signed kernel image."),
+    ] = None,
+    secure_boot_certificate: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="... and its certificate (PEM).")
+    ] = None,
+    hostname: Annotated[str, typer.Option(help="nocloud: the machine's name.")] = "kos",
+    ssh_key: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="nocloud: a public key that may log in.")
+    ] = None,
+    lock: Lock = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and why; make nothing.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make a medium of a profile. What has not changed since the last time is not made again.
+
+    Nothing of it depends on this machine, the folder or the time: the same inputs give the same bytes.
+
+    Examples:
+
+      kos-image build --profile personal_node --output usb
+
+      kos-image build --profile personal_node --output usb --dry-run
+
+      kos-image build --profile personal_node --output qcow2 --to node.qcow2
+
+      kos-image build --profile personal_node --output nocloud --ssh-key ~/.ssh/id_ed25519.pub --hostname attic
+    """
+    if not profile:
+        raise typer.BadParameter("name one: --profile personal_node")
+    if bool(secure_boot_key) != bool(secure_boot_certificate):
+        raise typer.BadParameter("--secure-boot-key and --secure-boot-certificate go together")
+    asked = Asked(
+        profile=profile, output=output, architecture=arch or building.own_architecture(), to=to, locks=lock,
+        layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
+        models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
+        hostname=hostname, ssh_keys=tuple(ssh_key or ()),
+    )  # fmt: skip
+    planned = building.plan(asked)
+    if dry_run:
+        data = building.described(planned)
+        _show(data, as_json, view.dry_run(data))
+        return
+    with view.Progress(quiet=as_json) as progress:
+        made = building.make(planned, progress.tell)
+    _show(made, as_json, view.made(made))
+
+
+def _pair(key: Path | None, certificate: Path | None) -> tuple[Path, Path] | None:
+    return (key, certificate) if key and certificate else None
+
+
+@app.command("lock")
+def lock_packages(
+    arch: Annotated[str | None, typer.Option("--arch", help="amd64 or arm64; default: this machine's.")] = None,
+    lock: Lock = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Resolve the packages of every medium anew, by this machine's apt, and write down their versions and digests.
+
+    Builds take exactly these until the next lock; a build without a lock makes one. Share the file, and others make
+    the same bytes.
+
+    Examples:
+
+      kos-image lock
+
+      kos-image lock --arch arm64 --lock ./locks
+    """
+    data = building.lock(arch or building.own_architecture(), lock)
+    _show(data, as_json, view.locked(data))
+
+
+def _show(data: Any, as_json: bool, shown: Any) -> None:
+    if as_json:
+        print(json.dumps(data, indent=1))
+    else:
+        console.print(shown)
+
+
+def main() -> None:
+    """Run `kos-image`; every expected failure is a sentence and an exit code, never a traceback."""
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app(standalone_mode=True)
+    except ConfigurationError as error:
+        faults = [fault.as_dict() for fault in error.faults]
+        _fail({"faults": faults}, faults_view(faults), Exit.INVALID_CONFIGURATION)
+    except ImageError as error:
+        _fail({"error": str(error)}, str(error), error.exit)
+    except (SigningFailed, OSError) as error:
+        _fail({"error": str(error)}, str(error), Exit.UNEXPECTED)
+    except KeyboardInterrupt:
+        _fail(
+            {"error": "stopped"},
+            "Stopped. What was whole is kept, and the next run goes on from there.",
+            Exit.UNEXPECTED,
+        )
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(data: dict[str, Any], shown: Any, code: Exit) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps(data, indent=1))
+    else:
+        errors.print(shown, style="red" if isinstance(shown, str) else None, markup=False)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

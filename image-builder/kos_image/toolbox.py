@@ -1,0 +1,87 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The toolbox: a tree of Debian 13's tools, made once of locked packages, so that the host may be another Debian.
+
+A program runs in it with mounts and processes of its own: killed half-way, it leaves neither behind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import bootstrap
+from .command import run
+from .packages import Package
+
+SET = "tools"  # of the lock
+PACKAGES = (
+    "apt-utils",
+    "binutils",
+    "cpio",
+    "cryptsetup-bin",
+    "dosfstools",
+    "dracut",
+    "e2fsprogs",
+    "erofs-utils",
+    "fdisk",
+    "gpg",
+    "grub-common",
+    "grub-efi-amd64-bin",
+    "grub-pc-bin",
+    "kmod",
+    "mmdebstrap",
+    "mtools",
+    "openssl",
+    "python3",
+    "python3-pefile",
+    "qemu-utils",
+    "sbsigntool",
+    "squashfs-tools",
+    "systemd-boot-efi",
+    "systemd-boot-tools",
+    "systemd-repart",
+    "systemd-ukify",
+    "xz-utils",
+    "zstd",
+)
+VERSION = 1  # of the recipe below: an input of the stage
+BUILD = "/build"  # where a program of the toolbox sees folders
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_ENTER = Path(__file__).with_name("toolbox.sh")
+# Its own processes end with it. The lab starts its builds alike.
+_APART = ("unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child")
+
+
+@dataclass(frozen=True)
+class Toolbox:
+    """The tree, and the date of what is made in it. `scratch` is what programs have as /tmp; None is memory."""
+
+    tree: Path
+    epoch: int
+    scratch: Path | None = None
+
+    def run(self, argv: Sequence[str], folders: Mapping[str, Path], environ: Mapping[str, str] | None = None) -> str:
+        """The output of a program of the tree, which sees folder NAME as /build/NAME. Raises ImageError."""
+        pairs = [word for name, folder in folders.items() for word in (name, str(folder))]
+        start = [*_APART, "sh", str(_ENTER), str(self.tree), str(self.scratch or ""), *pairs, "--", *argv]
+        return _output(start, {"SOURCE_DATE_EPOCH": str(self.epoch), **(environ or {})}, argv[0])
+
+
+def make(locked: Sequence[Package], architecture: str, debs: Path, epoch: int, folder: Path) -> None:
+    """Fill the empty `folder`: its `tree` is the toolbox. `debs` has the files. Raises ImageError."""
+    tree = folder / "tree"
+    bootstrap.write_index(locked, debs, folder / bootstrap.REPOSITORY)
+    (folder / bootstrap.DEBS).symlink_to(debs)
+    made = bootstrap.arguments(locked, architecture, str(folder), str(tree), [])
+    _output([*_APART, "--mount-proc", *made], {"SOURCE_DATE_EPOCH": str(epoch), **bootstrap.ENVIRON}, made[0])
+    (tree / "build").mkdir()
+    (folder / bootstrap.DEBS).unlink()
+    folder.chmod(0o700)  # its set-user-ID programs are not for the users of this machine
+
+
+def _output(argv: Sequence[str], environ: Mapping[str, str], name: str) -> str:
+    """In a clean environment, so that nothing of this machine's gets into what is made."""
+    return run(argv, {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "TZ": "UTC", **environ}, name)

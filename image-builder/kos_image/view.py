@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person reads of a build: what would be made and why, what is being made, what was."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from ansible_collections.kind.kos.cli.view import counted, errors, size
+
+from .stages import Stage
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def dry_run(data: dict[str, Any]) -> RenderableType:
+    """The definition, each stage with its state, and the sizes."""
+    parts: list[RenderableType] = []
+    if data["definition"]:
+        parts += [_definition(data["definition"]), Text()]
+    stages = _table("stage", "", "size", title="Stages")
+    for row in data["stages"]:
+        state = (
+            Text("cached", style="green") if row["cached"] else Text(f"to build, because {row['because']}", "yellow")
+        )
+        stages.add_row(row["name"], state, size(row["size"]) if row["size"] else "")
+    parts.append(stages)
+    packages = data["packages"]
+    if packages:
+        said = (
+            f"{packages['count']} packages, {size(packages['download'])}; still to fetch: {size(packages['missing'])}"
+        )
+        parts += [Text(), Text(said, style="dim")]
+    parts.append(Text(f"Would write {data['to']}", style="dim"))
+    return Group(*parts)
+
+
+def _definition(data: dict[str, Any]) -> RenderableType:
+    rows = _table("", "", title=f"{data['output']} for {data['architecture']}: {data['summary']}")
+    boot = [
+        name for name, wanted in (("BIOS", "bios"), ("UEFI", "uefi"), ("Raspberry Pi", "pi")) if data["boot"][wanted]
+    ]
+    root = data["root"]
+    rows.add_row("boots by", ", ".join(boot))
+    rows.add_row("root", f"{root['format']}{', every block proved (dm-verity)' if root['verity'] else ''}")
+    rows.add_row("partitions", ", ".join(one["label"] for one in data["partitions"]))
+    rows.add_row("kernel", " ".join(data["kernel_arguments"]))
+    rows.add_row("packages", ", ".join(data["packages"]))
+    return rows
+
+
+def made(data: dict[str, Any]) -> RenderableType:
+    """Where the result is, what it is, and what to do with it next."""
+    first = Text.assemble(("✓ ", "green"), (data["to"], "bold"), f"  {size(data['size'])}, in {data['seconds']:.0f} s")
+    rows = [first, Text(f"  sha256 {data['sha256']}", style="dim")]
+    if data.get("next"):
+        rows.append(Text(f"  Next: {data['next']}"))
+    return Group(*rows)
+
+
+def locked(data: dict[str, Any]) -> RenderableType:
+    """How many packages a lock holds, and what has changed since the one before."""
+    rows: list[RenderableType] = [
+        Text.assemble(("✓ ", "green"), (data["lock"], "bold"), f"  {counted(data['packages'], 'package')}")
+    ]
+    table = _table("package", "before", "now")
+    for row in data["changes"]:
+        table.add_row(row["name"], row["before"] or "—", row["now"] or "—")
+    return Group(
+        *rows, *([table] if data["changes"] else [Text("  Nothing has changed since the last lock.", style="dim")])
+    )
+
+
+class Progress:
+    """Each stage with what it does and how long it has taken: lines on a log, one moving block on a terminal."""
+
+    def __init__(self, quiet: bool) -> None:
+        self._quiet = quiet
+        self._running: dict[str, tuple[str, float]] = {}
+        self._live = Live(console=errors, refresh_per_second=4, transient=True, get_renderable=self._shown)
+
+    def __enter__(self) -> Progress:
+        if not self._quiet and errors.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def tell(self, stage: Stage, state: str, seconds: float) -> None:
+        """A stage is `cached`, `making` or `made`."""
+        if state == "making":
+            self._running[stage.key] = stage.doing, time.monotonic()
+            if not errors.is_terminal:
+                self._say(f"  … {stage.name}: {stage.doing}")
+            return
+        self._running.pop(stage.key, None)
+        took = "cached" if state == "cached" else f"{seconds:.1f} s"
+        self._say(f"  [green]✓[/green] {stage.name}  [dim]{took}[/dim]")
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            errors.print(line)
+
+    def _shown(self) -> RenderableType:
+        now = time.monotonic()
+        rows = [Spinner("dots", text=f"{doing}  {now - since:.0f} s") for doing, since in list(self._running.values())]
+        return Group(*rows)
