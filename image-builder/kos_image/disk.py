@@ -86,3 +86,15 @@ def definition(part: Partition, contents: Mapping[str, Content]) -> str:
     if part.size:
         lines += [f"SizeMinBytes={part.size}", f"SizeMaxBytes={part.size}"]
     return "\n".join((*lines, ""))
+
+
+def qcow2(tools: Tools, raw: Path, target: Path) -> None:
+    """Write a disk image as qcow2. Raises ImageError."""
+    tools.run(
+        [
+            *("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd"),
+            *(f"/build/in/{raw.name}", f"/build/out/{target.name}"),
+        ],
+        {"in": raw.parent, "out": target.parent},
+        {},
+    )
