@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a medium is, as pure data: packages, files, systemd units, initrd, kernel arguments, partitions, boot.
+"""What a medium is, as pure data: packages, files, initrd, kernel arguments, partitions, boot.
 
 `definitions/OUTPUT.yaml` holds what an output is, over what it is `like`; lists of a key that ends in `+` are appended.
 A mapping with the keys `all`, `amd64`, `arm64` holds what depends on the architecture.
@@ -9,6 +9,7 @@ A mapping with the keys `all`, `amd64`, `arm64` holds what depends on the archit
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -69,12 +70,7 @@ class Definition(Strict):
     summary: str
     image: Literal["raw", "qcow2"]
     packages: list[str]
-    exclude: list[str] = Field(default=[], description="paths of packages that are left out: dpkg's path-exclude")
-
-    include: list[str] = Field(default=[], description="exceptions from that")
     trees: list[str] = Field(default=[], description="folders of files laid over the packages")
-    enable: list[str] = []
-    disable: list[str] = []
     initrd: Initrd
     kernel_arguments: list[str]
     root: Root
@@ -91,14 +87,23 @@ def define(output: str, architecture: str) -> Definition:
     """The definition of an output. Raises UsageError, ConfigurationError."""
     if output not in outputs():
         raise UsageError(f"there is no output '{output}': one of {', '.join(outputs())}")
-    layers = [replace(layer, data=_chosen(layer.data, architecture)) for layer in _layers(output)]
-    data, origins = merge(layers)
-    allowed = data.pop("architectures")
+    allowed = architectures(output)
     if architecture not in allowed:
         raise UsageError(f"{output} is made for {' and '.join(allowed)}, not for {architecture}")
+    layers = [replace(layer, data=_chosen(layer.data, architecture)) for layer in _layers(output)]
+    data, origins = merge(layers)
+    data.pop("architectures")
     data.pop("like", None)
     known = {**data, "output": output, "architecture": architecture}
     return parse(Definition, known, lambda path: place_in(origins, path) or layers[-1].place())
+
+
+def architectures(output: str) -> list[str]:
+    """Those that an output is made for."""
+    said: Iterator[list[str]] = (
+        one.data["architectures"] for one in reversed(_layers(output)) if "architectures" in one.data
+    )
+    return next(said)
 
 
 def _layers(name: str) -> list[Document]:

@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The package locks of a builder: one an architecture, made when there is none, renewed when that is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from . import packages, toolbox
+from .definition import ARCHITECTURES, architectures, define, outputs
+from .errors import Refused, UsageError
+from .packages import Lock
+
+
+def place(given: Path | None, architecture: str) -> Path:
+    """The lock of an architecture, in the folder given or in the user's own. Raises UsageError."""
+    if architecture not in ARCHITECTURES:
+        raise UsageError(f"there is no architecture '{architecture}' here: {' or '.join(ARCHITECTURES)}")
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    return (given or data / "kos" / "media") / f"{architecture}.lock"
+
+
+def renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[str, Any]]]:
+    """Resolve all packages anew and write the lock; and what has changed. Raises ImageError."""
+    before = Lock.read(path) if path.exists() else None
+    now = packages.resolve(_sets(architecture), architecture, cache, before=before)
+    now.write(path)
+    return now, _changes(before, now)
+
+
+def current(path: Path, architecture: str, cache: Path) -> Lock:
+    """The lock, made now where there is none. Raises ImageError."""
+    return Lock.read(path) if path.exists() else renew(path, architecture, cache)[0]
+
+
+def require(lock: Lock, name: str, wanted: list[str]) -> None:
+    """Raise Refused where the lock was made for other packages than the definition asks for now."""
+    # "grub-efi-amd64-bin:amd64" and the like name a package and its architecture.
+    missing = {one.partition(":")[0] for one in wanted} - {package.name for package in lock.of(name)}
+    if missing:
+        raise Refused(
+            f"the lock for {lock.architecture} was made before {name} asked for {', '.join(sorted(missing))}: "
+            f"run `kos-image lock --arch {lock.architecture}`"
+        )
+
+
+def _sets(architecture: str) -> dict[str, list[str]]:
+    """The packages of each medium of an architecture, and of the toolbox."""
+    media = {name: define(name, architecture).packages for name in outputs() if architecture in architectures(name)}
+    return {toolbox.SET: list(toolbox.PACKAGES), **media}
+
+
+def _changes(before: Lock | None, now: Lock) -> list[dict[str, Any]]:
+    old, new = _versions(before) if before else {}, _versions(now)
+    return [
+        {"name": name, "before": old.get(name), "now": new.get(name)}
+        for name in sorted({*old, *new})
+        if before and old.get(name) != new.get(name)
+    ]
+
+
+def _versions(lock: Lock) -> Mapping[str, str]:
+    return {package.name: package.version for package in lock.packages}
