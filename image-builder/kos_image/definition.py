@@ -70,8 +70,6 @@ class Definition(Strict):
     summary: str
     image: Literal["raw", "qcow2"]
     packages: list[str]
-    exclude: list[str] = Field(default=[], description="paths of packages that are left out: dpkg's path-exclude")
-    include: list[str] = Field(default=[], description="exceptions from that")
     trees: list[str] = Field(default=[], description="folders of files laid over the packages")
     initrd: Initrd
     kernel_arguments: list[str]

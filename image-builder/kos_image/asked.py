@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What somebody asked for: a profile as a medium of some kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import definition
+from .errors import UsageError
+
+# What is made of a profile beside media that boot, and how its file ends.
+OTHERS = {"nocloud": "img", "oci": "oci.tar", "bundle": "kos"}
+OUTPUTS = (*definition.outputs(), *OTHERS)
+_NEXT = {
+    "usb": "kos-image write {name} DEVICE, or try it first: kai lab boot {name}",
+    "portable": "kos-image write {name} DEVICE, or try it first: kai lab boot {name} --grow 8G",
+    "qcow2": "kos-image build --profile {profile} --output nocloud --ssh-key FILE, and give the machine both",
+    "pi": "kos-image write {name} DEVICE",
+    "bundle": "kai deploy -i INVENTORY --bundle {name}",
+    "oci": "skopeo inspect oci-archive:{name}",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The command line of a build. `layers` are the names or files of environment, site, user and configs.
+
+    `secure_boot`: key and certificate (PEM) of whoever signs the kernel image; None is Debian's own chain.
+    """
+
+    profile: str
+    output: str
+    architecture: str
+    to: Path | None = None
+    locks: Path | None = None
+    layers: Mapping[str, str | None] = field(default_factory=dict)
+    models: tuple[Path, ...] = ()
+    secure_boot: tuple[Path, Path] | None = None
+    hostname: str = "kos"
+    ssh_keys: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.output not in OUTPUTS:
+            raise UsageError(f"there is no output '{self.output}': one of {', '.join(OUTPUTS)}")
+        if self.architecture not in definition.ARCHITECTURES:
+            known = " or ".join(definition.ARCHITECTURES)
+            raise UsageError(f"there is no architecture '{self.architecture}' here: {known}")
+
+    @property
+    def is_medium(self) -> bool:
+        """Whether it boots."""
+        return self.output not in OTHERS
+
+    @property
+    def scope(self) -> str:
+        """What names it in the cache."""
+        return f"{self.profile}-{self.output}-{self.architecture}"
+
+    @property
+    def file_name(self) -> str:
+        """What its file is called unless somebody says otherwise."""
+        ending = OTHERS.get(self.output, "qcow2" if self.output == "qcow2" else "raw")
+        return f"kos-{self.scope}.{ending}"
+
+    @property
+    def next(self) -> str:
+        """What to do with the result, as a command."""
+        return _NEXT.get(self.output, "").format(name=self.file_name, profile=self.profile)

@@ -1,0 +1,157 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From what was asked for to a file in its place: which stages, made how, and delivered whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import host, locks, recipe
+from .asked import Asked
+from .definition import Definition, define
+from .errors import ImageError
+from .packages import Lock
+from .recipe import Kit
+from .stages import Cache, Stage, ordered
+
+_WRITTEN = "written.json"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A build before anything is made: its last stage, what that stands on, and where the result goes."""
+
+    asked: Asked
+    definition: Definition | None
+    lock: Lock
+    cache: Cache
+    last: Stage
+    to: Path
+
+
+def cache_folder() -> Path:
+    """Where stages and packages are kept."""
+    given, home = os.environ.get("KOS_MEDIA_CACHE"), os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(given) if given else Path(home) / "kos" / "media"
+
+
+def plan(asked: Asked) -> Planned:
+    """What would be made; makes only a package lock where there is none. Raises ImageError, ConfigurationError."""
+    folder = cache_folder()
+    own = host.architecture()
+    target = locks.current(locks.place(asked.locks, asked.architecture), asked.architecture, folder)
+    tools = target if asked.architecture == own else locks.current(locks.place(asked.locks, own), own, folder)
+    definition = define(asked.output, asked.architecture) if asked.is_medium else None
+    if definition:
+        locks.require(target, asked.output, definition.packages)
+    last = recipe.last(Kit(asked, target, tools, own, folder, definition))
+    return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
+
+
+def lock(architecture: str, given: Path | None) -> dict[str, Any]:
+    """Renew the package lock of an architecture; what is in it and what has changed. Raises ImageError."""
+    path = locks.place(given, architecture)
+    found, changes = locks.renew(path, architecture, cache_folder())
+    return {"lock": str(path), "made": found.made, "packages": len(found.packages), "changes": changes}
+
+
+def described(planned: Planned) -> dict[str, Any]:
+    """A dry run: the definition, each stage with its state, sizes in bytes."""
+    outlooks = [planned.cache.outlook(stage) for stage in ordered([planned.last])]
+    return {
+        "definition": planned.definition.model_dump() if planned.definition else None,
+        "stages": [
+            {"name": one.stage.name, "cached": one.cached, "because": one.because, "size": one.size} for one in outlooks
+        ],
+        "packages": _packages(planned),
+        "to": str(planned.to),
+    }
+
+
+def _packages(planned: Planned) -> dict[str, int] | None:
+    if planned.definition is None:
+        return None
+    debs = cache_folder() / "debs"
+    rows = planned.lock.of(planned.asked.output)
+    missing = sum(one.size for one in rows if not (debs / one.file).exists())
+    return {
+        "count": len(rows),
+        "download": sum(one.size for one in rows),
+        "installed": sum(one.installed for one in rows),
+        "missing": missing,
+    }
+
+
+def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[str, Any]:
+    """Make what is missing and deliver the result; what it is. Raises ImageError, OSError."""
+    began = time.monotonic()
+    host.require(planned.cache.folder)
+    try:
+        entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
+        _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
+    except KeyboardInterrupt as error:
+        raise ImageError("stopped; what was whole is kept, and the next run goes on from there") from error
+    facts = json.loads((entry / recipe.FACTS).read_text())
+    return {"to": str(planned.to), **facts, "seconds": round(time.monotonic() - began, 2), "next": planned.asked.next}
+
+
+def _place(asked: Asked) -> Path:
+    if asked.to and not asked.to.is_dir():
+        return asked.to.absolute()
+    return (asked.to or Path()).absolute() / asked.file_name
+
+
+def _deliver(entry: Path, to: Path, record: Path) -> None:
+    """Put a result, and what lies beside it, where it was asked for, unless it is there already."""
+    known: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+    to.parent.mkdir(parents=True, exist_ok=True)
+    # The result itself comes last: where it is, what belongs to it is too.
+    for source in sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True):
+        target = to.with_name(to.name + source.name.removeprefix(recipe.RESULT))
+        if known.get(str(target)) != [str(source), _identity(target)]:
+            _copy(source, target)
+            known[str(target)] = [str(source), _identity(target)]
+    record.write_text(json.dumps(known))
+
+
+def _identity(path: Path) -> list[int] | None:
+    """What changes with the content of a file, without reading it."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return [found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Whole or not at all; what is zeros takes no room."""
+    unfinished = target.with_name(f".{target.name}.new")
+    need, free = source.stat().st_size, shutil.disk_usage(target.parent).free
+    if need > free:
+        raise ImageError(
+            f"{target.name} wants {need >> 20} MiB and {target.parent} has {free >> 20} MiB: free some space"
+        )
+    try:
+        argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(unfinished)]
+        subprocess.run(argv, check=True, capture_output=True, text=True)
+        unfinished.chmod(0o666 & ~_umask())
+        unfinished.rename(target)
+    except subprocess.CalledProcessError as error:
+        raise ImageError(f"{target} could not be written: {error.stderr.strip()}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secure Boot with own keys: making a set, signing EFI programs so that the same input gives the same bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import NAMESPACE_URL, uuid5
+
+from .errors import UsageError
+from .toolbox import Toolbox
+
+_SET = ("PK", "KEK", "db")  # each signs the next: platform key, key exchange key, signatures
+# RSA of 2048 bits is all that the UEFI specification asks of firmware (32.5.3).
+_NEW = ("openssl", "req", "-new", "-x509", "-newkey", "rsa:2048", "-noenc", "-sha256", "-days", "7300")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A private key and its certificate (PEM)."""
+
+    private: Path
+    certificate: Path
+
+
+def make_keys(toolbox: Toolbox, folder: Path, name: str) -> Key:
+    """Make a new set of keys in a new folder, with the files that enrol it; returns the key that signs media.
+
+    Raises ImageError.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{folder} exists already: a set of keys is made in a new folder, so that none is lost"
+        ) from error
+    out = {"out": folder}
+    for kind in _SET:
+        subject = ("-subj", f"/CN={name} {kind}/")
+        files = ("-keyout", f"/build/out/{kind}.key", "-out", f"/build/out/{kind}.crt")
+        toolbox.run([*_NEW, *subject, *files], out)
+        (folder / f"{kind}.key").chmod(0o600)
+    _make_enrolment(toolbox, folder)
+    return Key(folder / "db.key", folder / "db.crt")
+
+
+def _make_enrolment(toolbox: Toolbox, folder: Path) -> None:
+    owner = str(uuid5(NAMESPACE_URL, (folder / "PK.crt").read_text()))
+    for signer, kind in zip(("PK", *_SET), _SET, strict=False):
+        key = ("-k", f"/build/out/{signer}.key", "-c", f"/build/out/{signer}.crt")
+        listed, enrolled = f"/build/out/{kind}.esl", f"/build/out/{kind}.auth"
+        toolbox.run(["cert-to-efi-sig-list", "-g", owner, f"/build/out/{kind}.crt", listed], {"out": folder})
+        toolbox.run(["sign-efi-sig-list", "-g", owner, *key, kind, listed, enrolled], {"out": folder})
+        (folder / f"{kind}.esl").unlink()
+
+
+def enrolment(key: Key) -> list[Path]:
+    """The files beside a key by which firmware learns it; none where it is not one of a whole set."""
+    files = [key.certificate.with_name(f"{kind}.auth") for kind in _SET]
+    return files if all(file.is_file() for file in files) else []
+
+
+def sign(toolbox: Toolbox, key: Key, unsigned: Path, target: Path) -> None:
+    """Write an EFI program with a signature that bears the time of the toolbox. Raises ImageError.
+
+    RSA signatures (PKCS #1 v1.5) of the same bytes are the same, so a rebuild is; nothing has to be kept for it.
+    """
+    target.unlink(missing_ok=True)
+    toolbox.run(
+        [
+            *("osslsigncode", "sign", "-h", "sha256", "-time", str(toolbox.epoch)),
+            *("-certs", f"/build/certificate/{key.certificate.name}", "-key", f"/build/key/{key.private.name}"),
+            *("-in", f"/build/in/{unsigned.name}", "-out", f"/build/out/{target.name}"),
+        ],
+        {
+            "certificate": key.certificate.parent,
+            "key": key.private.parent,
+            "in": unsigned.parent,
+            "out": target.parent,
+        },
+    )
