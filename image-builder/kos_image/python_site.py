@@ -95,7 +95,7 @@ def source_digest() -> str:
     settings = tomllib.loads((checkout / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
     found = (path for name in wanted for path in _files(checkout / name))
-    return digest_of([checkout / "pyproject.toml", *found], checkout)
+    return digest_of([*(checkout / name for name in ("pyproject.toml", "galaxy.yml", "site.yml")), *found], checkout)
 
 
 def _files(path: Path) -> Iterator[Path]:
