@@ -95,7 +95,7 @@ def build(
     else:
         if not profile:
             raise typer.BadParameter("name one: --profile personal_node")
-        wanted = _planned(options.request(profile, environment, site, user, configs), _machines(facts, arch))
+        wanted = planned(options.request(profile, environment, site, user, configs), machines(facts, arch))
     _refuse_mixed(wanted)
     try:
         signer = signing.signer()
@@ -170,7 +170,8 @@ def _described(bundle: Bundle) -> dict[str, Any]:
     return {"id": bundle.identity, "size": bundle.path.stat().st_size, **bundle.manifest}
 
 
-def _machines(facts: Path | None, arch: str | None) -> dict[str, Facts]:
+def machines(facts: Path | None, arch: str | None) -> dict[str, Facts]:
+    """The machines that a bundle is for: those of a file of facts, any of an architecture, or this one."""
     if facts:
         return fleet_of(facts)
     if arch:
@@ -178,7 +179,7 @@ def _machines(facts: Path | None, arch: str | None) -> dict[str, Facts]:
     return {"": assemble.facts_from(node_facts.facts(), "facts of this machine")}
 
 
-def _planned(request: Request, fleet: dict[str, Facts]) -> list[Wanted]:
+def planned(request: Request, fleet: dict[str, Facts]) -> list[Wanted]:
     """The generations of these machines; whether they meet the profile's minimum is asked when they are deployed."""
     found: dict[tuple[str, str], Wanted] = {}
     for planned in assemble.plans(request, fleet).values():
