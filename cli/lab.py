@@ -20,6 +20,7 @@ from ..lab import host, lifecycle, node, power, privilege, ssh, state, traffic
 from ..lab.errors import LabError, UsageError
 from ..lab.identity import identify
 from ..plugins.plugin_utils import apt
+from . import booting
 from .options import AsJson
 from .view import console, errors
 
@@ -275,6 +276,9 @@ def forward(
         console.print(
             f"{scheme}{'localhost' if listen == traffic.LOOPBACK else listen}:{made.host_port} leads to {name}:{there}"
         )
+
+
+app.command("boot")(booting.boot)
 
 
 @app.command()

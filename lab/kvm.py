@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether /dev/kvm runs anything: found out by starting a kernel on it, once a boot of this machine."""
+"""Whether /dev/kvm runs anything: found out by starting a kernel, or UEFI, on it, once a boot of this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .identity import Lab
 
 DEVICE = Path("/dev/kvm")
 _SECONDS = 8.0
-_STARTED = "Linux version"
+_STARTED = {"Linux version": "a kernel started on it", "BdsDxe": "UEFI started on it"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def _boot() -> str:
 
 def _try(lab: Lab, image: Path) -> Verdict:
     group = f"{lab.cgroup}/probe"
-    line = qemu.command(image, image, image, "qemu-system-x86_64", qemu.probe_arguments())
+    line = qemu.command(image, image, image, "qemu-system-x86_64", qemu.probe_arguments((image / "vmlinuz").exists()))
     output, ended = "", True
     try:
         done = subprocess.run(
@@ -71,8 +71,9 @@ def _try(lab: Lab, image: Path) -> Verdict:
 
 def judge(output: str, ended: bool) -> tuple[bool, str]:
     """What a trial's output means, and whether it ended by itself: whether /dev/kvm is usable, and why (not)."""
-    if _STARTED in output:
-        return True, "a kernel started on it"
+    started = next((why for sign, why in _STARTED.items() if sign in output), None)
+    if started:
+        return True, started
     if not ended:
         return False, f"/dev/kvm opens, but a kernel started on it says nothing within {_SECONDS:.0f} s"
     said = [line.strip() for line in output.splitlines() if line.strip()]

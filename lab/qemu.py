@@ -27,8 +27,8 @@ _MEMORY_MIB = 2048
 _PROCESSORS = 2
 # TCG emulates each instruction: newer models cost a third more, because guests then use the vector instructions.
 # Debian's baseline is older than this one, and all that kOS installs asks for no more.
-_MODELS = {KVM: "host", TCG: "Westmere"}
-_ACCELERATORS = {KVM: "kvm", TCG: "tcg,thread=multi,tb-size=256"}
+MODELS = {KVM: "host", TCG: "Westmere"}
+ACCELERATORS = {KVM: "kvm", TCG: "tcg,thread=multi,tb-size=256"}
 
 # What is needed to start, and what spares a slow machine seconds: no mitigations of processors that are not there, no
 # drivers of devices that are not there, a clock that is not calibrated, and time for a busy host.
@@ -57,7 +57,7 @@ def arguments(machine: Machine) -> list[str]:
     tap = f"ifname={machine.tap}," if machine.tap else ""
     parts = [
         "-nodefaults -no-user-config -display none -machine q35",
-        f"-accel {_ACCELERATORS[machine.accelerator]} -cpu {_MODELS[machine.accelerator]}",
+        f"-accel {ACCELERATORS[machine.accelerator]} -cpu {MODELS[machine.accelerator]}",
         f"-smp {_PROCESSORS} -m {_MEMORY_MIB} -rtc base=utc,clock=host",
         "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny",
         f"-kernel {IMAGE}/vmlinuz -initrd {RUN}/initrd",
@@ -75,10 +75,15 @@ def arguments(machine: Machine) -> list[str]:
     return [*line, "-incoming", f"file:{machine.memory}"] if machine.memory else line
 
 
-def probe_arguments() -> list[str]:
-    """The arguments with which QEMU starts a kernel on /dev/kvm that has nothing to run, and so soon ends."""
-    bare = "-nodefaults -no-user-config -display none -no-reboot -serial stdio -machine q35 -m 256"
-    return [*f"{bare} -accel kvm -cpu host -kernel {IMAGE}/vmlinuz -append".split(), "console=ttyS0 panic=-1"]
+def probe_arguments(kernel: bool = True) -> list[str]:
+    """The arguments with which QEMU starts a kernel on /dev/kvm that has nothing to run, and so soon ends.
+
+    A tree without a `kernel` has UEFI, which says on the serial port that it found nothing to boot.
+    """
+    bare = "-nodefaults -no-user-config -display none -no-reboot -serial stdio -machine q35 -m 256 -accel kvm -cpu host"
+    if not kernel:
+        return f"{bare} -drive if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd".split()
+    return [*f"{bare} -kernel {IMAGE}/vmlinuz -append".split(), "console=ttyS0 panic=-1"]
 
 
 def disk_arguments(backing: str) -> list[str]:

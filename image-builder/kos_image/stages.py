@@ -33,7 +33,7 @@ _USED = ".used"
 _INPUTS = ".inputs.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """One step of a build. `make` fills an empty folder; it is given the folders of `after`, by name.
 
@@ -199,7 +199,7 @@ def _result(future: Future[None], running: Iterable[Future[None]]) -> None:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def digest_of(paths: Iterable[Path], base: Path) -> str:

@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What makes a root that is written to boot by itself: it finds its own disk, grows, and takes new kernels from apt."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID, uuid5
+
+from . import grub
+
+# Debian's kernel packages keep these links, and those of the kernel before with .old.
+KERNEL, INITRD = "vmlinuz", "initrd.img"
+_OLD = ".old"
+_FSTAB = """\
+UUID={root} / ext4 errors=remount-ro,x-systemd.growfs 0 1
+UUID={esp} /boot/{firmware} vfat umask=0077,noauto 0 2
+"""
+# systemd-repart gives the last partition all room that the disk has; systemd-growfs then gives it to the file system.
+_GROW = "[Partition]\nType=root\n"
+
+
+def root_uuid(seed: UUID) -> UUID:
+    """Of the root's file system."""
+    return uuid5(seed, "root")
+
+
+def volume(seed: UUID) -> str:
+    """The serial number of the FAT, as Linux writes it."""
+    number = seed.hex[:8].upper()
+    return f"{number[:4]}-{number[4:]}"
+
+
+def files(seed: UUID, initrd: Path, version: str, folder: Path, firmware: str = "efi") -> None:
+    """Write what lies over the root into an empty folder; `version` is the kernel's. Raises OSError.
+
+    `firmware` is what the folder below /boot is called where the FAT partition can be mounted.
+    """
+    image = folder / "boot" / f"{INITRD}-{version}"
+    image.parent.mkdir()
+    shutil.copyfile(initrd, image)
+    for link in (INITRD, INITRD + _OLD):
+        (folder / link).symlink_to(f"boot/{image.name}")
+    (folder / "boot" / firmware).mkdir()
+    _write(folder / "etc/fstab", _FSTAB.format(root=root_uuid(seed), esp=volume(seed), firmware=firmware))
+    _write(folder / "usr/lib/repart.d/50-root.conf", _GROW)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+
+
+def menu(title: str, arguments: Sequence[str], timeout: int, seed: UUID) -> str:
+    """GRUB's configuration: the newest kernel, and the one before for whoever holds a key."""
+    line = (f"root=UUID={root_uuid(seed)}", "ro", *arguments)
+    entries = [
+        grub.Entry(f"{title}{name}", f"/{KERNEL}{suffix}", f"/{INITRD}{suffix}", line)
+        for name, suffix in (("", ""), (", the kernel before", _OLD))
+    ]
+    return grub.configuration(entries, timeout, str(root_uuid(seed)))

@@ -1,0 +1,154 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machines that media are booted on, as arguments of QEMU. Pure.
+
+Paths are those that QEMU sees: its run files in RUN, the medium and a seed beside that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import qemu
+from .errors import UsageError
+from .medium import ARM64, Medium
+
+RUN = "/run/medium"
+MEDIUM, SEED, OVERLAY = "/run/image", "/run/seed", f"{RUN}/overlay.qcow2"
+MONITOR = "qmp.sock"
+PC, VIRT, RASPI3B = "pc", "virt", "raspi3b"
+BIOS, UEFI, SECURE_BOOT = "bios", "uefi", "secure-boot"
+MICROSOFT, SETUP = "microsoft", "setup"
+MACHINES = (PC, VIRT, RASPI3B)
+FIRMWARES = (BIOS, UEFI, SECURE_BOOT)
+PROGRAMS = {PC: "qemu-system-x86_64", VIRT: "qemu-system-aarch64", RASPI3B: "qemu-system-aarch64"}
+
+_OVMF, _AAVMF = "/usr/share/OVMF", "/usr/share/AAVMF"
+# Code of the firmware, its factory variables (setup mode: no key is enrolled), and those that computers are sold with.
+FIRMWARE_FILES = {
+    (PC, UEFI): (f"{_OVMF}/OVMF_CODE_4M.fd", f"{_OVMF}/OVMF_VARS_4M.fd", f"{_OVMF}/OVMF_VARS_4M.ms.fd"),
+    (PC, SECURE_BOOT): (f"{_OVMF}/OVMF_CODE_4M.secboot.fd", f"{_OVMF}/OVMF_VARS_4M.fd", f"{_OVMF}/OVMF_VARS_4M.ms.fd"),
+    (VIRT, UEFI): (f"{_AAVMF}/AAVMF_CODE.no-secboot.fd", f"{_AAVMF}/AAVMF_VARS.fd", f"{_AAVMF}/AAVMF_VARS.ms.fd"),
+    (VIRT, SECURE_BOOT): (f"{_AAVMF}/AAVMF_CODE.secboot.fd", f"{_AAVMF}/AAVMF_VARS.fd", f"{_AAVMF}/AAVMF_VARS.ms.fd"),
+}
+_FEW = 2  # processors: more help little while a medium boots
+_MINIMUM_MIB = {PC: 512, VIRT: 512, RASPI3B: 1024}
+_SANDBOX = "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """How a medium is booted.
+
+    `machine` and `usb` follow from the medium where they are not given. `variables` are those of UEFI: MICROSOFT,
+    SETUP, or a file; with a `certificate` they are made to trust that alone. `persist` lets the machine write on the
+    medium itself. `size` (bytes) is that of the stick it lies on. `ssh` is a port of this machine that leads to the
+    machine's 22; without it there is no network. `memory` in MiB.
+    """
+
+    firmware: str = UEFI
+    machine: str = ""
+    usb: bool | None = None
+    variables: str = MICROSOFT
+    certificate: Path | None = None
+    seed: Path | None = None
+    persist: bool = False
+    size: int | None = None
+    credentials: Mapping[str, str] = field(default_factory=dict)
+    ssh: int | None = None
+    memory: int = 2048
+    restart: bool = True
+
+
+def machine_for(medium: Medium, boot: Boot) -> str:
+    """The machine that a medium is for. Raises UsageError where that and what was asked for do not fit."""
+    fits = (RASPI3B, VIRT) if medium.card is not None else (VIRT,) if medium.architecture == ARM64 else (PC,)
+    machine = boot.machine or fits[0]
+    if machine not in fits:
+        raise UsageError(f"{medium.path.name} is for {' or '.join(fits)}, not for {machine}")
+    if machine != PC and boot.firmware == BIOS:
+        raise UsageError(f"a machine {machine} has no BIOS; leave --firmware away")
+    if machine == RASPI3B and (boot.firmware == SECURE_BOOT or boot.credentials or boot.seed or boot.ssh):
+        raise UsageError("a Raspberry Pi has no Secure Boot, and this one no credentials, second disk or network")
+    if boot.memory < _MINIMUM_MIB[machine]:
+        raise UsageError(f"a machine {machine} needs --memory {_MINIMUM_MIB[machine]} or more (MiB)")
+    return machine
+
+
+def arguments(medium: Medium, boot: Boot, machine: str, accelerator: str, kernel: str = "") -> list[str]:
+    """The arguments of QEMU for a medium that `machine_for` has judged. A Pi takes the command line of its `kernel`."""
+    parts = [
+        f"-nodefaults -no-user-config -display none {_SANDBOX}",
+        f"-qmp unix:{RUN}/{MONITOR},server=on,wait=off",
+        "" if boot.restart else "-no-reboot",
+        *(_raspi() if machine == RASPI3B else _board(boot, machine, accelerator)),
+        *(_card(medium, boot) if machine == RASPI3B else _disks(medium, boot)),
+    ]
+    line = [word for part in parts for word in part.split()]
+    return [*line, "-append", kernel] if machine == RASPI3B else line
+
+
+def _board(boot: Boot, machine: str, accelerator: str) -> list[str]:
+    secure = boot.firmware == SECURE_BOOT
+    kinds = {PC: f"q35{',smm=on' if secure else ''}", VIRT: "virt,gic-version=3"}
+    screens = {PC: "-device VGA", VIRT: "-device ramfb -device qemu-xhci,id=keys -device usb-kbd,bus=keys.0"}
+    model = qemu.MODELS[accelerator] if machine == PC else "cortex-a72"
+    return [
+        f"-machine {kinds[machine]} -accel {qemu.ACCELERATORS[accelerator]} -cpu {model} -smp {_FEW}",
+        f"-m {boot.memory} -rtc base=utc -device virtio-rng-pci {screens[machine]} -serial mon:stdio",
+        *(_firmware(machine, secure) if boot.firmware != BIOS else []),
+        *[f"-smbios type=11,path={RUN}/credential-{number}" for number in range(len(boot.credentials))],
+        _network(boot.ssh),
+    ]
+
+
+def _firmware(machine: str, secure: bool) -> list[str]:
+    code = FIRMWARE_FILES[machine, SECURE_BOOT if secure else UEFI][0]
+    return [
+        f"-drive if=pflash,format=raw,unit=0,readonly=on,file={code}",
+        f"-drive if=pflash,format=raw,unit=1,file={RUN}/variables.fd",
+        # Else the running system could write the variables that Secure Boot stands on.
+        "-global driver=cfi.pflash01,property=secure,value=on" if secure and machine == PC else "",
+    ]
+
+
+def _network(ssh: int | None) -> str:
+    if ssh is None:
+        return "-nic none"
+    forward = f"hostfwd=tcp:127.0.0.1:{ssh}-:22"
+    return f"-netdev user,id=net,{forward} -device virtio-net-pci,netdev=net,romfile="
+
+
+def _drive(medium: Medium, boot: Boot) -> str:
+    kind, file = (medium.format, MEDIUM) if boot.persist else ("qcow2", OVERLAY)
+    return f"format={kind},file={file},discard=unmap"
+
+
+def _disks(medium: Medium, boot: Boot) -> list[str]:
+    usb = medium.stick if boot.usb is None else boot.usb
+    plug = "-device qemu-xhci,id=usb -device usb-storage,bus=usb.0,removable=on" if usb else "-device virtio-blk-pci"
+    parts = [f"-drive if=none,id=medium,{_drive(medium, boot)} {plug},drive=medium,bootindex=0"]
+    if boot.seed:
+        parts += [f"-drive if=none,id=seed,format=raw,readonly=on,file={SEED} -device virtio-blk-pci,drive=seed"]
+    return parts
+
+
+def _raspi() -> list[str]:
+    """Its first serial port is the one that Bluetooth is on. QEMU starts the kernel, as it has no start.elf."""
+    tcg = qemu.ACCELERATORS[qemu.TCG]
+    return [
+        f"-machine raspi3b -accel {tcg} -m 1G -serial null -serial mon:stdio",
+        f"-kernel {RUN}/kernel -initrd {RUN}/initrd -dtb {RUN}/dtb",
+    ]
+
+
+def _card(medium: Medium, boot: Boot) -> list[str]:
+    return [f"-drive if=sd,{_drive(medium, boot)}"]
+
+
+def card_size(size: int) -> int:
+    """QEMU's card readers take sizes that are a power of two; the smallest one that holds `size` bytes."""
+    return 1 << (size - 1).bit_length()

@@ -1,0 +1,135 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Boot a medium in QEMU: as a stick, a disk or a Pi's card.
+
+A machine lives no longer than the command that booted it, whatever becomes of that, and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from . import cache, kvm, machines, media_tree, pi_card, qemu, qmp
+from .command import PATH, run
+from .errors import UsageError
+from .identity import Lab
+from .machines import Boot
+from .medium import Medium
+
+# Whose the keys in UEFI's variables are: any GUID does, nothing looks it up.
+_OWNER = "9a1d1c0e-6b0c-4c3c-8a55-6f7e0f3f4b53"
+
+
+@dataclass(frozen=True)
+class Running:
+    """A machine that is on, and its run files."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    def picture(self, path: Path) -> None:
+        """Write what is on its screen as PNG. Raises LabError."""
+        shot = self.folder / "screen.png"
+        seen = f"{machines.RUN}/{shot.name}"
+        qmp.execute(self.folder / machines.MONITOR, "screendump", filename=seen, format="png")
+        shutil.move(shot, path)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Where a machine is put together: QEMU's tree, its run files, and the files beside them that it sees."""
+
+    image: Path
+    folder: Path
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def line(self, program: str, argv: list[str]) -> list[str]:
+        return media_tree.command(self.image, self.folder, self.files, program, argv)
+
+
+@contextlib.contextmanager
+def booted(
+    lab: Lab, image: Path, medium: Medium, boot: Boot, stdin: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None,
+) -> Iterator[Running]:  # fmt: skip
+    """A machine that boots a medium, with its serial port on `stdin` and `stdout`; off, and gone, afterwards.
+
+    `image` is what `media_tree.ensure` gave. Ctrl-A X on the serial port switches the machine off.
+    Raises UsageError where the two do not fit, LabError where something fails.
+    """
+    machine = machines.machine_for(medium, boot)
+    with tempfile.TemporaryDirectory(prefix="kos-medium-", dir="/var/tmp") as name:
+        bench = _Bench(image, Path(name), {Path(machines.MEDIUM).name: medium.path})
+        argv = _prepared(bench, medium, boot, machine, _accelerator(lab, image, medium))
+        process = subprocess.Popen(
+            bench.line(machines.PROGRAMS[machine], argv), stdin=stdin, stdout=stdout, env={**os.environ, "PATH": PATH}
+        )
+        try:
+            yield Running(process, bench.folder)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _accelerator(lab: Lab, image: Path, medium: Medium) -> str:
+    native = medium.architecture == cache.architecture() == media_tree.TRIED_ON_KVM
+    return qemu.KVM if native and kvm.verdict(lab, image).usable else qemu.TCG
+
+
+def _prepared(bench: _Bench, medium: Medium, boot: Boot, machine: str, accelerator: str) -> list[str]:
+    """QEMU's arguments, once everything that they name is there."""
+    size = boot.size or 0
+    if size and size < medium.size:
+        raise UsageError(f"{medium.path.name} does not fit: it has {medium.size} bytes, the stick would have {size}")
+    if machine == machines.RASPI3B:
+        size = machines.card_size(max(size, medium.size))
+    if boot.persist:
+        _grow(bench, medium, size)
+    else:
+        _overlay(bench, medium, size)
+    if boot.seed:
+        bench.files[Path(machines.SEED).name] = boot.seed
+    for number, (name, value) in enumerate(boot.credentials.items()):
+        (bench.folder / f"credential-{number}").write_text(f"io.systemd.credential:{name}={value}")
+    if machine == machines.RASPI3B:
+        kernel = pi_card.unpack(medium, bench.folder, bench.line)
+        return machines.arguments(medium, boot, machine, qemu.TCG, kernel)
+    if boot.firmware != machines.BIOS:
+        _variables(bench, boot, machine)
+    return machines.arguments(medium, boot, machine, accelerator)
+
+
+def _grow(bench: _Bench, medium: Medium, size: int) -> None:
+    if size > medium.size:
+        run(bench.line("qemu-img", ["resize", "-q", "-f", medium.format, machines.MEDIUM, str(size)]))
+
+
+def _overlay(bench: _Bench, medium: Medium, size: int) -> None:
+    """A layer over the medium, which takes what the machine writes and goes with it."""
+    backing = ["-b", machines.MEDIUM, "-F", medium.format, machines.OVERLAY]
+    run(bench.line("qemu-img", ["create", "-q", "-f", "qcow2", *backing, *([str(size)] if size else [])]))
+
+
+def _variables(bench: _Bench, boot: Boot, machine: str) -> None:
+    """UEFI's variables, as a new computer has them or as somebody has set them; a machine writes on its copy."""
+    _code, setup, microsoft = machines.FIRMWARE_FILES[machine, boot.firmware]
+    target, tree = bench.folder / "variables.fd", bench.image / qemu.TREE
+    named = {machines.SETUP: tree / setup.lstrip("/"), machines.MICROSOFT: tree / microsoft.lstrip("/")}
+    if boot.certificate is None or boot.firmware != machines.SECURE_BOOT:
+        shutil.copyfile(named.get(boot.variables, Path(boot.variables)), target)
+        return
+    shutil.copyfile(boot.certificate, bench.folder / "certificate.pem")
+    certificate = [_OWNER, f"{machines.RUN}/certificate.pem"]
+    argv = ["--input", setup, "--output", f"{machines.RUN}/{target.name}", "--no-microsoft", "--secure-boot"]
+    for option in ("--set-pk", "--add-kek", "--add-db"):
+        argv += [option, *certificate]
+    run(bench.line("virt-fw-vars", argv))
