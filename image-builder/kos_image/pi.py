@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import tree
+from .errors import ImageError
+from .esp import Kernel
 
 # What the boot loader in a Pi 4's own memory starts; a Pi 5 has all of it in there.
 _START = ("start4.elf", "fixup4.dat")
@@ -39,23 +41,23 @@ _CONSOLE = "console="
 _MAGIC_AT, _MAGIC = 56, b"ARM\x64"
 
 
-def firmware(
-    root: Path, kernel: Path, initrd: Path, version: str, uuid: str, arguments: Sequence[str], folder: Path
-) -> None:
+def firmware(root: Path, boots: Kernel, uuid: str, folder: Path) -> None:
     """Write the partition's content into `folder`: `root` is the root's archive, `uuid` its file system's.
 
-    Raises ImageError where the root lacks the firmware or a board's device tree.
+    Raises ImageError where the root lacks the firmware or a board's device tree, or something else is wrong with it.
     """
-    boards = f"usr/lib/linux-image-{version}/broadcom"
+    boards = f"usr/lib/linux-image-{boots.version}/broadcom"
     names = {f"usr/lib/raspi-firmware/{name}": name for name in _START}
     tree.extract(root, {**names, **{f"{boards}/{name}": name for name in _DTBS}}, folder)
-    shutil.copyfile(kernel, folder / f"vmlinuz-{version}")
-    shutil.copyfile(initrd, folder / f"initrd.img-{version}")
-    config = _CONFIG.format(kernel=f"vmlinuz-{version}", initrd=f"initrd.img-{version}", custom=_CUSTOM)
-    (folder / "config.txt").write_text(config)
-    first, others = _split(arguments)
+    kernel, initrd = f"vmlinuz-{boots.version}", f"initrd.img-{boots.version}"
+    shutil.copyfile(boots.image, folder / kernel)
+    shutil.copyfile(boots.initrd, folder / initrd)
+    (folder / "config.txt").write_text(_CONFIG.format(kernel=kernel, initrd=initrd, custom=_CUSTOM))
+    first, others = _split(boots.arguments)
     line = " ".join((*first, f"root=UUID={uuid}", "rw", "fsck.repair=yes", "net.ifnames=0", "rootwait", *others))
     (folder / "cmdline.txt").write_text(f"{line}\n")
+    if found := faults(folder, uuid):
+        raise ImageError(f"the Raspberry Pi's card would not boot: {'; '.join(found)}")
 
 
 def settings(uuid: str, arguments: Sequence[str], folder: Path) -> None:

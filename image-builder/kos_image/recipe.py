@@ -15,7 +15,7 @@ from uuid import uuid5
 from ansible_collections.kind.kos.plugins.plugin_utils import signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 
-from . import assembly, contents, disk, filesystems, initrd, node, root_tree, tree
+from . import assembly, contents, disk, filesystems, initrd, node, pi, root_tree, tree
 from .assembly import Started
 from .disk import Content
 from .filesystems import Verity
@@ -143,7 +143,9 @@ def installed(kit: Kit) -> Stage:
             own.mkdir()
             boot.mkdir()
             boots = starts.kernel(definition.kernel_arguments)
-            node.files(kit.seed, boots.initrd, boots.version, own)
+            node.files(kit.seed, boots.initrd, boots.version, node.PI if definition.boot.pi else node.UEFI, own)
+            if definition.boot.pi:
+                pi.settings(str(node.root_uuid(kit.seed)), boots.arguments, own)
             overlays = [Overlay(own), Overlay(made[data.name], below=contents.ON_A_NODE)]
             tree.merge(made[over.name] / _TAR, overlays, kit.epoch, archive)
             filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
@@ -177,4 +179,10 @@ def finish(folder: Path, facts: dict[str, str]) -> None:
     (folder / FACTS).write_text(json.dumps({"size": path.stat().st_size, "sha256": digest, **facts}))
 
 
-_LAST: dict[str, Callable[[Kit], Stage]] = {"usb": live, "portable": live, "disk": installed, "qcow2": installed}
+_LAST: dict[str, Callable[[Kit], Stage]] = {
+    "usb": live,
+    "portable": live,
+    "disk": installed,
+    "qcow2": installed,
+    "pi": installed,
+}

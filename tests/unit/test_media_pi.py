@@ -12,6 +12,7 @@ import pytest
 
 from kos_image import pi
 from kos_image.errors import ImageError
+from kos_image.esp import Kernel
 
 VERSION = "6.12.0-arm64"
 UUID = "0b7c8d7e-0000-4000-8000-000000000001"
@@ -33,15 +34,19 @@ def _root(path, names):
     return path
 
 
+def _boots(folder, kernel=bytes(56) + b"ARM\x64" + bytes(4)):
+    (folder / "vmlinuz").write_bytes(kernel)
+    (folder / "initrd").write_bytes(b"initrd")
+    return Kernel(folder / "vmlinuz", folder / "initrd", VERSION, ARGUMENTS, "kOS")
+
+
 @pytest.fixture
 def card(tmp_path):
     """The content of a good partition."""
     root = _root(tmp_path / "root.tar", [*FIRMWARE, *TREES])
-    (tmp_path / "vmlinuz").write_bytes(bytes(56) + b"ARM\x64" + bytes(4))
-    (tmp_path / "initrd").write_bytes(b"initrd")
     folder = tmp_path / "card"
     folder.mkdir()
-    pi.firmware(root, tmp_path / "vmlinuz", tmp_path / "initrd", VERSION, UUID, ARGUMENTS, folder)
+    pi.firmware(root, _boots(tmp_path), UUID, folder)
     return folder
 
 
@@ -74,7 +79,14 @@ def test_the_line_must_name_this_root(card):
 def test_a_root_without_the_firmware_is_refused(tmp_path):
     root = _root(tmp_path / "root.tar", TREES)
     with pytest.raises(ImageError, match="package that brings it is not in the definition"):
-        pi.firmware(root, root, root, VERSION, UUID, ARGUMENTS, tmp_path / "card")
+        pi.firmware(root, _boots(tmp_path), UUID, tmp_path / "card")
+
+
+def test_a_card_that_would_not_boot_is_not_made(tmp_path):
+    root = _root(tmp_path / "root.tar", [*FIRMWARE, *TREES])
+    (tmp_path / "card").mkdir()
+    with pytest.raises(ImageError, match="would not boot: vmlinuz-"):
+        pi.firmware(root, _boots(tmp_path, b"MZ"), UUID, tmp_path / "card")
 
 
 def test_debians_hook_is_told_what_the_card_begins_with(tmp_path):
