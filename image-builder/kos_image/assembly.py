@@ -15,9 +15,10 @@ from ansible_collections.kind.kos.plugins.plugin_utils import media
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import Signer
 
-from . import disk, esp, filesystems, node
+from . import disk, esp, filesystems, node, pi
 from .definition import Definition
 from .disk import Content
+from .errors import ImageError
 from .esp import Kernel
 from .filesystems import Verity
 from .secureboot import Key
@@ -56,10 +57,23 @@ def live_boot(
         esp.kernel(boots, _MENU_SECONDS, to)
 
 
-def node_boot(definition: Definition, root: Path, started: Started, seed: UUID, to: Path) -> None:
-    """Fill the folder `to` with the EFI system partition of a node's disk. Raises ImageError."""
+def node_files(definition: Definition, boots: Kernel, seed: UUID, to: Path) -> None:
+    """Fill the folder `to` with what lies over the root of a node's disk so that it boots by itself. Raises OSError."""
+    node.files(seed, boots.initrd, boots.version, node.PI if definition.boot.pi else node.UEFI, to)
+    if definition.boot.pi:
+        pi.settings(str(node.root_uuid(seed)), definition.kernel_arguments, to)
+
+
+def node_boot(definition: Definition, root: Path, boots: Kernel, seed: UUID, to: Path) -> None:
+    """Fill the folder `to` with what the firmware of a node's machine reads. Raises ImageError."""
+    uuid = str(node.root_uuid(seed))
+    if definition.boot.pi:
+        pi.firmware(root, boots.image, boots.initrd, boots.version, uuid, definition.kernel_arguments, to)
+        if faults := pi.faults(to, uuid):
+            raise ImageError(f"a Raspberry Pi would not start from this card: {'; '.join(faults)}")
+        return
     esp.stock(root, definition.architecture, to)
-    esp.menu(node.menu(started.title, definition.kernel_arguments, _MENU_SECONDS, seed), to)
+    esp.menu(node.menu(boots.title, definition.kernel_arguments, _MENU_SECONDS, seed), to)
 
 
 def write_disk(
