@@ -56,13 +56,21 @@ def live_boot(
         esp.kernel(boots, _MENU_SECONDS, to)
 
 
-def node_boot(definition: Definition, root: Path, started: Started, seed: UUID, to: Path) -> None:
-    """Fill the folder `to` with what the firmware of a node's machine reads. Raises ImageError."""
+def node_files(definition: Definition, boots: Kernel, seed: UUID, to: Path) -> None:
+    """Fill the folder `to` with what lies over the root of a node's disk so that it boots by itself. Raises OSError."""
+    node.files(seed, boots.initrd, boots.version, node.PI if definition.boot.pi else node.UEFI, to)
     if definition.boot.pi:
-        pi.firmware(root, started.kernel(definition.kernel_arguments), str(node.root_uuid(seed)), to)
+        pi.settings(str(node.root_uuid(seed)), definition.kernel_arguments, to)
+
+
+def node_boot(definition: Definition, root: Path, boots: Kernel, seed: UUID, to: Path) -> None:
+    """Fill the folder `to` with what the firmware of a node's machine reads. Raises ImageError."""
+    uuid = str(node.root_uuid(seed))
+    if definition.boot.pi:
+        pi.firmware(root, boots, uuid, to)
         return
     esp.stock(root, definition.architecture, to)
-    esp.menu(node.menu(started.title, definition.kernel_arguments, _MENU_SECONDS, seed), to)
+    esp.menu(node.menu(boots.title, definition.kernel_arguments, _MENU_SECONDS, seed), to)
 
 
 def write_disk(

@@ -17,10 +17,11 @@ KERNEL, INITRD = "vmlinuz", "initrd.img"
 _OLD = ".old"
 _FSTAB = """\
 UUID={root} / ext4 errors=remount-ro,x-systemd.growfs 0 1
-UUID={fat} /boot/{folder} vfat {options} 0 2
+UUID={fat} {folder} vfat {options} 0 2
 """
-# Where the FAT partition is mounted, and how: a PC's needs nobody, a Raspberry Pi's takes each new kernel.
-UEFI, PI = ("efi", "umask=0077,noauto"), ("firmware", "umask=0077,nofail")
+# Where the FAT partition is mounted, and how. A Raspberry Pi's takes each new kernel. A PC's needs nobody; it is not at
+# /boot/efi: upgrades of shim-signed would put GRUB's usual configuration there in the place of ours.
+UEFI, PI = ("/efi", "umask=0077,noauto"), ("/boot/firmware", "umask=0077,nofail")
 # systemd-repart gives the last partition all room that the disk has; systemd-growfs then gives it to the file system.
 _GROW = "[Partition]\nType=root\n"
 
@@ -42,7 +43,8 @@ def files(seed: UUID, initrd: Path, version: str, fat: tuple[str, str], folder: 
     The initrd is the one of the build until apt brings a kernel: then dracut makes one, on the node.
     """
     image = folder / "boot" / f"{INITRD}-{version}"
-    (folder / "boot" / fat[0]).mkdir(parents=True)
+    for made in (image.parent, folder / fat[0].lstrip("/")):
+        made.mkdir(exist_ok=True)
     shutil.copyfile(initrd, image)
     for link in (INITRD, INITRD + _OLD):
         (folder / link).symlink_to(f"boot/{image.name}")

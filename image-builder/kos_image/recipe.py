@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from uuid import uuid5
 from ansible_collections.kind.kos.plugins.plugin_utils import signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 
-from . import assembly, bundled, contents, disk, filesystems, initrd, node, pi, root_tree, tree
+from . import assembly, bundled, contents, disk, filesystems, initrd, node, root_tree, tree
 from .assembly import Started
 from .disk import Content
 from .filesystems import Verity
@@ -144,13 +145,11 @@ def installed(kit: Kit) -> Stage:
             own.mkdir()
             boot.mkdir()
             boots = starts.kernel(definition.kernel_arguments)
-            node.files(kit.seed, boots.initrd, boots.version, node.PI if definition.boot.pi else node.UEFI, own)
-            if definition.boot.pi:
-                pi.settings(str(node.root_uuid(kit.seed)), boots.arguments, own)
-            overlays = [Overlay(own), Overlay(made[data.name], below=contents.ON_A_NODE)]
-            tree.merge(made[over.name] / _TAR, overlays, kit.epoch, archive)
+            assembly.node_files(definition, boots, kit.seed, own)
+            shutil.copytree(made[data.name], own / contents.ON_A_NODE, copy_function=os.link)
+            tree.merge(made[over.name] / _TAR, [Overlay(own)], kit.epoch, archive)
             filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
-            assembly.node_boot(definition, archive, starts, kit.seed, boot)
+            assembly.node_boot(definition, archive, boots, kit.seed, boot)
             raw = folder / RESULT if definition.image == "raw" else work / "disk.raw"
             assembly.write_disk(box, definition, boot, {"root": Content(image)}, kit.seed, raw)
             if definition.image == "qcow2":

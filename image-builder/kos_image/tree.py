@@ -14,21 +14,20 @@ import stat
 import tarfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from .errors import ImageError
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A folder laid over a root, or over the folder `below` in it: its files belong to root there.
+    """A folder laid over a root: its files belong to root there.
 
     A file is 0755 where its owner may run it, else 0644, whatever the umask was; `modes` names those that differ.
     """
 
     folder: Path
     modes: Mapping[str, int] = field(default_factory=dict)
-    below: str = ""
 
 
 _Own = dict[str, tuple[Path, int | None]]
@@ -63,11 +62,7 @@ def _own(overlays: Iterable[Overlay]) -> _Own:
         found = {path.relative_to(overlay.folder).as_posix(): path for path in overlay.folder.rglob("*")}
         if unknown := sorted(overlay.modes.keys() - found.keys()):
             raise ImageError(f"a mode is given for {unknown[0]}, which is not among the files laid over the root")
-        base = PurePosixPath(overlay.below)
-        for folder in (base, *base.parents):
-            own.setdefault(folder.as_posix(), (overlay.folder, None))
-        own |= {(base / name).as_posix(): (path, overlay.modes.get(name)) for name, path in found.items()}
-    own.pop(".", None)
+        own |= {name: (path, overlay.modes.get(name)) for name, path in found.items()}
     return own
 
 

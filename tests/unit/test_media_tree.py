@@ -86,15 +86,6 @@ def test_a_later_overlay_wins(root, tmp_path):
         assert tar.extractfile("./etc/hostname").read() == b"1"
 
 
-def test_an_overlay_may_lie_deeper_than_the_root(root, tmp_path):
-    own = _own(tmp_path / "own", {"bundle.kos": "x", "keys/a.pub": "k"})
-    found = _merged(root, tmp_path / "out.tar", Overlay(own, {"bundle.kos": 0o600}, "var/lib/kos"))
-    added = [name for name in found if "kos" in name or name == "./var/lib"]
-    assert added == [f"./var/lib{name}" for name in ("", "/kos", "/kos/bundle.kos", "/kos/keys", "/kos/keys/a.pub")]
-    assert found["./var/lib"].isdir()
-    assert found["./var/lib/kos/bundle.kos"].mode == 0o600
-
-
 def test_the_umask_of_the_build_machine_decides_nothing(root, tmp_path):
     made = []
     for number, (file, program) in enumerate(((0o644, 0o755), (0o600, 0o700))):
