@@ -11,11 +11,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid5
 
 from ansible_collections.kind.kos.plugins.plugin_utils import signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
+from ansible_collections.kind.kos.plugins.plugin_utils.signing import Signer
 
 from . import assembly, bundled, contents, disk, filesystems, initrd, node, root_tree, tree
 from .assembly import Started
@@ -31,6 +33,8 @@ from .tree import Overlay
 RESULT = "result"
 FACTS = "facts.json"
 TREES = Path(__file__).with_name("trees")
+# What these stages do is spread over many modules: whoever changes one makes them again, which takes seconds.
+_CODE = Path(__file__).parent
 # The kernel is on the boot partition of a live medium, and so not in its root.
 _NOT_LIVE = ("boot",)
 _SQUASHFS, _VERITY, _ROOTHASH, _EXT4, _EROFS, _TAR = (
@@ -96,7 +100,11 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
             (folder / _ROOTHASH).write_text(found.roothash)
             archive.unlink()
 
-    inputs = {"trees": settings([files(one) for one in trees]), "root": settings(definition.root.model_dump())}
+    inputs = {
+        "trees": settings([files(one) for one in trees]),
+        "root": settings(definition.root.model_dump()),
+        "recipe": _recipe(),
+    }
     return Stage("system", "packing the root file system", make, inputs, (kit.toolbox, below, site))
 
 
@@ -125,7 +133,7 @@ def live(kit: Kit) -> Stage:
         sealed = assembly.seal(folder / RESULT, _about(kit, verity.roothash), signer, carried=True)
         finish(folder, {"roothash": verity.roothash, "merkle_root": sealed})
 
-    inputs = {"definition": settings(kit.medium.model_dump()), "signer": signer.public, "secure boot": _digest_of(key)}
+    inputs = {**_inputs(kit, signer), "secure boot": _digest_of(key)}
     stages = (kit.toolbox, below, started, over, data)
     return Stage("medium", "writing the medium and its manifest", make, inputs, stages)
 
@@ -157,8 +165,21 @@ def installed(kit: Kit) -> Stage:
         sealed = assembly.seal(folder / RESULT, _about(kit), signer, carried=False)
         finish(folder, {"merkle_root": sealed})
 
-    inputs = {"definition": settings(kit.medium.model_dump()), "signer": signer.public}
+    inputs = _inputs(kit, signer)
     return Stage("medium", "writing the disk and its manifest", make, inputs, (kit.toolbox, below, started, over, data))
+
+
+def _inputs(kit: Kit, signer: Signer) -> dict[str, str]:
+    return {
+        "definition": settings(kit.medium.model_dump()),
+        "about": settings(asdict(_about(kit))),
+        "signer": signer.public,
+        "recipe": _recipe(),
+    }
+
+
+def _recipe() -> str:
+    return settings(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(_CODE.glob("*.py"))))
 
 
 def _about(kit: Kit, roothash: str = "") -> About:
