@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from ansible_collections.kind.kos.cli import options
 from ansible_collections.kind.kos.cli.exits import Exit
@@ -22,7 +23,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
 
-from . import building, host, view
+from . import building, checking, host, sticks, view, writer
 from .asked import OUTPUTS, Asked
 from .errors import ImageError
 
@@ -136,6 +137,59 @@ def lock_packages(
     """
     data = building.lock(arch or host.architecture(), lock)
     _show(data, as_json, view.locked(data))
+
+
+@app.command()
+def verify(
+    medium: Annotated[Path, typer.Argument(metavar="MEDIUM", help="An image, or the device of a stick.")],
+    signer: Annotated[
+        Path | None, typer.Option("--signer", help="Public key of who should have made it; default: your own.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Prove every byte of a medium: who signed its manifest, and where it is not as it was made.
+
+    Examples:
+
+      kos-image verify kos-personal_node-usb-amd64.raw
+
+      kos-image verify /dev/sdb --signer office.pub
+    """
+    with writer.bar(errors, "reading") as progress:
+        report = checking.verify(medium, checking.known(signer), progress)
+    _show(checking.described(medium, report), as_json, view.checked(medium, report))
+    if not report.ok:
+        raise typer.Exit(Exit.INVALID_CONFIGURATION)
+
+
+@app.command()
+def write(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="What kos-image built.")],
+    device: Annotated[
+        str | None, typer.Argument(metavar="[DEVICE]", help="Path, serial or model of the one stick; without it: list.")
+    ] = None,
+    signer: Annotated[
+        Path | None, typer.Option("--signer", help="Public key of who made the image; default: your own.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Put an image on a stick or a card: proved first, read back afterwards. Everything on it is lost.
+
+    Refused are disks that are mounted or that this system stands on, what is too small, and a name that fits two.
+
+    Examples:
+
+      kos-image write kos-personal_node-usb-amd64.raw
+
+      kos-image write kos-personal_node-usb-amd64.raw /dev/sdb
+    """
+    if device is None:
+        console.print(view.sticks(sticks.candidates(sticks.listing())))
+        return
+    ask = None if yes else lambda question: console.input(Text(question))
+    report = writer.put(image, device, checking.known(signer), errors, ask)
+    about = report.sealed.manifest.about if report.sealed else None
+    console.print(Text.assemble(("✓ ", "green"), f"{device} is a {about.output if about else 'medium'} of kOS now"))
 
 
 def _show(data: Any, as_json: bool, shown: Any) -> None:
