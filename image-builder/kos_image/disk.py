@@ -11,28 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_URL, UUID, uuid5
 
+from . import grub
+from .definition import Partition
 from .errors import ImageError
-from .grub import BIOS_BOOT
-from .tools import Tools
+from .toolbox import Toolbox
 
 MANIFEST = "kos-manifest"
-BIOS = "bios"  # systemd has no word for GRUB's partition
+# systemd-repart's words for what a content is; it has none for GRUB's partition.
+_TYPES = {
+    "bios": grub.BIOS_BOOT,
+    "esp": "esp",
+    "firmware": "esp",
+    "root": "root",
+    "verity": "root-verity",
+    "data": "linux-generic",
+    "manifest": "linux-generic",
+}
+_EMPTY = ("bios", "manifest")  # they are filled once it is known what lies where
 _ARCHITECTURES = {"amd64": "x86-64", "arm64": "arm64"}
-
-
-@dataclass(frozen=True)
-class Partition:
-    """One partition of a medium.
-
-    `type` is a word of systemd-repart (`esp`, `root`, `root-verity`, `linux-generic`) or `bios`. `source` names its
-    content among those given to `assemble`; without one it is zeros. `size` is in bytes; without one it is the
-    content's.
-    """
-
-    label: str
-    type: str
-    source: str | None = None
-    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -49,52 +45,60 @@ def seed(*names: str) -> UUID:
 
 
 def assemble(
-    tools: Tools,
+    toolbox: Toolbox,
     layout: Sequence[Partition],
     contents: Mapping[str, Content],
     origin: UUID,
     architecture: str,
     target: Path,
 ) -> None:
-    """Write the disk image; `origin` is its seed. Raises ImageError."""
+    """Write the disk image, with GRUB where a BIOS starts it; `origin` is its seed. Raises ImageError."""
     target.unlink(missing_ok=True)
     folders = {name: content.path.parent for name, content in contents.items()}
-    with tempfile.TemporaryDirectory() as work:
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
         for number, part in enumerate(layout, 1):
-            (Path(work) / f"{number:02}.conf").write_text(definition(part, contents))
-        tools.run(
+            (work / f"{number:02}.conf").write_text(definition(part, contents))
+        toolbox.run(
             [
                 *("systemd-repart", "--offline=yes", "--empty=create", "--size=auto", "--dry-run=no", "--no-pager"),
                 *(f"--seed={origin}", f"--architecture={_ARCHITECTURES[architecture]}"),
                 *("--definitions=/build/definitions", f"/build/out/{target.name}"),
             ],
-            {"definitions": Path(work), "out": target.parent, **folders},
-            {},
+            {"definitions": work, "out": target.parent, **folders},
         )
+    kinds = [part.content for part in layout]
+    if "bios" in kinds:
+        _for_bios(toolbox, kinds.index("esp") + 1, target)
+
+
+def _for_bios(toolbox: Toolbox, esp: int, disk: Path) -> None:
+    with tempfile.TemporaryDirectory() as work:
+        grub.core(toolbox, esp, Path(work))
+        grub.install(Path(work), disk)
 
 
 def definition(part: Partition, contents: Mapping[str, Content]) -> str:
     """What systemd-repart is told of one partition. Raises ImageError where its content is missing."""
-    lines = ["[Partition]", f"Type={BIOS_BOOT if part.type == BIOS else part.type}", f"Label={part.label}"]
-    if part.source:
-        content = contents.get(part.source)
-        if content is None:
-            raise ImageError(f"partition {part.label} is made of '{part.source}', which this build does not make")
-        lines.append(f"CopyBlocks=/build/{part.source}/{content.path.name}")
+    lines = ["[Partition]", f"Type={_TYPES[part.content]}", f"Label={part.label}"]
+    content = contents.get(part.content)
+    if content:
+        lines.append(f"CopyBlocks=/build/{part.content}/{content.path.name}")
         if content.uuid:
             lines.append(f"UUID={content.uuid}")
-    if part.size:
-        lines += [f"SizeMinBytes={part.size}", f"SizeMaxBytes={part.size}"]
+    elif part.content not in _EMPTY:
+        raise ImageError(f"partition {part.label} holds the {part.content}, which this build does not make")
+    if part.size_mb:
+        lines += [f"SizeMinBytes={part.size_mb}M", f"SizeMaxBytes={part.size_mb}M"]
     return "\n".join((*lines, ""))
 
 
-def qcow2(tools: Tools, raw: Path, target: Path) -> None:
+def qcow2(toolbox: Toolbox, raw: Path, target: Path) -> None:
     """Write a disk image as qcow2. Raises ImageError."""
-    tools.run(
+    toolbox.run(
         [
             *("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd"),
             *(f"/build/in/{raw.name}", f"/build/out/{target.name}"),
         ],
         {"in": raw.parent, "out": target.parent},
-        {},
     )

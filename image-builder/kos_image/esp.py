@@ -13,7 +13,7 @@ from pathlib import Path
 
 from . import grub, secureboot, tree
 from .secureboot import Key
-from .tools import Tools
+from .toolbox import Toolbox
 
 _KERNEL, _INITRD = "kos/vmlinuz", "kos/initrd"
 _SYSTEMD_BOOT = "usr/lib/systemd/boot/efi"
@@ -75,7 +75,7 @@ def menu(configuration: str, folder: Path) -> None:
     (folder / grub.CONFIGURATION).write_text(configuration)
 
 
-def own(tools: Tools, root: Path, architecture: str, boots: Kernel, key: Key, epoch: int, folder: Path) -> None:
+def own(toolbox: Toolbox, root: Path, architecture: str, boots: Kernel, key: Key, folder: Path) -> None:
     """systemd-boot and a unified kernel image, signed: what machines that know this key start. Raises ImageError.
 
     Where the key is one of a set, the files to enrol it lie in loader/keys: a person chooses that in the menu.
@@ -86,10 +86,10 @@ def own(tools: Tools, root: Path, architecture: str, boots: Kernel, key: Key, ep
         stub, loader = f"linux{machine.suffix}.efi.stub", f"systemd-boot{machine.suffix}.efi"
         wanted = {f"{_SYSTEMD_BOOT}/{stub}": "stub", f"{_SYSTEMD_BOOT}/{loader}": "loader"}
         tree.extract(root, {**wanted, "usr/lib/os-release": "os-release"}, work)
-        unified(tools, machine, boots, work)
+        unified(toolbox, machine, boots, work)
         for unsigned, signed in (("loader", machine.first), ("unified", "EFI/Linux/kos.efi")):
             (folder / signed).parent.mkdir(parents=True)
-            secureboot.sign(tools, key, work / unsigned, epoch, folder / signed)
+            secureboot.sign(toolbox, key, work / unsigned, folder / signed)
     (folder / "loader").mkdir()
     (folder / "loader/loader.conf").write_text("timeout 0\neditor no\nsecure-boot-enroll manual\n")
     enrolment = secureboot.enrolment(key)
@@ -99,10 +99,10 @@ def own(tools: Tools, root: Path, architecture: str, boots: Kernel, key: Key, ep
         shutil.copyfile(file, folder / _ENROLMENT / file.name)
 
 
-def unified(tools: Tools, machine: Machine, boots: Kernel, work: Path) -> None:
+def unified(toolbox: Toolbox, machine: Machine, boots: Kernel, work: Path) -> None:
     """Write kernel, initrd and arguments as one EFI program, `unified`, with `stub` and `os-release` beside it."""
     (work / "arguments").write_text(" ".join(boots.arguments))
-    tools.run(
+    toolbox.run(
         [
             *("ukify", "build", "--stub=/build/work/stub", f"--efi-arch={machine.suffix}"),
             *(f"--linux=/build/kernel/{boots.image.name}", f"--initrd=/build/initrd/{boots.initrd.name}"),
@@ -110,5 +110,4 @@ def unified(tools: Tools, machine: Machine, boots: Kernel, work: Path) -> None:
             "--output=/build/work/unified",
         ],
         {"work": work, "kernel": boots.image.parent, "initrd": boots.initrd.parent},
-        {},
     )

@@ -17,13 +17,13 @@ from uuid import UUID
 
 from . import tree
 from .errors import ImageError
-from .tools import Tools
+from .toolbox import Toolbox
 
 BLOCK = 4096
 _MIB = 1 << 20
-# What ext4 wants besides the files: inodes (256 bytes each), their tables' rounding, a journal (64 MiB at most), room
-# for the first boot to write before it grows.
-_SPARE, _INODE = 192 * _MIB, 256 + 128
+_STEP = 64 * _MIB
+# What ext4 wants besides the files: inodes of 256 bytes with their folders' entries, and a journal (64 MiB at most).
+_SPARE, _INODE = 96 * _MIB, 256 + 128
 # FAT32 wants 65525 clusters (33 MiB at 512 bytes each), and firmware wants FAT32.
 _FAT_LEAST, _FAT_SPARE = 64 * _MIB, 8 * _MIB
 
@@ -45,28 +45,26 @@ class Verity:
         return UUID(self.roothash[-32:])
 
 
-def squashfs(tools: Tools, archive: Path, epoch: int, target: Path) -> None:
-    """Write a tree archive as squashfs. Raises ImageError."""
-    options = "-noappend -comp zstd -Xcompression-level 3 -quiet -no-progress -exports"
-    root = f"-root-mode 0755 -root-uid 0 -root-gid 0 -default-mode 0755 -mkfs-time {epoch} -root-time {epoch}"
+def squashfs(toolbox: Toolbox, archive: Path, target: Path, level: int) -> None:
+    """Write a tree archive as squashfs, with zstd of that level. Raises ImageError."""
+    options = f"-noappend -comp zstd -Xcompression-level {level} -quiet -no-progress -exports"
+    root = f"-root-mode 0755 -root-uid 0 -root-gid 0 -default-mode 0755 -root-time {toolbox.epoch}"
     script = f'exec mksquashfs - "$1" -tar {options} {root} -processors {os.cpu_count() or 1} < "$2"'
-    tools.run(
+    toolbox.run(
         ["sh", "-c", script, "sh", f"/build/out/{target.name}", f"/build/in/{archive.name}"],
         {"in": archive.parent, "out": target.parent},
-        {},
     )
 
 
-def verity(tools: Tools, data: Path, seed: UUID, target: Path) -> Verity:
+def verity(toolbox: Toolbox, data: Path, seed: UUID, target: Path) -> Verity:
     """Write the hash tree of a file system beside it. Raises ImageError."""
     # A salt keeps nobody from anything here; a fixed one makes the hash a function of the data.
-    said = tools.run(
+    said = toolbox.run(
         [
             *("veritysetup", "format", f"--salt={seed.hex}", f"--uuid={seed}"),
             *(f"/build/in/{data.name}", f"/build/out/{target.name}"),
         ],
         {"in": data.parent, "out": target.parent},
-        {},
     )
     found = re.search(r"^Root hash:\s+([0-9a-f]{64})$", said, re.MULTILINE)
     if not found:
@@ -74,48 +72,42 @@ def verity(tools: Tools, data: Path, seed: UUID, target: Path) -> Verity:
     return Verity(found[1])
 
 
-def ext4(tools: Tools, archive: Path, uuid: UUID, epoch: int, target: Path, size: int | None = None) -> None:
-    """Write a tree archive as ext4 of `size` bytes, or of what it needs. Raises ImageError."""
+def ext4(toolbox: Toolbox, archive: Path, uuid: UUID, target: Path, room_mb: int) -> None:
+    """Write a tree archive as ext4 with at least `room_mb` left free. Raises ImageError."""
+    content, entries = tree.size(archive, BLOCK)
+    needed = int((content + entries * _INODE) * 1.05) + _SPARE + room_mb * _MIB
     with target.open("wb") as stream:
-        stream.truncate(size or _ext4_size(archive))
-    tools.run(
+        stream.truncate(-(-needed // _STEP) * _STEP)
+    toolbox.run(
         [
             *("mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", str(uuid), "-b", str(BLOCK), "-m", "1"),
-            # One inode for 16 KiB is mke2fs' own; a file system that grows keeps the ratio.
             *("-E", f"hash_seed={uuid},root_owner=0:0,nodiscard", "-d", f"/build/in/{archive.name}"),
             f"/build/out/{target.name}",
         ],
         {"in": archive.parent, "out": target.parent},
-        {"E2FSPROGS_FAKE_TIME": str(epoch), "SOURCE_DATE_EPOCH": str(epoch)},
+        {"E2FSPROGS_FAKE_TIME": str(toolbox.epoch)},
     )
 
 
-def _ext4_size(archive: Path) -> int:
-    content, entries = tree.size(archive, BLOCK)
-    needed = int((content + entries * _INODE) * 1.05) + _SPARE
-    return -(-needed // (64 * _MIB)) * 64 * _MIB
-
-
-def erofs(tools: Tools, folder: Path, uuid: UUID, epoch: int, target: Path) -> None:
+def erofs(toolbox: Toolbox, folder: Path, uuid: UUID, target: Path) -> None:
     """Write a folder as erofs, not compressed: packages and container images are already. Raises ImageError."""
     target.unlink(missing_ok=True)
-    tools.run(
+    toolbox.run(
         [
-            *("mkfs.erofs", "--quiet", f"-U{uuid}", f"-T{epoch}", "--all-root", "--ignore-mtime"),
+            *("mkfs.erofs", "--quiet", f"-U{uuid}", f"-T{toolbox.epoch}", "--all-root", "--ignore-mtime"),
             *(f"/build/out/{target.name}", "/build/in"),
         ],
         {"in": folder, "out": target.parent},
-        {},
     )
 
 
-def fat(tools: Tools, folder: Path, label: str, uuid: UUID, epoch: int, target: Path, size: int | None = None) -> None:
-    """Write a folder as FAT32 of `size` bytes, or of what it needs. Raises ImageError."""
+def fat(toolbox: Toolbox, folder: Path, label: str, uuid: UUID, target: Path, size_mb: int = 0) -> None:
+    """Write a folder as FAT32 of that size, or of what it needs. Raises ImageError."""
     target.unlink(missing_ok=True)
     image = f"/build/out/{target.name}"
     # One sector is 512 bytes: what firmware reads. --invariant: no time in it.
     volume = ("-F", "32", "-S", "512", "-n", label, "-i", uuid.hex[:8], "--invariant")
-    lines = [["mkfs.vfat", *volume, "-C", image, str((size or _fat_size(folder)) // 1024)]]
+    lines = [["mkfs.vfat", *volume, "-C", image, str((size_mb * _MIB or _fat_size(folder)) // 1024)]]
     for path in sorted(folder.rglob("*")):
         there = path.relative_to(folder).as_posix()
         if path.is_dir():
@@ -123,9 +115,7 @@ def fat(tools: Tools, folder: Path, label: str, uuid: UUID, epoch: int, target: 
         else:
             lines.append(["mcopy", "-i", image, f"/build/in/{there}", f"::{there}"])
     script = "\n".join(("set -e", *map(shlex.join, lines)))
-    tools.run(
-        ["sh", "-c", script], {"in": folder, "out": target.parent}, {"SOURCE_DATE_EPOCH": str(epoch), "TZ": "UTC"}
-    )
+    toolbox.run(["sh", "-c", script], {"in": folder, "out": target.parent})
 
 
 def _fat_size(folder: Path) -> int:

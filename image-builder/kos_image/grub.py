@@ -13,7 +13,7 @@ from pathlib import Path
 from ansible_collections.kind.kos.plugins.plugin_utils import partition_table as table
 
 from .errors import ImageError
-from .tools import Tools
+from .toolbox import Toolbox
 
 BIOS_BOOT = "21686148-6449-6e6f-744e-656564454649"  # type of the partition where GRUB's core lies
 CONFIGURATION = "EFI/debian/grub.cfg"  # where Debian's signed GRUB looks for it, on the partition it came from
@@ -73,14 +73,14 @@ def _quoted(word: str) -> str:
     return f"'{word}'"
 
 
-def core(tools: Tools, esp: int, folder: Path) -> None:
+def core(toolbox: Toolbox, esp: int, folder: Path) -> None:
     """Make GRUB's two images for a BIOS in `folder`; its configuration is on partition number `esp` of the same disk.
 
     Raises ImageError.
     """
     image = ["grub-mkimage", "-O", "i386-pc", "-p", f"(,gpt{esp})/{Path(CONFIGURATION).parent}"]
-    tools.run([*image, "-o", f"/build/out/{_CORE}", *_MODULES], {"out": folder}, {})
-    tools.run(["cp", f"/usr/lib/grub/i386-pc/{_BOOT}", f"/build/out/{_BOOT}"], {"out": folder}, {})
+    toolbox.run([*image, "-o", f"/build/out/{_CORE}", *_MODULES], {"out": folder})
+    toolbox.run(["cp", f"/usr/lib/grub/i386-pc/{_BOOT}", f"/build/out/{_BOOT}"], {"out": folder})
 
 
 def install(folder: Path, disk: Path) -> None:

@@ -7,17 +7,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid5
 
-from . import root_tree
-from .kit import Kit, settings
+from ansible_collections.kind.kos.plugins.plugin_utils import signing
+from ansible_collections.kind.kos.plugins.plugin_utils.media import About
+
+from . import assembly, contents, filesystems, initrd, node, root_tree, tree
+from .assembly import Started
+from .disk import Content
+from .filesystems import Verity
+from .kit import Kit, files, settings
+from .secureboot import Key
 from .stages import Folders, Stage
+from .tree import Overlay
 
 # What the last stage of every output leaves: the file that was asked for, what lies beside it under longer names, and
 # what is to be said of it.
 RESULT = "result"
 FACTS = "facts.json"
+TREES = Path(__file__).with_name("trees")
+# The kernel is on the boot partition of a live medium, and so not in its root.
+_NOT_LIVE = ("boot",)
+_SQUASHFS, _VERITY, _ROOTHASH, _EXT4, _EROFS, _TAR = (
+    "root.squashfs",
+    "root.verity",
+    "roothash",
+    "root.ext4",
+    "data.erofs",
+    "system.tar",
+)
 
 
 def last(kit: Kit) -> Stage:
@@ -37,17 +58,123 @@ def root(kit: Kit) -> Stage:
     inputs = {
         "packages": kit.lock.digest(definition.output),
         "asked for": settings(sorted(definition.packages)),
-        "recipe": str(root_tree.VERSION),
+        "date": str(kit.epoch),
+        "recipe": settings(root_tree.VERSION),
     }
     return Stage("root", "installing the packages", make, inputs, (kit.toolbox,))
 
 
-def finish(folder: Path) -> None:
+def starter(kit: Kit, below: Stage) -> Stage:
+    """Kernel and initrd."""
+
+    def make(folder: Path, made: Folders) -> None:
+        initrd.make(kit.box(made), kit.medium.initrd, made[below.name], folder)
+
+    inputs = {
+        "initrd": settings(kit.medium.initrd.model_dump()),
+        "recipe": settings(initrd.VERSION, files(initrd.MODULES)),
+    }
+    return Stage("initrd", "making the initrd", make, inputs, (kit.toolbox, below))
+
+
+def system(kit: Kit, below: Stage, site: Stage) -> Stage:
+    """The root file system: packages, the files laid over them, kai; proved block by block where nobody writes to it."""
+    definition = kit.medium
+    trees = [TREES / name for name in definition.trees]
+
+    def make(folder: Path, made: Folders) -> None:
+        overlays = [*(Overlay(one) for one in trees), Overlay(made[site.name] / contents.SITE)]
+        archive = folder / _TAR
+        without = _NOT_LIVE if definition.root.verity else ()
+        tree.merge(made[below.name] / root_tree.TAR, overlays, kit.epoch, archive, without)
+        if definition.root.verity:
+            box = kit.box(made)
+            filesystems.squashfs(box, archive, kit.epoch, folder / _SQUASHFS)
+            found = filesystems.verity(box, folder / _SQUASHFS, kit.seed, folder / _VERITY)
+            (folder / _ROOTHASH).write_text(found.roothash)
+            archive.unlink()
+
+    inputs = {"trees": settings([files(one) for one in trees]), "root": settings(definition.root.model_dump())}
+    return Stage("system", "packing the root file system", make, inputs, (kit.toolbox, below, site))
+
+
+def live(kit: Kit) -> Stage:
+    """A live medium."""
+    below = root(kit)
+    started, over, data = starter(kit, below), system(kit, below, contents.site(kit)), contents.data(kit)
+    signer = signing.signer()
+    key = Key(*kit.asked.secure_boot) if kit.asked.secure_boot else None
+
+    def make(folder: Path, made: Folders) -> None:
+        box, packed = kit.box(made), made[over.name]
+        verity = Verity((packed / _ROOTHASH).read_text())
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            boot, image = Path(name) / "boot", Path(name) / _EROFS
+            boot.mkdir()
+            starts = Started(made[started.name], f"kOS {kit.asked.profile}")
+            assembly.live_boot(box, kit.medium, made[below.name] / root_tree.TAR, starts, verity, key, boot)
+            filesystems.erofs(box, made[data.name], uuid5(kit.seed, "data"), kit.epoch, image)
+            parts = {
+                "root": Content(packed / _SQUASHFS, verity.data_uuid),
+                "verity": Content(packed / _VERITY, verity.hash_uuid),
+                "data": Content(image),
+            }
+            assembly.write_disk(box, kit.medium, boot, parts, kit.seed, folder / RESULT)
+        sealed = assembly.seal(folder / RESULT, _about(kit, verity.roothash), signer, carried=True)
+        finish(folder, {"roothash": verity.roothash, "merkle_root": sealed})
+
+    inputs = {"definition": settings(kit.medium.model_dump()), "signer": signer.public, "secure boot": _digest_of(key)}
+    stages = (kit.toolbox, below, started, over, data)
+    return Stage("medium", "writing the medium and its manifest", make, inputs, stages)
+
+
+def installed(kit: Kit) -> Stage:
+    """The disk of a node."""
+    below = root(kit)
+    started, over, data = starter(kit, below), system(kit, below, contents.site(kit)), contents.data(kit)
+    signer = signing.signer()
+
+    def make(folder: Path, made: Folders) -> None:
+        box, definition = kit.box(made), kit.medium
+        starts = Started(made[started.name], f"kOS {kit.asked.profile}")
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            work = Path(name)
+            own, boot, archive, image = work / "own", work / "boot", work / _TAR, work / _EXT4
+            own.mkdir()
+            boot.mkdir()
+            boots = starts.kernel(definition.kernel_arguments)
+            node.files(kit.seed, boots.initrd, boots.version, own)
+            overlays = [Overlay(own), Overlay(made[data.name], below=contents.ON_A_NODE)]
+            tree.merge(made[over.name] / _TAR, overlays, kit.epoch, archive)
+            filesystems.ext4(box, archive, node.root_uuid(kit.seed), kit.epoch, image)
+            assembly.node_boot(definition, archive, starts, kit.seed, boot)
+            raw = folder / RESULT if definition.image == "raw" else work / "disk.raw"
+            assembly.write_disk(box, definition, boot, {"root": Content(image)}, kit.seed, raw)
+            if definition.image == "qcow2":
+                filesystems.qcow2(box, raw, folder / RESULT)
+        sealed = assembly.seal(folder / RESULT, _about(kit), signer, carried=False)
+        finish(folder, {"merkle_root": sealed})
+
+    inputs = {"definition": settings(kit.medium.model_dump()), "signer": signer.public}
+    return Stage("medium", "writing the disk and its manifest", make, inputs, (kit.toolbox, below, started, over, data))
+
+
+def _about(kit: Kit, roothash: str = "") -> About:
+    asked = kit.asked
+    return About(asked.profile, asked.output, asked.architecture, kit.epoch, kit.lock.digest(asked.output), roothash)
+
+
+def _digest_of(key: Key | None) -> str:
+    """The certificate alone: the key is nobody's business, and signatures of one key are all good."""
+    return hashlib.sha256(key.certificate.read_bytes()).hexdigest() if key else ""
+
+
+def finish(folder: Path, facts: dict[str, str]) -> None:
     """Write down what the result is."""
     path = folder / RESULT
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    (folder / FACTS).write_text(json.dumps({"size": path.stat().st_size, "sha256": digest}))
+    (folder / FACTS).write_text(json.dumps({"size": path.stat().st_size, "sha256": digest, **facts}))
 
 
-_LAST: dict[str, Callable[[Kit], Stage]] = {}
+_LAST: dict[str, Callable[[Kit], Stage]] = {"usb": live, "portable": live, "disk": installed, "qcow2": installed}

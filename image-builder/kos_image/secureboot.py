@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from time import gmtime, strftime
 from uuid import NAMESPACE_URL, uuid5
 
 from .errors import UsageError
-from .tools import Tools
+from .toolbox import Toolbox
 
 _SET = ("PK", "KEK", "db")  # each signs the next: platform key, key exchange key, signatures
 # RSA of 2048 bits is all that the UEFI specification asks of firmware (32.5.3).
@@ -26,10 +25,10 @@ class Key:
     certificate: Path
 
 
-def make_keys(tools: Tools, folder: Path, name: str, made: int) -> Key:
+def make_keys(toolbox: Toolbox, folder: Path, name: str) -> Key:
     """Make a new set of keys in a new folder, with the files that enrol it; returns the key that signs media.
 
-    `made` (seconds since 1970) is the time in the files for enrolment. Raises ImageError.
+    Raises ImageError.
     """
     try:
         folder.mkdir(mode=0o700, parents=True)
@@ -41,20 +40,19 @@ def make_keys(tools: Tools, folder: Path, name: str, made: int) -> Key:
     for kind in _SET:
         subject = ("-subj", f"/CN={name} {kind}/")
         files = ("-keyout", f"/build/out/{kind}.key", "-out", f"/build/out/{kind}.crt")
-        tools.run([*_NEW, *subject, *files], out, {})
+        toolbox.run([*_NEW, *subject, *files], out)
         (folder / f"{kind}.key").chmod(0o600)
-    _make_enrolment(tools, folder, made)
+    _make_enrolment(toolbox, folder)
     return Key(folder / "db.key", folder / "db.crt")
 
 
-def _make_enrolment(tools: Tools, folder: Path, made: int) -> None:
+def _make_enrolment(toolbox: Toolbox, folder: Path) -> None:
     owner = str(uuid5(NAMESPACE_URL, (folder / "PK.crt").read_text()))
-    time = strftime("%Y-%m-%d %H:%M:%S", gmtime(made))
     for signer, kind in zip(("PK", *_SET), _SET, strict=False):
         key = ("-k", f"/build/out/{signer}.key", "-c", f"/build/out/{signer}.crt")
         listed, enrolled = f"/build/out/{kind}.esl", f"/build/out/{kind}.auth"
-        tools.run(["cert-to-efi-sig-list", "-g", owner, f"/build/out/{kind}.crt", listed], {"out": folder}, {})
-        tools.run(["sign-efi-sig-list", "-t", time, "-g", owner, *key, kind, listed, enrolled], {"out": folder}, {})
+        toolbox.run(["cert-to-efi-sig-list", "-g", owner, f"/build/out/{kind}.crt", listed], {"out": folder})
+        toolbox.run(["sign-efi-sig-list", "-g", owner, *key, kind, listed, enrolled], {"out": folder})
         (folder / f"{kind}.esl").unlink()
 
 
@@ -64,15 +62,15 @@ def enrolment(key: Key) -> list[Path]:
     return files if all(file.is_file() for file in files) else []
 
 
-def sign(tools: Tools, key: Key, unsigned: Path, epoch: int, target: Path) -> None:
-    """Write an EFI program with a signature that bears the time `epoch`. Raises ImageError.
+def sign(toolbox: Toolbox, key: Key, unsigned: Path, target: Path) -> None:
+    """Write an EFI program with a signature that bears the time of the toolbox. Raises ImageError.
 
     RSA signatures (PKCS #1 v1.5) of the same bytes are the same, so a rebuild is; nothing has to be kept for it.
     """
     target.unlink(missing_ok=True)
-    tools.run(
+    toolbox.run(
         [
-            *("osslsigncode", "sign", "-h", "sha256", "-time", str(epoch)),
+            *("osslsigncode", "sign", "-h", "sha256", "-time", str(toolbox.epoch)),
             *("-certs", f"/build/certificate/{key.certificate.name}", "-key", f"/build/key/{key.private.name}"),
             *("-in", f"/build/in/{unsigned.name}", "-out", f"/build/out/{target.name}"),
         ],
@@ -82,5 +80,4 @@ def sign(tools: Tools, key: Key, unsigned: Path, epoch: int, target: Path) -> No
             "in": unsigned.parent,
             "out": target.parent,
         },
-        {},
     )

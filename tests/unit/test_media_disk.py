@@ -12,7 +12,8 @@ import pytest
 
 from ansible_collections.kind.kos.plugins.plugin_utils import partition_table as table
 from kos_image import disk, grub
-from kos_image.disk import Content, Partition
+from kos_image.definition import Partition
+from kos_image.disk import Content
 from kos_image.errors import ImageError
 from kos_image.filesystems import Verity
 
@@ -25,35 +26,44 @@ class Recorder:
     def __init__(self):
         self.asked = []
 
-    def run(self, argv, folders, environ):
+    def run(self, argv, folders, environ=None):
         files = {name: {f.name: f.read_text() for f in sorted(path.glob("*.conf"))} for name, path in folders.items()}
-        self.asked.append((list(argv), dict(folders), dict(environ), files))
+        self.asked.append((list(argv), dict(folders), files))
         return ""
 
 
 def test_a_partition_is_a_copy_of_its_content_and_has_its_uuid(tmp_path):
     uuid = UUID(int=7)
-    said = disk.definition(Partition("kos-root", "root", "root"), {"root": Content(tmp_path / "root.squashfs", uuid)})
+    said = disk.definition(
+        Partition(label="kos-root", content="root"), {"root": Content(tmp_path / "root.squashfs", uuid)}
+    )
     assert said == (f"[Partition]\nType=root\nLabel=kos-root\nCopyBlocks=/build/root/root.squashfs\nUUID={uuid}\n")
 
 
 def test_a_partition_without_content_has_the_size_it_is_given():
-    said = disk.definition(Partition("kos-bios", "bios", size=1 << 20), {})
-    assert "SizeMinBytes=1048576\nSizeMaxBytes=1048576\n" in said
+    said = disk.definition(Partition(label="kos-bios", content="bios", size_mb=1), {})
+    assert "SizeMinBytes=1M\nSizeMaxBytes=1M\n" in said
     assert f"Type={grub.BIOS_BOOT}" in said
 
 
 def test_a_partition_whose_content_nobody_makes_is_named():
-    with pytest.raises(ImageError, match="kos-data is made of 'data'"):
-        disk.definition(Partition("kos-data", "linux-generic", "data"), {})
+    with pytest.raises(ImageError, match="kos-data holds the data"):
+        disk.definition(Partition(label="kos-data", content="data"), {})
 
 
 def test_repart_is_told_all_partitions_in_order_and_no_path_of_the_build_machine(tmp_path):
     tools = Recorder()
-    layout = [Partition("kos-bios", "bios", size=512), Partition("kos-root", "root", "root")]
+    layout = [Partition(label="kos-esp", content="esp", size_mb=64), Partition(label="kos-root", content="root")]
     seed = disk.seed("personal_node", "usb", "amd64")
-    disk.assemble(tools, layout, {"root": Content(tmp_path / "r")}, seed, "amd64", tmp_path / "disk.raw")
-    [(argv, folders, _, files)] = tools.asked
+    disk.assemble(
+        tools,
+        layout,
+        {"esp": Content(tmp_path / "e"), "root": Content(tmp_path / "r")},
+        seed,
+        "amd64",
+        tmp_path / "disk.raw",
+    )
+    [(argv, folders, files)] = tools.asked
     assert list(files["definitions"]) == ["01.conf", "02.conf"]
     assert folders["root"] == folders["out"] == tmp_path
     assert f"--seed={seed}" in argv
