@@ -9,13 +9,13 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID, uuid5
+from uuid import UUID
 
 from ansible_collections.kind.kos.plugins.plugin_utils import media
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import Signer
 
-from . import disk, esp, filesystems, grub, node
+from . import disk, esp, filesystems, node
 from .definition import Definition
 from .disk import Content
 from .esp import Kernel
@@ -23,18 +23,6 @@ from .filesystems import Verity
 from .secureboot import Key
 from .toolbox import Toolbox
 
-# What systemd-repart calls the partition of each content.
-_TYPES = {
-    "bios": disk.BIOS,
-    "esp": "esp",
-    "firmware": "esp",
-    "root": "root",
-    "verity": "root-verity",
-    "data": "linux-generic",
-    "manifest": "linux-generic",
-}
-# These are filled when the disk is there.
-_FILLED_LATER = ("bios", "manifest")
 _MENU_SECONDS = 3
 
 
@@ -61,7 +49,7 @@ def live_boot(
     """
     boots = started.kernel([*definition.kernel_arguments, f"roothash={verity.roothash}"])
     if key:
-        esp.own(box, root, definition.architecture, boots, key, box.epoch, to)
+        esp.own(box, root, definition.architecture, boots, key, to)
     else:
         esp.stock(root, definition.architecture, to)
     if definition.boot.bios or not key:
@@ -78,26 +66,12 @@ def write_disk(
     box: Toolbox, definition: Definition, boot: Path, contents: Mapping[str, Content], seed: UUID, target: Path
 ) -> None:
     """Write the disk image of a medium; `boot` is the folder of what its firmware reads. Raises ImageError, OSError."""
+    first = next(one for one in definition.partitions if one.content in ("esp", "firmware"))
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
-        work = Path(name)
-        first = next(one for one in definition.partitions if one.content in ("esp", "firmware"))
-        fat = work / "fat.img"
-        size = first.size_mb << 20 or None
-        filesystems.fat(box, boot, first.label.upper()[:11], uuid5(seed, first.content), box.epoch, fat, size)
+        fat = Path(name) / "boot.fat"
+        filesystems.fat(box, boot, first.label.upper(), seed, fat, first.size_mb)
         every = {**contents, first.content: Content(fat)}
-        layout = [
-            disk.Partition(
-                one.label,
-                _TYPES[one.content],
-                None if one.content in _FILLED_LATER else one.content,
-                one.size_mb << 20 if one.content in _FILLED_LATER else None,
-            )
-            for one in definition.partitions
-        ]
-        disk.assemble(box, layout, every, seed, definition.architecture, target)
-        if definition.boot.bios:
-            grub.core(box, 1 + definition.partitions.index(first), work)
-            grub.install(work, target)
+        disk.assemble(box, definition.partitions, every, seed, definition.architecture, target)
 
 
 def seal(image: Path, about: About, signer: Signer, carried: bool) -> str:

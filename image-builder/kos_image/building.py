@@ -52,7 +52,7 @@ def plan(asked: Asked) -> Planned:
     tools = target if asked.architecture == own else locks.current(locks.place(asked.locks, own), own, folder)
     definition = define(asked.output, asked.architecture) if asked.is_medium else None
     if definition:
-        locks.require(target, asked.output, definition.packages)
+        locks.require(target, definition)
     last = recipe.last(Kit(asked, target, tools, own, folder, definition))
     return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
 

@@ -15,7 +15,7 @@ from uuid import uuid5
 from ansible_collections.kind.kos.plugins.plugin_utils import signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 
-from . import assembly, contents, filesystems, initrd, node, root_tree, tree
+from . import assembly, contents, disk, filesystems, initrd, node, root_tree, tree
 from .assembly import Started
 from .disk import Content
 from .filesystems import Verity
@@ -78,7 +78,7 @@ def starter(kit: Kit, below: Stage) -> Stage:
 
 
 def system(kit: Kit, below: Stage, site: Stage) -> Stage:
-    """The root file system: packages, the files laid over them, kai; proved block by block where nobody writes to it."""
+    """The root file system: packages, the files laid over them, kai; one that is never written to proves each block."""
     definition = kit.medium
     trees = [TREES / name for name in definition.trees]
 
@@ -89,7 +89,7 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
         tree.merge(made[below.name] / root_tree.TAR, overlays, kit.epoch, archive, without)
         if definition.root.verity:
             box = kit.box(made)
-            filesystems.squashfs(box, archive, kit.epoch, folder / _SQUASHFS)
+            filesystems.squashfs(box, archive, folder / _SQUASHFS, definition.root.level)
             found = filesystems.verity(box, folder / _SQUASHFS, kit.seed, folder / _VERITY)
             (folder / _ROOTHASH).write_text(found.roothash)
             archive.unlink()
@@ -113,7 +113,7 @@ def live(kit: Kit) -> Stage:
             boot.mkdir()
             starts = Started(made[started.name], f"kOS {kit.asked.profile}")
             assembly.live_boot(box, kit.medium, made[below.name] / root_tree.TAR, starts, verity, key, boot)
-            filesystems.erofs(box, made[data.name], uuid5(kit.seed, "data"), kit.epoch, image)
+            filesystems.erofs(box, made[data.name], uuid5(kit.seed, "data"), image)
             parts = {
                 "root": Content(packed / _SQUASHFS, verity.data_uuid),
                 "verity": Content(packed / _VERITY, verity.hash_uuid),
@@ -146,12 +146,12 @@ def installed(kit: Kit) -> Stage:
             node.files(kit.seed, boots.initrd, boots.version, own)
             overlays = [Overlay(own), Overlay(made[data.name], below=contents.ON_A_NODE)]
             tree.merge(made[over.name] / _TAR, overlays, kit.epoch, archive)
-            filesystems.ext4(box, archive, node.root_uuid(kit.seed), kit.epoch, image)
+            filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
             assembly.node_boot(definition, archive, starts, kit.seed, boot)
             raw = folder / RESULT if definition.image == "raw" else work / "disk.raw"
             assembly.write_disk(box, definition, boot, {"root": Content(image)}, kit.seed, raw)
             if definition.image == "qcow2":
-                filesystems.qcow2(box, raw, folder / RESULT)
+                disk.qcow2(box, raw, folder / RESULT)
         sealed = assembly.seal(folder / RESULT, _about(kit), signer, carried=False)
         finish(folder, {"merkle_root": sealed})
 
