@@ -22,8 +22,8 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
 
-from . import building, view
-from .building import Asked
+from . import building, host, view
+from .asked import OUTPUTS, Asked
 from .errors import ImageError
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def _root(
 
 @app.command()
 def build(
-    output: Annotated[str, typer.Option("--output", "-o", help=f"One of {', '.join(building.OUTPUTS)}.")],
+    output: Annotated[str, typer.Option("--output", "-o", help=f"One of {', '.join(OUTPUTS)}.")],
     profile: options.Profile = None,
     arch: Annotated[str | None, typer.Option("--arch", help="amd64 or arm64; default: this machine's.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Where the result goes: a file, or a folder.")] = None,
@@ -98,7 +98,7 @@ def build(
     if bool(secure_boot_key) != bool(secure_boot_certificate):
         raise typer.BadParameter("--secure-boot-key and --secure-boot-certificate go together")
     asked = Asked(
-        profile=profile, output=output, architecture=arch or building.own_architecture(), to=to, locks=lock,
+        profile=profile, output=output, architecture=arch or host.architecture(), to=to, locks=lock,
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
         hostname=hostname, ssh_keys=tuple(ssh_key or ()),
@@ -134,7 +134,7 @@ def lock_packages(
 
       kos-image lock --arch arm64 --lock ./locks
     """
-    data = building.lock(arch or building.own_architecture(), lock)
+    data = building.lock(arch or host.architecture(), lock)
     _show(data, as_json, view.locked(data))
 
 

@@ -239,10 +239,11 @@ def index(packages: Iterable[Package], folder: Path, where: str) -> str:
 
     `where` is the folder's name as seen from the repository. Raises ImageError.
     """
-
-    def paragraph(package: Package) -> str:
-        said = run(["dpkg-deb", "--field", str(folder / package.file)])
-        return f"{said}Filename: {where}/{package.file}\nSize: {package.size}\nSHA256: {package.sha256}\n"
-
     with ThreadPoolExecutor() as pool:
-        return "\n".join(pool.map(paragraph, packages))
+        return "\n".join(pool.map(lambda one: paragraph(one, folder, f"{where}/{one.file}") + "\n", packages))
+
+
+def paragraph(package: Package, folder: Path, filename: str) -> str:
+    """What a repository says of a package file in `folder`, which it calls `filename`. Raises ImageError."""
+    own = run(["dpkg-deb", "--field", str(folder / package.file)])
+    return f"{own}Filename: {filename}\nSize: {package.size}\nSHA256: {package.sha256}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from uuid import uuid5
 from ansible_collections.kind.kos.plugins.plugin_utils import signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 
-from . import assembly, contents, disk, filesystems, initrd, node, root_tree, tree
+from . import assembly, bundled, contents, disk, filesystems, initrd, node, root_tree, tree
 from .assembly import Started
 from .disk import Content
 from .filesystems import Verity
@@ -177,4 +178,21 @@ def finish(folder: Path, facts: dict[str, str]) -> None:
     (folder / FACTS).write_text(json.dumps({"size": path.stat().st_size, "sha256": digest, **facts}))
 
 
-_LAST: dict[str, Callable[[Kit], Stage]] = {"usb": live, "portable": live, "disk": installed, "qcow2": installed}
+def bundle(kit: Kit) -> Stage:
+    """The bundle, by itself."""
+    below = bundled.stage(kit)
+
+    def make(folder: Path, made: Folders) -> None:
+        os.link(made[below.name] / bundled.FILE, folder / RESULT)
+        finish(folder, {})
+
+    return Stage("result", "taking the bundle", make, after=(below,))
+
+
+_LAST: dict[str, Callable[[Kit], Stage]] = {
+    "usb": live,
+    "portable": live,
+    "disk": installed,
+    "qcow2": installed,
+    "bundle": bundle,
+}
