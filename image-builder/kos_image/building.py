@@ -19,8 +19,8 @@ from . import bundled, host, locks, recipe
 from .asked import Asked
 from .definition import Definition, define
 from .errors import ImageError
+from .kit import Kit
 from .packages import Lock
-from .recipe import Kit
 from .stages import Cache, Stage, ordered
 
 _WRITTEN = "written.json"

@@ -29,8 +29,9 @@ FILE = "bundle.kos"
 def wanted(asked: Asked) -> list[Wanted]:
     """The generations of the profile for any machine of the architecture. Raises ConfigurationError."""
     given = asked.layers
-    configs = Path(given["configs"]) if given.get("configs") else None
-    request = options.request(asked.profile, given.get("env"), given.get("site"), given.get("user"), configs)
+    configs = given.get("configs")
+    folder = Path(configs) if configs else None
+    request = options.request(asked.profile, given.get("env"), given.get("site"), given.get("user"), folder)
     return building.planned(request, building.any_machine(asked.architecture))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kind.kos.plugins.module_utils.node import trust
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError
 from ansible_collections.kind.kos.plugins.plugin_utils import media_check, signing
 from ansible_collections.kind.kos.plugins.plugin_utils.chunks import Progress
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_text
@@ -24,7 +25,7 @@ def known(signer: Path | None) -> Mapping[str, str]:
     public = read_text(signer) if signer else signing.signer().public
     try:
         key, comment = trust.parse_key(public)
-    except trust.NotTrusted as error:
+    except NodeError as error:
         raise Refused(str(error)) from error
     return {comment or "signer": key}
 

@@ -111,9 +111,7 @@ def sticks(found: Sequence[Disk]) -> RenderableType:
         return Text("No stick or card is here that could be written on: plug one in.", style="yellow")
     table = _table("device", "size", "model", "serial", "holds", title="Name one of them, and say it again")
     for one in found:
-        table.add_row(
-            Text(one.path, style="bold"), size(one.size), one.model or "—", one.serial or "—", one.holds or "—"
-        )
+        table.add_row(Text(one.path, style="bold"), size(one.size), one.model or "—", one.serial or "—", one.holds)
     return table
 
 

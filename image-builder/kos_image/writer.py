@@ -165,6 +165,7 @@ def _forget(device: int) -> None:
 
 @contextlib.contextmanager
 def bar(console: Console, said: str) -> Iterator[Progress]:
+    """A bar with speed and remaining time, moved by the function that it gives."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bar(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task(said)
