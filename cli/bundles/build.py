@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,12 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from ...plugins.module_utils.node import bundle as sealed
-from ...plugins.plugin_utils import bundles, unit_store
+from ...plugins.plugin_utils import assemble, bundles, unit_store
+from ...plugins.plugin_utils.assemble import Request
 from ...plugins.plugin_utils.bundles import Content
+from ...plugins.plugin_utils.faults import ConfigurationError, Fault
+from ...plugins.plugin_utils.hardware import Facts
 from ...plugins.plugin_utils.images import BUILT
 from ...plugins.plugin_utils.signing import Signer
 from ..units.tools import ToolFailed
 from . import debs, openpgp
+
+# What a plan for a machine without further facts assumes of it.
+_PLAIN: dict[str, Any] = {
+    "os": {"id": "debian", "version": "13"},
+    "cpu": 1024,
+    "memory_mb": 1 << 30,
+    "disk_gb": 1 << 20,
+}
 
 
 @dataclass(frozen=True)
@@ -33,17 +42,41 @@ class Wanted:
     architecture: str
 
 
-def build(
-    wanted: Sequence[Wanted], models: Sequence[Path], output: Path, store: Path, cache: Path, signer: Signer
-) -> str:
-    """Write the bundle of `wanted`, all of one architecture, with `models` (GGUF files); returns its Merkle root.
+def any_machine(architecture: str) -> dict[str, Facts]:
+    """A machine of this architecture that has no GPU and enough of everything else. Raises ConfigurationError."""
+    return {architecture: assemble.facts_from({**_PLAIN, "architecture": architecture}, "--arch")}
 
-    Raises ToolFailed, StoreBroken, SigningFailed, OSError.
+
+def planned(request: Request, fleet: Mapping[str, Facts]) -> list[Wanted]:
+    """The generations of these machines; whether they meet the profile's minimum is asked when they are deployed.
+
+    Raises ConfigurationError.
     """
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+    found: dict[tuple[str, str], Wanted] = {}
+    for one in assemble.plans(request, fleet).values():
+        if one.unsupported:
+            raise ConfigurationError([Fault(one.unsupported)])
+        built, architecture = assemble.generation(one), one.plan.kind.architecture
+        found[built.id, architecture] = Wanted(built.id, built.manifest, architecture)
+    return list(found.values())
+
+
+def build(
+    wanted: Sequence[Wanted],
+    found: Sequence[debs.Deb],
+    models: Sequence[Path],
+    output: Path,
+    store: Path,
+    signer: Signer,
+    epoch: int,
+) -> str:
+    """Write the bundle of `wanted`, all of one architecture, with the package files `found` and `models` (GGUF files).
+
+    `epoch`: its date, in seconds since 1970. Returns its Merkle root. Raises ToolFailed, StoreBroken, SigningFailed,
+    OSError.
+    """
     architecture = wanted[0].architecture
     images = list(_images(wanted, store))
-    found = debs.fetch(_packages(wanted), architecture, cache)
     about = {
         "architecture": architecture,
         "made": datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -93,7 +126,7 @@ def _way_to(row: Mapping[str, Any]) -> tuple[str, str]:
     return "image", f"kai unit build {row['service']}" if built else f"kai unit lock --pull {row['service']}"
 
 
-def _packages(wanted: Iterable[Wanted]) -> list[frozenset[str]]:
+def packages(wanted: Iterable[Wanted]) -> list[frozenset[str]]:
     """What is installed together: the packages of each generation, and those of each move to an alternative."""
     found = []
     for one in wanted:

@@ -18,7 +18,6 @@ from ...plugins.module_utils.node import models, trust
 from ...plugins.module_utils.node import store as generations
 from ...plugins.module_utils.node.files import NodeError
 from ...plugins.plugin_utils import assemble, bundles, signing, unit_store
-from ...plugins.plugin_utils.assemble import Request
 from ...plugins.plugin_utils.bundles import Bundle
 from ...plugins.plugin_utils.documents import read_text
 from ...plugins.plugin_utils.faults import ConfigurationError, Fault
@@ -30,6 +29,7 @@ from ..exits import Exit
 from ..units.tools import ToolFailed
 from ..view import bundle_view, console, errors, size
 from . import build as building
+from . import debs
 from .build import Wanted
 
 app = typer.Typer(
@@ -38,13 +38,6 @@ app = typer.Typer(
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The bundle.")]
-# What a plan for a machine without further facts assumes of it.
-_PLAIN: dict[str, Any] = {
-    "os": {"id": "debian", "version": "13"},
-    "cpu": 1024,
-    "memory_mb": 1 << 30,
-    "disk_gb": 1 << 20,
-}
 
 
 @app.command()
@@ -95,12 +88,15 @@ def build(
     else:
         if not profile:
             raise typer.BadParameter("name one: --profile personal_node")
-        wanted = planned(options.request(profile, environment, site, user, configs), machines(facts, arch))
+        request = options.request(profile, environment, site, user, configs)
+        wanted = building.planned(request, _machines(facts, arch))
     _refuse_mixed(wanted)
     try:
         signer = signing.signer()
         with errors.status("fetching packages, gathering …"):
-            building.build(wanted, _models(model or []), output, unit_store.store_path(), _cache(), signer)
+            found = debs.fetch(building.packages(wanted), wanted[0].architecture, _cache())
+            epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or time.time())
+            building.build(wanted, found, _models(model or []), output, unit_store.store_path(), signer, epoch)
         _show(output, as_json, f"made in {time.monotonic() - began:.0f} s")
     except (ToolFailed, unit_store.StoreBroken, signing.SigningFailed, NodeError, OSError) as error:
         raise _refusal(error) from error
@@ -170,24 +166,12 @@ def _described(bundle: Bundle) -> dict[str, Any]:
     return {"id": bundle.identity, "size": bundle.path.stat().st_size, **bundle.manifest}
 
 
-def machines(facts: Path | None, arch: str | None) -> dict[str, Facts]:
-    """The machines that a bundle is for: those of a file of facts, any of an architecture, or this one."""
+def _machines(facts: Path | None, arch: str | None) -> dict[str, Facts]:
     if facts:
         return fleet_of(facts)
     if arch:
-        return {arch: assemble.facts_from({**_PLAIN, "architecture": arch}, "--arch")}
+        return building.any_machine(arch)
     return {"": assemble.facts_from(node_facts.facts(), "facts of this machine")}
-
-
-def planned(request: Request, fleet: dict[str, Facts]) -> list[Wanted]:
-    """The generations of these machines; whether they meet the profile's minimum is asked when they are deployed."""
-    found: dict[tuple[str, str], Wanted] = {}
-    for planned in assemble.plans(request, fleet).values():
-        if planned.unsupported:
-            raise ConfigurationError([Fault(planned.unsupported)])
-        built, architecture = assemble.generation(planned), planned.plan.kind.architecture
-        found[built.id, architecture] = Wanted(built.id, built.manifest, architecture)
-    return list(found.values())
 
 
 def _of_inventory(target: Target, variables: dict[str, Any]) -> list[Wanted]:

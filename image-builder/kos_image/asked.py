@@ -56,6 +56,11 @@ class Asked:
         return self.output not in OTHERS
 
     @property
+    def has_bundle(self) -> bool:
+        """Whether what the profile installs is on it."""
+        return self.is_medium or self.output == "bundle"
+
+    @property
     def scope(self) -> str:
         """What names it in the cache."""
         return f"{self.profile}-{self.output}-{self.architecture}"

@@ -15,7 +15,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils import media
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import Signer
 
-from . import disk, esp, filesystems, node
+from . import disk, esp, filesystems, node, pi
 from .definition import Definition
 from .disk import Content
 from .esp import Kernel
@@ -56,10 +56,21 @@ def live_boot(
         esp.kernel(boots, _MENU_SECONDS, to)
 
 
-def node_boot(definition: Definition, root: Path, started: Started, seed: UUID, to: Path) -> None:
-    """Fill the folder `to` with the EFI system partition of a node's disk. Raises ImageError."""
+def node_files(definition: Definition, boots: Kernel, seed: UUID, to: Path) -> None:
+    """Fill the folder `to` with what lies over the root of a node's disk so that it boots by itself. Raises OSError."""
+    node.files(seed, boots.initrd, boots.version, node.PI if definition.boot.pi else node.UEFI, to)
+    if definition.boot.pi:
+        pi.settings(str(node.root_uuid(seed)), definition.kernel_arguments, to)
+
+
+def node_boot(definition: Definition, root: Path, boots: Kernel, seed: UUID, to: Path) -> None:
+    """Fill the folder `to` with what the firmware of a node's machine reads. Raises ImageError."""
+    uuid = str(node.root_uuid(seed))
+    if definition.boot.pi:
+        pi.firmware(root, boots, uuid, to)
+        return
     esp.stock(root, definition.architecture, to)
-    esp.menu(node.menu(started.title, definition.kernel_arguments, _MENU_SECONDS, seed), to)
+    esp.menu(node.menu(boots.title, definition.kernel_arguments, _MENU_SECONDS, seed), to)
 
 
 def write_disk(
@@ -69,7 +80,7 @@ def write_disk(
     first = next(one for one in definition.partitions if one.content in ("esp", "firmware"))
     with tempfile.TemporaryDirectory(dir=target.parent) as name:
         fat = Path(name) / "boot.fat"
-        filesystems.fat(box, boot, first.label.upper(), seed, fat, first.size_mb)
+        filesystems.fat(box, boot, first.label, seed, fat, first.size_mb)
         every = {**contents, first.content: Content(fat)}
         disk.assemble(box, definition.partitions, every, seed, definition.architecture, target)
 

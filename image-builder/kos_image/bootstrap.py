@@ -25,7 +25,7 @@ ENVIRON = {"INITRD": "No", "DEBIAN_FRONTEND": "noninteractive"}
 
 def write_index(locked: Sequence[Package], debs: Path, folder: Path) -> None:
     """The index in `folder` of the package files in `debs`, as apt sees them side by side as DEBS and REPOSITORY."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True)
     (folder / "Packages").write_text(packages.index(locked, debs, DEBS))
 
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import host, locks, recipe
+from . import bundled, host, locks, recipe
 from .asked import Asked
 from .definition import Definition, define
 from .errors import ImageError
+from .kit import Kit
 from .packages import Lock
-from .recipe import Kit
 from .stages import Cache, Stage, ordered
 
 _WRITTEN = "written.json"
@@ -48,12 +48,15 @@ def plan(asked: Asked) -> Planned:
     """What would be made; makes only a package lock where there is none. Raises ImageError, ConfigurationError."""
     folder = cache_folder()
     own = host.architecture()
-    target = locks.current(locks.place(asked.locks, asked.architecture), asked.architecture, folder)
+    place = locks.place(asked.locks, asked.architecture)
+    target = locks.current(place, asked.architecture, folder)
     tools = target if asked.architecture == own else locks.current(locks.place(asked.locks, own), own, folder)
     definition = define(asked.output, asked.architecture) if asked.is_medium else None
     if definition:
-        locks.require(target, asked.output, definition.packages)
-    last = recipe.last(Kit(asked, target, tools, own, folder, definition))
+        locks.require(target, definition)
+    generations = bundled.wanted(asked) if asked.has_bundle else []
+    target = locks.extended(target, place, bundled.sets(asked, generations), folder)
+    last = recipe.last(Kit(asked, target, tools, own, folder, definition, generations))
     return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
 
 

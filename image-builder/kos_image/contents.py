@@ -8,26 +8,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kind.kos.cli import options
-from ansible_collections.kind.kos.cli.bundles import commands
-from ansible_collections.kind.kos.cli.units import tools
 from ansible_collections.kind.kos.plugins.plugin_utils import bundles, layers, signing
-from ansible_collections.kind.kos.plugins.plugin_utils.assemble import COLLECTION, Request
+from ansible_collections.kind.kos.plugins.plugin_utils.assemble import COLLECTION
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
 
-from . import python_site, sbom
-from .errors import ImageError
-from .kit import Kit, files, settings
+from . import bundled, python_site, sbom
+from .kit import Kit, settings
 from .stages import Folders, Stage
 
 SITE, DATA = python_site.TREE, "data"
 # Where on the disk of a node lies what a stick has in its partition of data.
 ON_A_NODE = "var/lib/kos-media"
-BUNDLE, KEYS = "bundle.kos", "keys"
+KEYS = "keys"
 _SHARED = "usr/share/kos"
 
 
@@ -55,7 +50,7 @@ def site(kit: Kit) -> Stage:
 
 def _wheels(kit: Kit) -> Stage:
     def make(folder: Path, made: Folders) -> None:
-        python_site.wheels(kit.box(made), kit.asked.architecture, folder)
+        python_site.wheels(kit.box(made), kit.medium.architecture, folder)
 
     inputs = {
         "lock": settings(python_site.LOCK.read_text()),
@@ -65,48 +60,21 @@ def _wheels(kit: Kit) -> Stage:
     return Stage("wheels", "fetching the wheels of kai", make, inputs, (kit.toolbox,))
 
 
-def bundle(kit: Kit) -> Stage:
-    """The profile's bundle, as `kai bundle build` makes it: BUNDLE."""
-    asked = kit.asked
-    signer = signing.signer()
-    request = _request(kit)
-    wanted = commands.planned(request, commands.machines(None, asked.architecture))
-
-    def make(folder: Path, _made: Folders) -> None:
-        argv = [str(Path(sys.executable).with_name("kai")), "bundle", "build", "--profile", asked.profile]
-        argv += ["--arch", asked.architecture, "--output", str(folder / BUNDLE), "--json"]
-        argv += [word for key, value in asked.layers.items() if value for word in (f"--{key}", value)]
-        argv += [word for model in asked.models for word in ("--model", str(model))]
-        try:
-            tools.run(argv, {**os.environ, "SOURCE_DATE_EPOCH": str(kit.epoch)})
-        except tools.ToolFailed as error:
-            raise ImageError(f"the bundle of {asked.profile} cannot be made: {error}") from error
-
-    inputs = {
-        "generations": settings([bundles.generation_row(one.id, one.manifest) for one in wanted]),
-        "models": settings([[one.name, one.stat().st_size, one.stat().st_mtime_ns] for one in asked.models]),
-        "signer": signer.public,
-        "date": str(kit.epoch),
-        "recipe": files(COLLECTION / "cli" / "bundles"),
-    }
-    return Stage("bundle", "gathering the bundle of the profile", make, inputs)
-
-
 def data(kit: Kit) -> Stage:
-    """Beside the root: BUNDLE, the list of what all is made of, the package lock, keys; in the folder DATA."""
-    below, gathered = _wheels(kit), bundle(kit)
+    """Beside the root: the bundle, the list of what all is made of, the package lock, keys; in the folder DATA."""
+    below, gathered = _wheels(kit), bundled.stage(kit)
     signer = signing.signer()
     asked = kit.asked
 
     def make(folder: Path, made: Folders) -> None:
         target = folder / DATA
         target.mkdir()
-        os.link(made[gathered.name] / BUNDLE, target / BUNDLE)
+        os.link(made[gathered.name] / bundled.FILE, target / bundled.FILE)
         _write_key(signer.public, target / KEYS)
         kit.lock.write(target / "packages.lock.json")
         shutil.copyfile(python_site.LOCK, target / python_site.LOCK.name)
         materials = json.loads((made[below.name] / python_site.MATERIALS).read_text())
-        with bundles.opened(target / BUNDLE) as opened:
+        with bundles.opened(target / bundled.FILE) as opened:
             parts = sbom.bundled(opened.manifest)
         parts += [*sbom.packages(kit.lock.of(asked.output)), *sbom.wheels(materials)]
         text = sbom.document(f"kos-{asked.scope}", _version(), kit.epoch, kit.seed, parts)
@@ -125,7 +93,7 @@ def data(kit: Kit) -> Stage:
 
 def _record(kit: Kit) -> dict[str, Any]:
     """What the console says of the medium before its manifest has been read."""
-    asked, request = kit.asked, _request(kit)
+    asked, request = kit.asked, bundled.request(kit.asked)
     deployment = layers.load_deployment(request.configs, request.name, request.environment, request.site, request.user)
     return {
         "profile": asked.profile,
@@ -135,12 +103,6 @@ def _record(kit: Kit) -> dict[str, Any]:
         "version": _version(),
         "minimum": deployment.minimum.model_dump(mode="json"),
     }
-
-
-def _request(kit: Kit) -> Request:
-    given = kit.asked.layers
-    configs = Path(given["configs"]) if given.get("configs") else None
-    return options.request(kit.asked.profile, given.get("env"), given.get("site"), given.get("user"), configs)
 
 
 def _version() -> str:

@@ -106,7 +106,7 @@ def fat(toolbox: Toolbox, folder: Path, label: str, uuid: UUID, target: Path, si
     target.unlink(missing_ok=True)
     image = f"/build/out/{target.name}"
     # One sector is 512 bytes: what firmware reads. --invariant: no time in it.
-    volume = ("-F", "32", "-S", "512", "-n", label, "-i", uuid.hex[:8], "--invariant")
+    volume = ("-F", "32", "-S", "512", "-n", label.upper()[:11], "-i", uuid.hex[:8], "--invariant")
     lines = [["mkfs.vfat", *volume, "-C", image, str((size_mb * _MIB or _fat_size(folder)) // 1024)]]
     for path in sorted(folder.rglob("*")):
         there = path.relative_to(folder).as_posix()

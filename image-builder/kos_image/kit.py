@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from ansible_collections.kind.kos.cli.bundles.build import Wanted
+
 from . import disk, packages, toolbox
 from .asked import Asked
 from .definition import Definition
@@ -26,7 +28,10 @@ TOOLBOX = "toolbox"
 
 @dataclass(frozen=True)
 class Kit:
-    """`lock` is the target's, `tools` that of this machine, whose architecture is `own`; `folder` is the cache."""
+    """`lock` is the target's, `tools` that of this machine, whose architecture is `own`; `folder` is the cache.
+
+    `generations`: those of the profile.
+    """
 
     asked: Asked
     lock: Lock
@@ -34,6 +39,7 @@ class Kit:
     own: str
     folder: Path
     definition: Definition | None = None
+    generations: Sequence[Wanted] = ()
 
     @property
     def medium(self) -> Definition:

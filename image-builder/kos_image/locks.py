@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from . import packages, toolbox
-from .definition import ARCHITECTURES, architectures, define, outputs
+from .definition import ARCHITECTURES, Definition, architectures, define, outputs
 from .errors import Refused, UsageError
-from .packages import Lock
+from .packages import Lock, joined
 
 
 def place(given: Path | None, architecture: str) -> Path:
@@ -27,7 +28,13 @@ def place(given: Path | None, architecture: str) -> Path:
 def renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[str, Any]]]:
     """Resolve all packages anew and write the lock; and what has changed. Raises ImageError."""
     before = Lock.read(path) if path.exists() else None
-    now = packages.resolve(_sets(architecture), architecture, cache, before=before)
+    media = _sets(architecture)
+    now = packages.resolve(media, architecture, cache)
+    beside = {name: wanted for name, wanted in before.asked.items() if name not in media} if before else {}
+    if beside:
+        now = joined(now, packages.resolve(beside, architecture, cache, system=False))
+    if before and before.packages == now.packages:
+        now = replace(now, made=before.made)
     now.write(path)
     return now, _changes(before, now)
 
@@ -37,15 +44,29 @@ def current(path: Path, architecture: str, cache: Path) -> Lock:
     return Lock.read(path) if path.exists() else renew(path, architecture, cache)[0]
 
 
-def require(lock: Lock, name: str, wanted: list[str]) -> None:
+def require(lock: Lock, definition: Definition) -> None:
     """Raise Refused where the lock was made for other packages than the definition asks for now."""
-    # "grub-efi-amd64-bin:amd64" and the like name a package and its architecture.
-    missing = {one.partition(":")[0] for one in wanted} - {package.name for package in lock.of(name)}
-    if missing:
+    name, before = definition.output, set(lock.asked.get(definition.output, ()))
+    if changed := before.symmetric_difference(definition.packages):
         raise Refused(
-            f"the lock for {lock.architecture} was made before {name} asked for {', '.join(sorted(missing))}: "
-            f"run `kos-image lock --arch {lock.architecture}`"
+            f"the lock for {lock.architecture} is older than the definition of {name}, which has changed by "
+            f"{', '.join(sorted(changed))}: run `kos-image lock --arch {lock.architecture}`"
         )
+
+
+def extended(lock: Lock, path: Path, sets: Mapping[str, Collection[str]], cache: Path) -> Lock:
+    """The lock with these sets for systems that are there; what it lacks of them is resolved now. Raises ImageError."""
+    lacking = {name: sorted(wanted) for name, wanted in sets.items() if lock.asked.get(name) != tuple(sorted(wanted))}
+    if lacking:
+        lock = joined(_without(lock, lacking), packages.resolve(lacking, lock.architecture, cache, system=False))
+        lock.write(path)
+    return lock
+
+
+def _without(lock: Lock, names: Collection[str]) -> Lock:
+    kept = (replace(one, sets=tuple(name for name in one.sets if name not in names)) for one in lock.packages)
+    asked = {name: wanted for name, wanted in lock.asked.items() if name not in names}
+    return replace(lock, packages=tuple(one for one in kept if one.sets), asked=asked)
 
 
 def _sets(architecture: str) -> dict[str, list[str]]:

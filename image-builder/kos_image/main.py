@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from ansible_collections.kind.kos.cli import options
 from ansible_collections.kind.kos.cli.exits import Exit
@@ -22,8 +23,8 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
 
-from . import building, view
-from .building import Asked
+from . import building, checking, host, sticks, view, writer
+from .asked import OUTPUTS, Asked
 from .errors import ImageError
 
 app = typer.Typer(
@@ -53,7 +54,7 @@ def _root(
 
 @app.command()
 def build(
-    output: Annotated[str, typer.Option("--output", "-o", help=f"One of {', '.join(building.OUTPUTS)}.")],
+    output: Annotated[str, typer.Option("--output", "-o", help=f"One of {', '.join(OUTPUTS)}.")],
     profile: options.Profile = None,
     arch: Annotated[str | None, typer.Option("--arch", help="amd64 or arm64; default: this machine's.")] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Where the result goes: a file, or a folder.")] = None,
@@ -98,7 +99,7 @@ def build(
     if bool(secure_boot_key) != bool(secure_boot_certificate):
         raise typer.BadParameter("--secure-boot-key and --secure-boot-certificate go together")
     asked = Asked(
-        profile=profile, output=output, architecture=arch or building.own_architecture(), to=to, locks=lock,
+        profile=profile, output=output, architecture=arch or host.architecture(), to=to, locks=lock,
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
         hostname=hostname, ssh_keys=tuple(ssh_key or ()),
@@ -134,8 +135,61 @@ def lock_packages(
 
       kos-image lock --arch arm64 --lock ./locks
     """
-    data = building.lock(arch or building.own_architecture(), lock)
+    data = building.lock(arch or host.architecture(), lock)
     _show(data, as_json, view.locked(data))
+
+
+@app.command()
+def verify(
+    medium: Annotated[Path, typer.Argument(metavar="MEDIUM", help="An image, or the device of a stick.")],
+    signer: Annotated[
+        Path | None, typer.Option("--signer", help="Public key of who should have made it; default: your own.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Prove every byte of a medium: who signed its manifest, and where it is not as it was made.
+
+    Examples:
+
+      kos-image verify kos-personal_node-usb-amd64.raw
+
+      kos-image verify /dev/sdb --signer office.pub
+    """
+    with writer.bar(errors, "reading") as progress:
+        report = checking.verify(medium, checking.known(signer), progress)
+    _show(checking.described(medium, report), as_json, view.checked(medium, report))
+    if not report.ok:
+        raise typer.Exit(Exit.INVALID_CONFIGURATION)
+
+
+@app.command()
+def write(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="What kos-image built.")],
+    device: Annotated[
+        str | None, typer.Argument(metavar="[DEVICE]", help="Path, serial or model of the one stick; without it: list.")
+    ] = None,
+    signer: Annotated[
+        Path | None, typer.Option("--signer", help="Public key of who made the image; default: your own.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Put an image on a stick or a card: proved first, read back afterwards. Everything on it is lost.
+
+    Refused are disks that are mounted or that this system stands on, what is too small, and a name that fits two.
+
+    Examples:
+
+      kos-image write kos-personal_node-usb-amd64.raw
+
+      kos-image write kos-personal_node-usb-amd64.raw /dev/sdb
+    """
+    if device is None:
+        console.print(view.sticks(sticks.candidates(sticks.listing())))
+        return
+    ask = None if yes else lambda question: console.input(Text(question))
+    report = writer.put(image, device, checking.known(signer), errors, ask)
+    about = report.sealed.manifest.about if report.sealed else None
+    console.print(Text.assemble(("✓ ", "green"), f"{device} is a {about.output if about else 'medium'} of kOS now"))
 
 
 def _show(data: Any, as_json: bool, shown: Any) -> None:

@@ -17,8 +17,11 @@ KERNEL, INITRD = "vmlinuz", "initrd.img"
 _OLD = ".old"
 _FSTAB = """\
 UUID={root} / ext4 errors=remount-ro,x-systemd.growfs 0 1
-UUID={esp} /boot/{firmware} vfat umask=0077,noauto 0 2
+UUID={fat} {folder} vfat {options} 0 2
 """
+# Where the FAT partition is mounted, and how. A Raspberry Pi's takes each new kernel. A PC's needs nobody; it is not at
+# /boot/efi: upgrades of shim-signed would put GRUB's usual configuration there in the place of ours.
+UEFI, PI = ("/efi", "umask=0077,noauto"), ("/boot/firmware", "umask=0077,nofail")
 # systemd-repart gives the last partition all room that the disk has; systemd-growfs then gives it to the file system.
 _GROW = "[Partition]\nType=root\n"
 
@@ -34,18 +37,19 @@ def volume(seed: UUID) -> str:
     return f"{number[:4]}-{number[4:]}"
 
 
-def files(seed: UUID, initrd: Path, version: str, folder: Path, firmware: str = "efi") -> None:
-    """Write what lies over the root into an empty folder; `version` is the kernel's. Raises OSError.
+def files(seed: UUID, initrd: Path, version: str, fat: tuple[str, str], folder: Path) -> None:
+    """Write what lies over the root into an empty folder; `version` is the kernel's, `fat` UEFI or PI. Raises OSError.
 
-    `firmware` is what the folder below /boot is called where the FAT partition can be mounted.
+    The initrd is the one of the build until apt brings a kernel: then dracut makes one, on the node.
     """
     image = folder / "boot" / f"{INITRD}-{version}"
-    image.parent.mkdir()
+    for made in (image.parent, folder / fat[0].lstrip("/")):
+        made.mkdir(exist_ok=True)
     shutil.copyfile(initrd, image)
     for link in (INITRD, INITRD + _OLD):
         (folder / link).symlink_to(f"boot/{image.name}")
-    (folder / "boot" / firmware).mkdir()
-    _write(folder / "etc/fstab", _FSTAB.format(root=root_uuid(seed), esp=volume(seed), firmware=firmware))
+    table = _FSTAB.format(root=root_uuid(seed), fat=volume(seed), folder=fat[0], options=fat[1])
+    _write(folder / "etc/fstab", table)
     _write(folder / "usr/lib/repart.d/50-root.conf", _GROW)
 
 

@@ -16,13 +16,13 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from ansible_collections.kind.kos.plugins.plugin_utils import apt, debs
-from ansible_collections.kind.kos.plugins.plugin_utils.debs import field
+from ansible_collections.kind.kos.plugins.plugin_utils.debs import field as said
 from ansible_collections.kind.kos.plugins.plugin_utils.unit_store import locked
 
 from .command import last_words, run
@@ -57,11 +57,15 @@ class Package:
 
 @dataclass(frozen=True)
 class Lock:
-    """The packages of one architecture. `made` is the SOURCE_DATE_EPOCH of what is made of them, in seconds."""
+    """The packages of one architecture. `made` is the SOURCE_DATE_EPOCH of what is made of them, in seconds.
+
+    `asked`: what each set was resolved for, by name.
+    """
 
     architecture: str
     made: int
     packages: tuple[Package, ...]
+    asked: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def of(self, name: str) -> tuple[Package, ...]:
         """The packages of a set, sorted by name. Raises Refused where the lock has no such set."""
@@ -83,7 +87,8 @@ class Lock:
             if document["format"] != _FORMAT:
                 raise ValueError(f"its format is {document['format']}, not {_FORMAT}")
             rows = (Package(**{**row, "sets": tuple(row["sets"])}) for row in document["packages"])
-            return Lock(document["architecture"], document["made"], tuple(rows))
+            asked = {name: tuple(names) for name, names in document["asked"].items()}
+            return Lock(document["architecture"], document["made"], tuple(rows), asked)
         except FileNotFoundError as error:
             raise Refused(f"there is no package lock {path}: run `kos-image lock`") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -92,11 +97,21 @@ class Lock:
     def write(self, path: Path) -> None:
         """Write it, whole or not at all."""
         rows = [asdict(package) for package in self.packages]
-        document = {"format": _FORMAT, "architecture": self.architecture, "made": self.made, "packages": rows}
+        about = {"format": _FORMAT, "architecture": self.architecture, "made": self.made, "asked": dict(self.asked)}
+        document = {**about, "packages": rows}
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.new")
         new.write_text(json.dumps(document, indent=1) + "\n")
         new.rename(path)
+
+
+def joined(one: Lock, other: Lock) -> Lock:
+    """`one` with the sets of another lock."""
+    sets: dict[Package, set[str]] = {}
+    for package in (*one.packages, *other.packages):
+        sets.setdefault(replace(package, sets=()), set()).update(package.sets)
+    packages = sorted(replace(package, sets=tuple(sorted(names))) for package, names in sets.items())
+    return replace(one, packages=tuple(packages), asked={**one.asked, **other.asked})
 
 
 def resolve(
@@ -104,13 +119,14 @@ def resolve(
     architecture: str,
     cache: Path,
     components: Sequence[str] = COMPONENTS,
-    before: Lock | None = None,
+    system: bool = True,
 ) -> Lock:
     """The packages of each set with all that they need, as the mirror has them now; apt keeps its indexes in `cache`.
 
-    Where they are those of `before`, so is the date. Raises ImageError.
+    A set is a whole `system`, or only for one that is there. Raises
+    ImageError.
     """
-    always = [pattern.format(architecture=architecture) for pattern in ALWAYS]
+    always = [] if not system else [pattern.format(architecture=architecture) for pattern in ALWAYS]
     folder = cache / "apt" / architecture
     try:
         by = debs.apart(folder, architecture, run, components)
@@ -123,25 +139,24 @@ def resolve(
         for paragraph in paragraphs:
             sets_of.setdefault(paragraph, []).append(name)
     packages = tuple(sorted(_package(paragraph, names) for paragraph, names in sets_of.items()))
-    if before and before.packages == packages:
-        return before
-    return Lock(architecture, newest_release(folder / "lists"), packages)
+    asked = {name: tuple(sorted(wanted)) for name, wanted in sets.items()}
+    return Lock(architecture, newest_release(folder / "lists"), packages, asked)
 
 
 def _package(paragraph: str, sets: Sequence[str]) -> Package:
     name, version, architecture, filename, sha256 = (
-        field(paragraph, key) for key in ("Package", "Version", "Architecture", "Filename", "SHA256")
+        said(paragraph, key) for key in ("Package", "Version", "Architecture", "Filename", "SHA256")
     )
-    installed = int(field(paragraph, "Installed-Size")) << 10 if "\nInstalled-Size:" in paragraph else 0
+    installed = int(said(paragraph, "Installed-Size")) << 10 if "\nInstalled-Size:" in paragraph else 0
     return Package(
-        name, version, architecture, filename, int(field(paragraph, "Size")), installed, sha256, tuple(sorted(sets))
+        name, version, architecture, filename, int(said(paragraph, "Size")), installed, sha256, tuple(sorted(sets))
     )
 
 
 def newest_release(lists: Path) -> int:
     """When the newest of the signed indexes in apt's `lists` was made, in seconds since 1970."""
     dates = [
-        parsedate_to_datetime(field(path.read_text(errors="replace"), "Date")).replace(tzinfo=UTC)
+        parsedate_to_datetime(said(path.read_text(errors="replace"), "Date")).replace(tzinfo=UTC)
         for path in lists.glob("*Release")
     ]
     return int(max(dates).timestamp())
@@ -224,10 +239,11 @@ def index(packages: Iterable[Package], folder: Path, where: str) -> str:
 
     `where` is the folder's name as seen from the repository. Raises ImageError.
     """
-
-    def paragraph(package: Package) -> str:
-        said = run(["dpkg-deb", "--field", str(folder / package.file)])
-        return f"{said}Filename: {where}/{package.file}\nSize: {package.size}\nSHA256: {package.sha256}\n"
-
     with ThreadPoolExecutor() as pool:
-        return "\n".join(pool.map(paragraph, packages))
+        return "\n".join(pool.map(lambda one: paragraph(one, folder, f"{where}/{one.file}") + "\n", packages))
+
+
+def paragraph(package: Package, folder: Path, filename: str) -> str:
+    """What a repository says of a package file in `folder`, which it calls `filename`. Raises ImageError."""
+    own = run(["dpkg-deb", "--field", str(folder / package.file)])
+    return f"{own}Filename: {filename}\nSize: {package.size}\nSHA256: {package.sha256}"

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from uuid import uuid5
 
 from ansible_collections.kind.kos.plugins.plugin_utils import signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
+from ansible_collections.kind.kos.plugins.plugin_utils.signing import Signer
 
-from . import assembly, contents, disk, filesystems, initrd, node, root_tree, tree
+from . import assembly, bundled, contents, disk, filesystems, initrd, node, root_tree, tree
 from .assembly import Started
 from .disk import Content
 from .filesystems import Verity
@@ -29,6 +33,8 @@ from .tree import Overlay
 RESULT = "result"
 FACTS = "facts.json"
 TREES = Path(__file__).with_name("trees")
+# What these stages do is spread over many modules: whoever changes one makes them again, which takes seconds.
+_CODE = Path(__file__).parent
 # The kernel is on the boot partition of a live medium, and so not in its root.
 _NOT_LIVE = ("boot",)
 _SQUASHFS, _VERITY, _ROOTHASH, _EXT4, _EROFS, _TAR = (
@@ -94,7 +100,11 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
             (folder / _ROOTHASH).write_text(found.roothash)
             archive.unlink()
 
-    inputs = {"trees": settings([files(one) for one in trees]), "root": settings(definition.root.model_dump())}
+    inputs = {
+        "trees": settings([files(one) for one in trees]),
+        "root": settings(definition.root.model_dump()),
+        "recipe": _recipe(),
+    }
     return Stage("system", "packing the root file system", make, inputs, (kit.toolbox, below, site))
 
 
@@ -113,7 +123,7 @@ def live(kit: Kit) -> Stage:
             boot.mkdir()
             starts = Started(made[started.name], f"kOS {kit.asked.profile}")
             assembly.live_boot(box, kit.medium, made[below.name] / root_tree.TAR, starts, verity, key, boot)
-            filesystems.erofs(box, made[data.name], uuid5(kit.seed, "data"), image)
+            filesystems.erofs(box, made[data.name] / contents.DATA, uuid5(kit.seed, "data"), image)
             parts = {
                 "root": Content(packed / _SQUASHFS, verity.data_uuid),
                 "verity": Content(packed / _VERITY, verity.hash_uuid),
@@ -123,7 +133,7 @@ def live(kit: Kit) -> Stage:
         sealed = assembly.seal(folder / RESULT, _about(kit, verity.roothash), signer, carried=True)
         finish(folder, {"roothash": verity.roothash, "merkle_root": sealed})
 
-    inputs = {"definition": settings(kit.medium.model_dump()), "signer": signer.public, "secure boot": _digest_of(key)}
+    inputs = {**_inputs(kit, signer), "secure boot": _digest_of(key)}
     stages = (kit.toolbox, below, started, over, data)
     return Stage("medium", "writing the medium and its manifest", make, inputs, stages)
 
@@ -143,11 +153,11 @@ def installed(kit: Kit) -> Stage:
             own.mkdir()
             boot.mkdir()
             boots = starts.kernel(definition.kernel_arguments)
-            node.files(kit.seed, boots.initrd, boots.version, own)
-            overlays = [Overlay(own), Overlay(made[data.name], below=contents.ON_A_NODE)]
-            tree.merge(made[over.name] / _TAR, overlays, kit.epoch, archive)
+            assembly.node_files(definition, boots, kit.seed, own)
+            shutil.copytree(made[data.name] / contents.DATA, own / contents.ON_A_NODE, copy_function=os.link)
+            tree.merge(made[over.name] / _TAR, [Overlay(own)], kit.epoch, archive)
             filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
-            assembly.node_boot(definition, archive, starts, kit.seed, boot)
+            assembly.node_boot(definition, archive, boots, kit.seed, boot)
             raw = folder / RESULT if definition.image == "raw" else work / "disk.raw"
             assembly.write_disk(box, definition, boot, {"root": Content(image)}, kit.seed, raw)
             if definition.image == "qcow2":
@@ -155,8 +165,21 @@ def installed(kit: Kit) -> Stage:
         sealed = assembly.seal(folder / RESULT, _about(kit), signer, carried=False)
         finish(folder, {"merkle_root": sealed})
 
-    inputs = {"definition": settings(kit.medium.model_dump()), "signer": signer.public}
+    inputs = _inputs(kit, signer)
     return Stage("medium", "writing the disk and its manifest", make, inputs, (kit.toolbox, below, started, over, data))
+
+
+def _inputs(kit: Kit, signer: Signer) -> dict[str, str]:
+    return {
+        "definition": settings(kit.medium.model_dump()),
+        "about": settings(asdict(_about(kit))),
+        "signer": signer.public,
+        "recipe": _recipe(),
+    }
+
+
+def _recipe() -> str:
+    return settings(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(_CODE.glob("*.py"))))
 
 
 def _about(kit: Kit, roothash: str = "") -> About:
@@ -177,4 +200,22 @@ def finish(folder: Path, facts: dict[str, str]) -> None:
     (folder / FACTS).write_text(json.dumps({"size": path.stat().st_size, "sha256": digest, **facts}))
 
 
-_LAST: dict[str, Callable[[Kit], Stage]] = {"usb": live, "portable": live, "disk": installed, "qcow2": installed}
+def bundle(kit: Kit) -> Stage:
+    """The bundle, by itself."""
+    below = bundled.stage(kit)
+
+    def make(folder: Path, made: Folders) -> None:
+        os.link(made[below.name] / bundled.FILE, folder / RESULT)
+        finish(folder, {})
+
+    return Stage("result", "taking the bundle", make, after=(below,))
+
+
+_LAST: dict[str, Callable[[Kit], Stage]] = {
+    "usb": live,
+    "portable": live,
+    "disk": installed,
+    "qcow2": installed,
+    "pi": installed,
+    "bundle": bundle,
+}

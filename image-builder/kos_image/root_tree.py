@@ -8,6 +8,7 @@ It knows no mirror, no machine and no secret: no sources, no host keys, no machi
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -15,28 +16,25 @@ from . import bootstrap
 from .packages import Package
 from .toolbox import BUILD, Toolbox
 
-VERSION = 1  # of the recipe below: an input of the stage
+VERSION = 1  # of the recipe: an input of the stage
 TAR = "root.tar"
-_CLEAN = Path(__file__).with_name("clean-root.sh")
+RECIPES, RECIPES_NAME = Path(__file__).parent, "recipes"  # where scripts lie, and what a program of the toolbox sees
 
 
 def make(
     toolbox: Toolbox, locked: Sequence[Package], asked: Collection[str], architecture: str, debs: Path, folder: Path
 ) -> None:
-    """Write `root.tar` into the empty `folder`. The files of `locked` are in `debs`; `asked` are not there as needs of
-    others, so that apt never removes them by itself. Raises ImageError.
+    """Write `root.tar` into the empty `folder`. The files of `locked` are in `debs`; what is not `asked` for is there
+    as a need of others, and apt may remove it with them. Raises ImageError.
     """
-    bootstrap.write_index(locked, debs, folder / bootstrap.REPOSITORY)
-    (folder / "automatic").write_text("\n".join(one.name for one in locked if one.name not in asked))
-    (folder / "clean").write_bytes(_CLEAN.read_bytes())
+    work = folder / "work"
+    bootstrap.write_index(locked, debs, work / bootstrap.REPOSITORY)
+    (work / "automatic").write_text("\n".join(one.name for one in locked if one.name not in asked))
     hooks = [
-        f'--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" xargs apt-mark auto <{BUILD}/root/automatic >/dev/null',
-        f'--customize-hook=sh {BUILD}/root/clean "$1"',
+        f'--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" xargs apt-mark auto <{BUILD}/work/automatic >/dev/null',
+        f'--customize-hook=sh {BUILD}/{RECIPES_NAME}/clean-root.sh "$1"',
     ]
     argv = bootstrap.arguments(locked, architecture, BUILD, f"{BUILD}/root/{TAR}", hooks)
-    folders = {"root": folder, bootstrap.REPOSITORY: folder / bootstrap.REPOSITORY, bootstrap.DEBS: debs}
-    toolbox.run(argv, folders, bootstrap.ENVIRON)
-    (folder / bootstrap.REPOSITORY / "Packages").unlink()
-    (folder / bootstrap.REPOSITORY).rmdir()
-    for name in ("automatic", "clean"):
-        (folder / name).unlink()
+    repository = {bootstrap.REPOSITORY: work / bootstrap.REPOSITORY, bootstrap.DEBS: debs}
+    toolbox.run(argv, {"root": folder, "work": work, RECIPES_NAME: RECIPES, **repository}, bootstrap.ENVIRON)
+    shutil.rmtree(work)

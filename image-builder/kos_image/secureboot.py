@@ -67,6 +67,7 @@ def sign(toolbox: Toolbox, key: Key, unsigned: Path, target: Path) -> None:
 
     RSA signatures (PKCS #1 v1.5) of the same bytes are the same, so a rebuild is; nothing has to be kept for it.
     """
+    _require_private(key.private)
     target.unlink(missing_ok=True)
     toolbox.run(
         [
@@ -81,3 +82,12 @@ def sign(toolbox: Toolbox, key: Key, unsigned: Path, target: Path) -> None:
             "out": target.parent,
         },
     )
+
+
+def _require_private(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise UsageError(f"the key {path} cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise UsageError(f"others can read the key {path}: chmod 600 {path}, and think about who has read it")

@@ -8,6 +8,7 @@ A program runs in it with mounts and processes of its own: killed half-way, it l
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,10 @@ def make(locked: Sequence[Package], architecture: str, debs: Path, epoch: int, f
     (folder / bootstrap.DEBS).symlink_to(debs)
     made = bootstrap.arguments(locked, architecture, str(folder), str(tree), [])
     _output([*_APART, "--mount-proc", *made], {"SOURCE_DATE_EPOCH": str(epoch), **bootstrap.ENVIRON}, made[0])
-    (tree / "build").mkdir()
+    for mounted in ("build", "usr/lib/modules"):
+        (tree / mounted).mkdir(exist_ok=True)
     (folder / bootstrap.DEBS).unlink()
+    shutil.rmtree(folder / bootstrap.REPOSITORY)
     folder.chmod(0o700)  # its set-user-ID programs are not for the users of this machine
 
 

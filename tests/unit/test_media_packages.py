@@ -12,7 +12,8 @@ import pytest
 
 from ansible_collections.kind.kos.plugins.plugin_utils import debs
 from ansible_collections.kind.kos.plugins.plugin_utils.apt import AptConfiguration
-from kos_image import packages
+from kos_image import locks, packages
+from kos_image.definition import define
 from kos_image.errors import ImageError, Refused
 from kos_image.packages import Lock, Package
 
@@ -93,7 +94,9 @@ def test_no_lock_says_how_to_make_one(tmp_path):
         Lock.read(tmp_path / "lock")
 
 
-def resolved(tmp_path, monkeypatch, before=None):
+@pytest.fixture
+def mirrored(tmp_path, monkeypatch):
+    """A mirror that has one package, whatever is asked for; returns the folder of its cache."""
     lists = tmp_path / "apt/amd64/lists"
     lists.mkdir(parents=True, exist_ok=True)
     (lists / "m_trixie_InRelease").write_text("Origin: Debian\nDate: Thu, 01 Jan 2026 00:00:00 UTC\n")
@@ -101,22 +104,50 @@ def resolved(tmp_path, monkeypatch, before=None):
     monkeypatch.setattr(packages.apt, "inherit", lambda: WAY)
     monkeypatch.setattr(debs, "resolve", lambda by, together: [[PARAGRAPH] for _ in together])
     monkeypatch.setattr(packages, "run", lambda argv, environ: "")
-    return packages.resolve({"tools": ["mawk"], "root": ["mawk"]}, "amd64", tmp_path, before=before)
+    return tmp_path
 
 
-def test_a_package_is_locked_once_with_all_its_sets_and_dated_by_the_newest_index(tmp_path, monkeypatch):
-    assert resolved(tmp_path, monkeypatch) == Lock("amd64", 1767225600, (MAWK,))
+def resolved(folder):
+    return packages.resolve({"tools": ["mawk"], "root": ["mawk"]}, "amd64", folder)
 
 
-def test_the_same_packages_keep_their_date(tmp_path, monkeypatch):
-    before = Lock("amd64", 1, (MAWK,))
-    assert resolved(tmp_path, monkeypatch, before) is before
-    assert resolved(tmp_path, monkeypatch, Lock("amd64", 1, (KERNEL,))).made == 1767225600
+def test_a_package_is_locked_once_with_all_its_sets_and_dated_by_the_newest_index(mirrored):
+    asked = {"tools": ("mawk",), "root": ("mawk",)}
+    assert resolved(mirrored) == Lock("amd64", 1767225600, (MAWK,), asked)
 
 
-def test_the_firmware_of_boards_comes_from_a_component_of_its_own(tmp_path, monkeypatch):
-    resolved(tmp_path, monkeypatch)
-    sources = (tmp_path / "apt/amd64/debian.sources").read_text()
+def test_a_renewed_lock_keeps_the_date_of_the_same_packages(mirrored):
+    path = mirrored / "amd64.lock"
+    first, changes = locks.renew(path, "amd64", mirrored)
+    assert (first.made, changes) == (1767225600, [])
+    replace(first, made=1).write(path)
+    assert locks.renew(path, "amd64", mirrored)[0].made == 1
+    replace(first, made=1, packages=(replace(first.packages[0], version="0"),)).write(path)
+    renewed, changes = locks.renew(path, "amd64", mirrored)
+    assert (renewed.made, changes) == (1767225600, [{"name": "mawk", "before": "0", "now": "1.3.4-1"}])
+
+
+def test_sets_are_added_to_a_lock_and_survive_its_renewal(mirrored):
+    path = mirrored / "amd64.lock"
+    first = locks.current(path, "amd64", mirrored)
+    more = locks.extended(first, path, {"profile": ["nats"]}, mirrored)
+    assert "profile" in more.of("usb")[0].sets and Lock.read(path) == more
+    assert locks.extended(more, path, {"profile": ["nats"]}, mirrored) is more
+    assert locks.renew(path, "amd64", mirrored)[0] == more
+
+
+def test_a_lock_older_than_the_definition_is_refused(mirrored):
+    path = mirrored / "amd64.lock"
+    lock, definition = locks.current(path, "amd64", mirrored), define("usb", "amd64")
+    locks.require(lock, definition)
+    changed = definition.model_copy(update={"packages": [*definition.packages, "cowsay"]})
+    with pytest.raises(Refused, match=r"changed by cowsay: run `kos-image lock --arch amd64`"):
+        locks.require(lock, changed)
+
+
+def test_the_firmware_of_boards_comes_from_a_component_of_its_own(mirrored):
+    resolved(mirrored)
+    sources = (mirrored / "apt/amd64/debian.sources").read_text()
     assert sources.count("Components: main non-free-firmware\n") == 2
 
 
