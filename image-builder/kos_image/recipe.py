@@ -123,7 +123,7 @@ def live(kit: Kit) -> Stage:
             boot.mkdir()
             starts = Started(made[started.name], f"kOS {kit.asked.profile}")
             assembly.live_boot(box, kit.medium, made[below.name] / root_tree.TAR, starts, verity, key, boot)
-            filesystems.erofs(box, made[data.name], uuid5(kit.seed, "data"), image)
+            filesystems.erofs(box, made[data.name] / contents.DATA, uuid5(kit.seed, "data"), image)
             parts = {
                 "root": Content(packed / _SQUASHFS, verity.data_uuid),
                 "verity": Content(packed / _VERITY, verity.hash_uuid),
@@ -154,7 +154,7 @@ def installed(kit: Kit) -> Stage:
             boot.mkdir()
             boots = starts.kernel(definition.kernel_arguments)
             assembly.node_files(definition, boots, kit.seed, own)
-            shutil.copytree(made[data.name], own / contents.ON_A_NODE, copy_function=os.link)
+            shutil.copytree(made[data.name] / contents.DATA, own / contents.ON_A_NODE, copy_function=os.link)
             tree.merge(made[over.name] / _TAR, [Overlay(own)], kit.epoch, archive)
             filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
             assembly.node_boot(definition, archive, boots, kit.seed, boot)
