@@ -3,10 +3,11 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
-# Install the Debian packages that the checkout needs: Python's venv, git, and what the lab's nodes run on.
+# Install the Debian packages that the checkout needs: Python's venv, git, and what the lab's nodes run on and media are
+# made with.
 # Looks first and asks for nothing when nothing is missing, so `make setup` may call it every time.
 #   PYTHON=python3  the interpreter that .venv is made with
-#   LAB=yes         `no` leaves the lab's packages out
+#   LAB=yes         `no` leaves the packages of lab and media out
 set -euo pipefail
 cd "$(dirname "$0")/.."
 python=${PYTHON:-python3}
@@ -47,9 +48,10 @@ command -v "$python" >/dev/null || fail "$python was not found. kOS needs Python
 if [[ ${LAB:-yes} == no ]]; then
   exit 0
 elif is_debian; then
-  packages=$(PYTHONPATH=collections PYTHONDONTWRITEBYTECODE=1 "$python" -m ansible_collections.kind.kos.lab.host --packages)
-  mapfile -t packages < <(tr -s '[:space:]' '\n' <<<"$packages")
+  export PYTHONPATH=collections:image-builder PYTHONDONTWRITEBYTECODE=1
+  packages=$("$python" -m ansible_collections.kind.kos.lab.host --packages && "$python" -m kos_image.host --packages)
+  mapfile -t packages < <(tr -s '[:space:]' '\n' <<<"$packages" | sort --unique)
   install "${packages[@]}"
 else
-  say "this is not Debian: everything but the lab works here (the lab needs Debian 12 or 13)."
+  say "this is not Debian: everything but lab and media works here (these need Debian 12 or 13)."
 fi

@@ -27,17 +27,17 @@ from .stages import Folders, Stage
 FILE = "bundle.kos"
 
 
-def wanted(asked: Asked) -> list[Wanted]:
-    """The generations of the profile for any machine of the architecture. Raises ConfigurationError."""
-    return building.planned(request(asked), building.any_machine(asked.architecture))
-
-
 def request(asked: Asked) -> Request:
-    """The profile and its layers. Raises ConfigurationError."""
+    """The profile with its layers. Raises ConfigurationError."""
     given = asked.layers
     configs = given.get("configs")
     folder = Path(configs) if configs else None
     return options.request(asked.profile, given.get("env"), given.get("site"), given.get("user"), folder)
+
+
+def wanted(asked: Asked) -> list[Wanted]:
+    """The generations of the profile for any machine of the architecture. Raises ConfigurationError."""
+    return building.planned(request(asked), building.any_machine(asked.architecture))
 
 
 def sets(asked: Asked, generations: Iterable[Wanted]) -> dict[str, list[str]]:

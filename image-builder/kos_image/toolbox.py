@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from . import bootstrap
 from .command import run
@@ -60,7 +62,7 @@ _APART = ("unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--
 
 @dataclass(frozen=True)
 class Toolbox:
-    """The tree, and the date of what is made in it. `scratch` is what programs have as /tmp; None is memory."""
+    """The tree, and the date of what is made in it. `scratch` is where programs have their /tmp; None is in memory."""
 
     tree: Path
     epoch: int
@@ -68,9 +70,13 @@ class Toolbox:
 
     def run(self, argv: Sequence[str], folders: Mapping[str, Path], environ: Mapping[str, str] | None = None) -> str:
         """The output of a program of the tree, which sees folder NAME as /build/NAME. Raises ImageError."""
-        pairs = [word for name, folder in folders.items() for word in (name, str(folder))]
-        start = [*_APART, "sh", str(_ENTER), str(self.tree), str(self.scratch or ""), *pairs, "--", *argv]
-        return _output(start, {"SOURCE_DATE_EPOCH": str(self.epoch), **(environ or {})}, argv[0])
+        with self._scratch() as scratch:
+            pairs = [word for name, folder in folders.items() for word in (name, str(folder))]
+            start = [*_APART, "sh", str(_ENTER), str(self.tree), scratch, *pairs, "--", *argv]
+            return _output(start, {"SOURCE_DATE_EPOCH": str(self.epoch), **(environ or {})}, argv[0])
+
+    def _scratch(self) -> AbstractContextManager[str]:
+        return TemporaryDirectory(dir=self.scratch) if self.scratch else nullcontext("")
 
 
 def make(locked: Sequence[Package], architecture: str, debs: Path, epoch: int, folder: Path) -> None:
