@@ -99,7 +99,8 @@ def build(
     if bool(secure_boot_key) != bool(secure_boot_certificate):
         raise typer.BadParameter("--secure-boot-key and --secure-boot-certificate go together")
     asked = Asked(
-        profile=profile, output=output, architecture=definition.architecture(arch or host.architecture()), to=to, locks=lock,
+        profile=profile, output=output, architecture=definition.architecture(arch or host.architecture()),
+        to=to, locks=lock,
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
         hostname=hostname, ssh_keys=tuple(ssh_key or ()),
