@@ -108,7 +108,7 @@ def _packages(planned: Planned) -> dict[str, int] | None:
 def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[str, Any]:
     """Make what is missing and deliver the result; what it is. Raises ImageError, OSError."""
     began = time.monotonic()
-    host.require(planned.cache.folder)
+    host.require(cache_folder(), planned.asked.architecture)
     try:
         entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
         _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)

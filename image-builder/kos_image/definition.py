@@ -23,8 +23,8 @@ from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict, par
 from .errors import UsageError
 
 FOLDER = Path(__file__).with_name("definitions")
-ARCHITECTURES = ("amd64", "arm64")
 Architecture = Literal["amd64", "arm64"]
+ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 Format = Literal["vfat", "squashfs", "ext4", "erofs", "raw"]
 
 
@@ -76,6 +76,14 @@ class Definition(Strict):
     root: Root
     boot: Boot
     partitions: list[Partition]
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of this name. Raises UsageError."""
+    for known in ARCHITECTURES:
+        if known == name:
+            return known
+    raise UsageError(f"there is no architecture '{name}' here: {' or '.join(ARCHITECTURES)}")
 
 
 def outputs() -> list[str]:

@@ -23,7 +23,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
 
-from . import building, checking, host, sticks, view, writer
+from . import building, checking, definition, host, sticks, view, writer
 from .asked import OUTPUTS, Asked
 from .errors import ImageError
 
@@ -99,11 +99,13 @@ def build(
     if bool(secure_boot_key) != bool(secure_boot_certificate):
         raise typer.BadParameter("--secure-boot-key and --secure-boot-certificate go together")
     asked = Asked(
-        profile=profile, output=output, architecture=arch or host.architecture(), to=to, locks=lock,
+        profile=profile, output=output, architecture=definition.architecture(arch or host.architecture()), to=to, locks=lock,
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
         hostname=hostname, ssh_keys=tuple(ssh_key or ()),
     )  # fmt: skip
+    if not dry_run:
+        host.enter()
     planned = building.plan(asked)
     if dry_run:
         data = building.described(planned)
