@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import bundled, host, locks, recipe
+from . import bundled, host, locks, recipe, secureboot
 from .asked import Asked
 from .definition import Definition, define
 from .errors import ImageError
-from .kit import Kit
+from .kit import TOOLBOX, Kit
 from .packages import Lock
 from .stages import Cache, Stage, ordered
 
@@ -65,6 +65,17 @@ def lock(architecture: str, given: Path | None) -> dict[str, Any]:
     path = locks.place(given, architecture)
     found, changes = locks.renew(path, architecture, cache_folder())
     return {"lock": str(path), "made": found.made, "packages": len(found.packages), "changes": changes}
+
+
+def keys(folder: Path, name: str, given: Path | None, tell: Callable[[Stage, str, float], None]) -> dict[str, str]:
+    """Make a set of Secure Boot keys in a new folder; which files sign media, and which enrol it. Raises ImageError."""
+    cache, own = cache_folder(), host.architecture()
+    host.require(cache)
+    tools = locks.current(locks.place(given, own), own, cache)
+    kit = Kit(Asked("development", "usb", own), tools, tools, own, cache)
+    made = Cache(cache / "stages", TOOLBOX).build([kit.toolbox], tell, 1)
+    key = secureboot.make_keys(kit.box(made), folder.absolute(), name)
+    return {"key": str(key.private), "certificate": str(key.certificate), "folder": str(folder)}
 
 
 def described(planned: Planned) -> dict[str, Any]:

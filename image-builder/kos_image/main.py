@@ -143,6 +143,27 @@ def lock_packages(
 
 
 @app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for them.")],
+    name: Annotated[str, typer.Option(help="Whose they are: what a machine's firmware shows.")] = "kOS",
+    lock: Lock = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make Secure Boot keys of your own: what you sign with them is all that your machines start.
+
+    The private keys are for you alone (0600) and have no passphrase: keep PK.key and KEK.key off this machine, only
+    db.key signs media.
+
+    Examples:
+
+      kos-image keys ~/.config/kos/secure-boot
+    """
+    with view.Progress(quiet=as_json) as progress:
+        data = building.keys(folder, name, lock, progress.tell)
+    _show(data, as_json, view.keys(data))
+
+
+@app.command()
 def verify(
     medium: Annotated[Path, typer.Argument(metavar="MEDIUM", help="An image, or the device of a stick.")],
     signer: Annotated[
