@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import bundled, host, locks, oci_base, recipe
+from . import bundled, host, locks, oci_base, recipe, secureboot
 from .asked import Asked
 from .definition import Definition, define
 from .errors import ImageError
-from .kit import Kit
+from .kit import TOOLBOX, Kit
 from .packages import Lock
 from .stages import Cache, Stage, ordered
 
@@ -68,6 +68,17 @@ def lock(architecture: str, given: Path | None) -> dict[str, Any]:
     return {"lock": str(path), "made": found.made, "packages": len(found.packages), "changes": changes}
 
 
+def keys(folder: Path, name: str, given: Path | None, tell: Callable[[Stage, str, float], None]) -> dict[str, str]:
+    """Make a set of Secure Boot keys in a new folder; which files sign media, and which enrol it. Raises ImageError."""
+    cache, own = cache_folder(), host.architecture()
+    host.require(cache)
+    tools = locks.current(locks.place(given, own), own, cache)
+    kit = Kit(Asked("development", "usb", own), tools, tools, own, cache)
+    made = Cache(cache / "stages", TOOLBOX).build([kit.toolbox], tell, 1)
+    key = secureboot.make_keys(kit.box(made), folder.absolute(), name)
+    return {"key": str(key.private), "certificate": str(key.certificate), "folder": str(folder)}
+
+
 def described(planned: Planned) -> dict[str, Any]:
     """A dry run: the definition, each stage with its state, sizes in bytes."""
     outlooks = [planned.cache.outlook(stage) for stage in ordered([planned.last])]
@@ -98,7 +109,7 @@ def _packages(planned: Planned) -> dict[str, int] | None:
 def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[str, Any]:
     """Make what is missing and deliver the result; what it is. Raises ImageError, OSError."""
     began = time.monotonic()
-    host.require(planned.cache.folder)
+    host.require(cache_folder(), planned.asked.architecture)
     try:
         entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
         _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)

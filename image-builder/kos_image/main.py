@@ -23,7 +23,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
 
-from . import building, checking, host, sticks, view, writer
+from . import building, checking, definition, host, sticks, view, writer
 from .asked import OUTPUTS, Asked
 from .errors import ImageError
 
@@ -99,11 +99,14 @@ def build(
     if bool(secure_boot_key) != bool(secure_boot_certificate):
         raise typer.BadParameter("--secure-boot-key and --secure-boot-certificate go together")
     asked = Asked(
-        profile=profile, output=output, architecture=arch or host.architecture(), to=to, locks=lock,
+        profile=profile, output=output, architecture=definition.architecture(arch or host.architecture()),
+        to=to, locks=lock,
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
         hostname=hostname, ssh_keys=tuple(ssh_key or ()),
     )  # fmt: skip
+    if not dry_run:
+        host.enter()
     planned = building.plan(asked)
     if dry_run:
         data = building.described(planned)
@@ -137,6 +140,27 @@ def lock_packages(
     """
     data = building.lock(arch or host.architecture(), lock)
     _show(data, as_json, view.locked(data))
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for them.")],
+    name: Annotated[str, typer.Option(help="Whose they are: what a machine's firmware shows.")] = "kOS",
+    lock: Lock = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make Secure Boot keys of your own: what you sign with them is all that your machines start.
+
+    The private keys are for you alone (0600) and have no passphrase: keep PK.key and KEK.key off this machine, only
+    db.key signs media.
+
+    Examples:
+
+      kos-image keys ~/.config/kos/secure-boot
+    """
+    with view.Progress(quiet=as_json) as progress:
+        data = building.keys(folder, name, lock, progress.tell)
+    _show(data, as_json, view.keys(data))
 
 
 @app.command()

@@ -89,10 +89,15 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
     trees = [TREES / name for name in definition.trees]
 
     def make(folder: Path, made: Folders) -> None:
-        overlays = [*(Overlay(one) for one in trees), Overlay(made[site.name] / contents.SITE)]
         archive = folder / _TAR
         without = _NOT_LIVE if definition.root.verity else ()
-        tree.merge(made[below.name] / root_tree.TAR, overlays, kit.epoch, archive, without)
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            links = Path(name)
+            for link, target in definition.links.items():
+                (links / link).parent.mkdir(parents=True, exist_ok=True)
+                (links / link).symlink_to(target)
+            overlays = [*(Overlay(one) for one in (*trees, links)), Overlay(made[site.name] / contents.SITE)]
+            tree.merge(made[below.name] / root_tree.TAR, overlays, kit.epoch, archive, without)
         if definition.root.verity:
             box = kit.box(made)
             filesystems.squashfs(box, archive, folder / _SQUASHFS, definition.root.level)
@@ -102,6 +107,7 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
 
     inputs = {
         "trees": settings([files(one) for one in trees]),
+        "links": settings(definition.links),
         "root": settings(definition.root.model_dump()),
         "recipe": _recipe(),
     }

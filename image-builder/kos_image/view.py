@@ -91,6 +91,14 @@ def locked(data: dict[str, Any]) -> RenderableType:
     )
 
 
+def keys(data: dict[str, str]) -> RenderableType:
+    """Keys that were made."""
+    return Text.assemble(
+        ("✓ ", "green"), f"{data['key']} signs media, {data['certificate']} is its certificate; PK.auth, KEK.auth and",
+        " db.auth beside them enrol it, and are on every medium it signs",
+    )  # fmt: skip
+
+
 def checked(medium: Path, report: Report) -> RenderableType:
     """Whether a medium is what somebody signed; each fault with its place."""
     about = report.sealed.manifest.about if report.sealed else None
