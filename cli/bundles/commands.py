@@ -89,7 +89,7 @@ def build(
         if not profile:
             raise typer.BadParameter("name one: --profile personal_node")
         request = options.request(profile, environment, site, user, configs)
-        wanted = building.planned(request, machines(facts, arch))
+        wanted = building.planned(request, _machines(facts, arch))
     _refuse_mixed(wanted)
     try:
         signer = signing.signer()
