@@ -30,6 +30,7 @@ _MAKER = "/usr/share/kos/keys/maker.pub"
 # The machine deploys itself: its own key signs, and that of whoever made the image proves the bundle.
 _DEPLOY = """\
 set -eu
+export HOME=/root LC_ALL=C.UTF-8
 kai trust key >/run/kos-own.pub
 kai trust add this-machine /run/kos-own.pub
 kai trust add maker {maker}

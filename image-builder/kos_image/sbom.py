@@ -32,6 +32,7 @@ def document(name: str, version: str, epoch: int, seed: UUID, components: Iterab
     serial = uuid5(seed, hashlib.sha256(json.dumps(sorted(map(_line, parts.values()))).encode()).hexdigest())
     about = BomMetaData(component=medium, timestamp=datetime.fromtimestamp(epoch, UTC))
     bom = Bom(components=parts.values(), metadata=about, serial_number=serial)
+    bom.register_dependency(medium, parts.values())
     return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=1) + "\n"
 
 

@@ -31,7 +31,9 @@ STUBS = {
     "cryptsetup": r"""
         case $1 in
         luksFormat) cat >"$S/key" ;;
-        open) cat >"$S/tried"; cmp -s "$S/tried" "$S/key" || grep -qx "$(cat "$S/tried")" "$S/recovery" ;;
+        open)
+            [ ! -e "$S/poor" ] || exit 3
+            cat >"$S/tried"; cmp -s "$S/tried" "$S/key" || grep -qx "$(cat "$S/tried")" "$S/recovery" ;;
         isLuks) [ ! -e "$S/damaged" ] ;;
         esac""",
     "systemd-cryptenroll": r"""
@@ -146,6 +148,13 @@ def test_a_later_boot_asks_until_it_opens(stick, right):
     assert code == 0 and asked.count("Passphrase or recovery key") == 3
     assert "luksFormat" not in journal and "mkfs" not in journal
     assert journal.index("cryptsetup open") < journal.index("e2fsck") < journal.index("mount")
+
+
+def test_a_machine_with_too_little_memory_is_told_so(stick):
+    boot(stick, PASSPHRASE, PASSPHRASE, "")
+    (stick / "poor").touch()
+    _code, journal, asked, _console = boot(stick, PASSPHRASE)
+    assert "too little memory" in asked and "does not open" not in asked and "mount" not in journal
 
 
 def test_nothing_starts_without_the_passphrase(stick):
