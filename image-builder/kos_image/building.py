@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import bundled, host, locks, recipe, secureboot
+from . import bundled, host, locks, oci_base, recipe, secureboot
 from .asked import Asked
 from .definition import Definition, define
 from .errors import ImageError
@@ -55,7 +55,8 @@ def plan(asked: Asked) -> Planned:
     if definition:
         locks.require(target, definition)
     generations = bundled.wanted(asked) if asked.has_bundle else []
-    target = locks.extended(target, place, bundled.sets(asked, generations), folder)
+    beside = {**bundled.sets(asked, generations), **oci_base.sets(asked.output)}
+    target = locks.extended(target, place, beside, folder)
     last = recipe.last(Kit(asked, target, tools, own, folder, definition, generations))
     return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
 

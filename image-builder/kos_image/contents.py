@@ -50,7 +50,7 @@ def site(kit: Kit) -> Stage:
 
 def _wheels(kit: Kit) -> Stage:
     def make(folder: Path, made: Folders) -> None:
-        python_site.wheels(kit.box(made), kit.asked.architecture, folder)
+        python_site.wheels(kit.box(made), kit.medium.architecture, folder)
 
     inputs = {
         "lock": settings(python_site.LOCK.read_text()),

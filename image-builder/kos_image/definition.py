@@ -71,6 +71,7 @@ class Definition(Strict):
     image: Literal["raw", "qcow2"]
     packages: list[str]
     trees: list[str] = Field(default=[], description="folders of files laid over the packages")
+    links: dict[str, str] = Field(default={}, description="symbolic links laid over them, and where they lead")
     initrd: Initrd
     kernel_arguments: list[str]
     root: Root
