@@ -115,6 +115,7 @@ COMPILE = env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip c
 lock: $(UV)/bin/uv ## Pin requirements/lock*.txt again from pyproject.toml (UPGRADE=1: newest versions)
 	$(COMPILE) --group dev --output-file requirements/lock.txt pyproject.toml
 	$(COMPILE) --constraints requirements/lock.txt --output-file requirements/lock-sanity.txt - <<<pydantic
+	$(WHEELS:lock-wheels=lock) --constraints requirements/lock.txt --output-file image-builder/kos_image/requirements.lock pyproject.toml
 
 # For the nodes' Python; both architectures have the same versions, and a lock holds the hashes of every file of them.
 WHEELS = env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --python-version 3.13 \

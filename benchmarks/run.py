@@ -16,6 +16,7 @@ import backup
 import containers
 import deploys
 import fleet
+import media
 from measure import Result, run
 from rich.console import Console
 from rich.table import Table
@@ -25,11 +26,11 @@ def main() -> None:
     """Run every comparison, or those named, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="pairs of each comparison")
-    parser.add_argument("only", nargs="*", help="deploys, containers, backup, fleet or planning; default: all")
+    parser.add_argument("only", nargs="*", help="deploys, containers, backup, fleet, planning or media; default: all")
     options = parser.parse_args()
     results: list[Result] = []
     notes: list[str] = []
-    chosen = options.only or ["deploys", "containers", "backup", "fleet", "planning"]
+    chosen = options.only or ["deploys", "containers", "backup", "fleet", "planning", "media"]
     try:
         if "deploys" in chosen:
             results += [deploys.fresh_converge(options.n), deploys.no_change(options.n)]
@@ -44,6 +45,11 @@ def main() -> None:
             results.append(fleet.controller_cost())
         if "planning" in chosen:
             notes += fleet.planning()
+        if "media" in chosen:
+            # Each side takes minutes: once says enough.
+            rows, lines = media.sticks()
+            results += rows
+            notes += lines
     finally:
         run("kai", "lab", "down")
     table = Table("comparison", "goal", "wall: median (min–max)", "cpu: median (min–max)", "", box=None, pad_edge=False)

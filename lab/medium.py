@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-import json
 import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..plugins.plugin_utils import media as manifests
 from ..plugins.plugin_utils import partition_table
-from ..plugins.plugin_utils.partition_table import NoTable, Partition
+from ..plugins.plugin_utils.media import NoManifest
+from ..plugins.plugin_utils.partition_table import NoTable
 from .errors import UsageError
 
 AMD64, ARM64 = "amd64", "arm64"
@@ -21,9 +22,8 @@ _ROOTS = {
     "4f68bce3-e8cd-4db1-96e7-fbcaf984b709": AMD64,
     "b921b045-1df0-41c3-af44-4c6f280d3fae": ARM64,
 }
-_SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
-_FAT = "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"
-_LIVE = "kos-manifest"  # the label of the partition that only a stick has
+# Labels of partitions that only a stick has, and only a Pi's card.
+_STICK, _CARD = "kos-manifest", "kos-firmware"
 _QCOW2 = b"QFI\xfb"
 
 
@@ -61,22 +61,15 @@ def _raw(path: Path, head: bytes) -> Medium:
     found = {_ROOTS[one.type] for one in partitions if one.type in _ROOTS}
     if len(found) != 1:
         raise UsageError(f"{path} has no root partition for {AMD64} or {ARM64}; `kos-image build` makes one")
-    stick = any(one.name == _LIVE for one in partitions)
-    return Medium(path, "raw", path.stat().st_size, found.pop(), stick, _card(partitions))
-
-
-def _card(partitions: tuple[Partition, ...]) -> int | None:
-    """A Pi looks for a FAT partition and knows nothing of UEFI's."""
-    if any(one.type == _SYSTEM for one in partitions):
-        return None
-    return next((one.start for one in partitions if one.type == _FAT), None)
+    stick = any(one.name == _STICK for one in partitions)
+    card = next((one.start for one in partitions if one.name == _CARD), None)
+    return Medium(path, "raw", path.stat().st_size, found.pop(), stick, card)
 
 
 def _qcow2(path: Path, head: bytes) -> Medium:
     """Its partition table may be compressed, so the manifest is asked. The size: QEMU's docs/interop/qcow2.txt."""
-    beside = path.with_name(path.name + ".manifest.json")
     try:
-        architecture = json.loads(beside.read_text())["architecture"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"{path} does not say what machine it is for: its manifest {beside} is missing") from error
-    return Medium(path, "qcow2", struct.unpack_from(">Q", head, 24)[0], architecture)
+        about = manifests.read_beside(path).manifest.about
+    except (OSError, NoManifest) as error:
+        raise UsageError(f"{path.name} does not say what machine it is for: {error}") from error
+    return Medium(path, "qcow2", struct.unpack_from(">Q", head, 24)[0], about.architecture)

@@ -167,6 +167,7 @@ def _described(bundle: Bundle) -> dict[str, Any]:
 
 
 def _machines(facts: Path | None, arch: str | None) -> dict[str, Facts]:
+    """The machines that a bundle is for: those of a file of facts, any of an architecture, or this one."""
     if facts:
         return fleet_of(facts)
     if arch:

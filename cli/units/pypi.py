@@ -19,7 +19,7 @@ from ...plugins.plugin_utils.oci import Entry
 from . import tools
 
 # What a suite's own interpreter and C library take.
-_PYTHON = {"trixie": "3.13"}
+PYTHON = {"trixie": "3.13"}
 _GLIBC = {"trixie": 41}
 _MACHINES: dict[Architecture, str] = {"amd64": "x86_64", "arm64": "aarch64"}
 # Written by pip with paths of this machine, or made again by Python.
@@ -36,10 +36,23 @@ class Wheels:
 
 def unpack(requirements: Path, suite: str, architecture: Architecture, folder: Path) -> Wheels:
     """The wheels that `requirements` pins by hash; the way to them is that of this machine's pip. Raises ToolFailed."""
-    if suite not in _PYTHON:
-        raise tools.ToolFailed(f"wheels are unpacked for {', '.join(_PYTHON)} only, not for {suite}")
-    python, machine = _PYTHON[suite], _MACHINES[architecture]
-    target, report = folder / "wheels", folder / "report.json"
+    target = folder / "wheels"
+    materials = install(requirements, suite, architecture, target, folder / "report.json")
+    place = f"usr/local/lib/python{PYTHON[suite]}/dist-packages"
+    entries = oci.left(_entries(target), _LEFT_OUT)
+    for entry in entries:
+        entry.info.name = f"{place}/{entry.info.name}"
+    return Wheels(entries, materials)
+
+
+def install(requirements: Path, suite: str, architecture: Architecture, target: Path, report: Path) -> dict[str, str]:
+    """Unpack the wheels that `requirements` pins into the folder `target`, and pip's report into the file `report`.
+
+    Returns their package URLs with SHA-256. Raises ToolFailed.
+    """
+    if suite not in PYTHON:
+        raise tools.ToolFailed(f"wheels are unpacked for {', '.join(PYTHON)} only, not for {suite}")
+    python, machine = PYTHON[suite], _MACHINES[architecture]
     platforms = [f"manylinux_2_{minor}_{machine}" for minor in range(_GLIBC[suite], 4, -1)]
     platforms += [f"manylinux2014_{machine}", f"manylinux2010_{machine}", f"manylinux1_{machine}"]
     argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--require-hashes"]
@@ -55,11 +68,7 @@ def unpack(requirements: Path, suite: str, architecture: Architecture, folder: P
     argv += [*(f"--platform={platform}" for platform in platforms), f"--requirement={requirements}"]
     tools.run(argv, {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"})
     installed = json.loads(report.read_text(encoding="utf-8"))["install"]
-    place = f"usr/local/lib/python{python}/dist-packages"
-    entries = oci.left(_entries(target), _LEFT_OUT)
-    for entry in entries:
-        entry.info.name = f"{place}/{entry.info.name}"
-    return Wheels(entries, {_url(row["metadata"]): _sha256(row) for row in installed})
+    return {_url(row["metadata"]): _sha256(row) for row in installed}
 
 
 def _entries(tree: Path) -> Iterator[Entry]:

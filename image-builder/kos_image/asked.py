@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import definition
+from .definition import Architecture
 from .errors import UsageError
 
 # What is made of a profile beside media that boot, and how its file ends.
@@ -34,7 +35,7 @@ class Asked:
 
     profile: str
     output: str
-    architecture: str
+    architecture: Architecture
     to: Path | None = None
     locks: Path | None = None
     layers: Mapping[str, str | None] = field(default_factory=dict)
@@ -46,9 +47,6 @@ class Asked:
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise UsageError(f"there is no output '{self.output}': one of {', '.join(OUTPUTS)}")
-        if self.architecture not in definition.ARCHITECTURES:
-            known = " or ".join(definition.ARCHITECTURES)
-            raise UsageError(f"there is no architecture '{self.architecture}' here: {known}")
 
     @property
     def is_medium(self) -> bool:

@@ -49,7 +49,7 @@ def live_boot(
     """
     boots = started.kernel([*definition.kernel_arguments, f"roothash={verity.roothash}"])
     if key:
-        esp.own(box, root, definition.architecture, boots, key, to)
+        esp.own(box, root, definition.architecture, boots, _MENU_SECONDS, key, to)
     else:
         esp.stock(root, definition.architecture, to)
     if definition.boot.bios or not key:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import bundled, host, locks, recipe
+from . import bundled, host, locks, oci_base, recipe, secureboot
 from .asked import Asked
 from .definition import Definition, define
 from .errors import ImageError
+from .kit import TOOLBOX, Kit
 from .packages import Lock
-from .recipe import Kit
 from .stages import Cache, Stage, ordered
 
 _WRITTEN = "written.json"
@@ -55,7 +55,8 @@ def plan(asked: Asked) -> Planned:
     if definition:
         locks.require(target, definition)
     generations = bundled.wanted(asked) if asked.has_bundle else []
-    target = locks.extended(target, place, bundled.sets(asked, generations), folder)
+    beside = {**bundled.sets(asked, generations), **oci_base.sets(asked.output)}
+    target = locks.extended(target, place, beside, folder)
     last = recipe.last(Kit(asked, target, tools, own, folder, definition, generations))
     return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
 
@@ -65,6 +66,17 @@ def lock(architecture: str, given: Path | None) -> dict[str, Any]:
     path = locks.place(given, architecture)
     found, changes = locks.renew(path, architecture, cache_folder())
     return {"lock": str(path), "made": found.made, "packages": len(found.packages), "changes": changes}
+
+
+def keys(folder: Path, name: str, given: Path | None, tell: Callable[[Stage, str, float], None]) -> dict[str, str]:
+    """Make a set of Secure Boot keys in a new folder; which files sign media, and which enrol it. Raises ImageError."""
+    cache, own = cache_folder(), host.architecture()
+    host.require(cache)
+    tools = locks.current(locks.place(given, own), own, cache)
+    kit = Kit(Asked("development", "usb", own), tools, tools, own, cache)
+    made = Cache(cache / "stages", TOOLBOX).build([kit.toolbox], tell, 1)
+    key = secureboot.make_keys(kit.box(made), folder.absolute(), name)
+    return {"key": str(key.private), "certificate": str(key.certificate), "folder": str(folder)}
 
 
 def described(planned: Planned) -> dict[str, Any]:
@@ -97,7 +109,7 @@ def _packages(planned: Planned) -> dict[str, int] | None:
 def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[str, Any]:
     """Make what is missing and deliver the result; what it is. Raises ImageError, OSError."""
     began = time.monotonic()
-    host.require(planned.cache.folder)
+    host.require(cache_folder(), planned.asked.architecture)
     try:
         entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
         _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)

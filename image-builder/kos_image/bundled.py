@@ -15,6 +15,7 @@ from ansible_collections.kind.kos.cli.bundles.build import Wanted
 from ansible_collections.kind.kos.cli.bundles.debs import Deb
 from ansible_collections.kind.kos.cli.units.tools import ToolFailed
 from ansible_collections.kind.kos.plugins.plugin_utils import signing, unit_store
+from ansible_collections.kind.kos.plugins.plugin_utils.assemble import Request
 
 from . import packages
 from .asked import Asked
@@ -26,12 +27,17 @@ from .stages import Folders, Stage
 FILE = "bundle.kos"
 
 
+def request(asked: Asked) -> Request:
+    """The profile with its layers. Raises ConfigurationError."""
+    given = asked.layers
+    configs = given.get("configs")
+    folder = Path(configs) if configs else None
+    return options.request(asked.profile, given.get("env"), given.get("site"), given.get("user"), folder)
+
+
 def wanted(asked: Asked) -> list[Wanted]:
     """The generations of the profile for any machine of the architecture. Raises ConfigurationError."""
-    given = asked.layers
-    configs = Path(given["configs"]) if given.get("configs") else None
-    request = options.request(asked.profile, given.get("env"), given.get("site"), given.get("user"), configs)
-    return building.planned(request, building.any_machine(asked.architecture))
+    return building.planned(request(asked), building.any_machine(asked.architecture))
 
 
 def sets(asked: Asked, generations: Iterable[Wanted]) -> dict[str, list[str]]:

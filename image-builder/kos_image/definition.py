@@ -23,8 +23,8 @@ from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict, par
 from .errors import UsageError
 
 FOLDER = Path(__file__).with_name("definitions")
-ARCHITECTURES = ("amd64", "arm64")
 Architecture = Literal["amd64", "arm64"]
+ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 Format = Literal["vfat", "squashfs", "ext4", "erofs", "raw"]
 
 
@@ -71,11 +71,20 @@ class Definition(Strict):
     image: Literal["raw", "qcow2"]
     packages: list[str]
     trees: list[str] = Field(default=[], description="folders of files laid over the packages")
+    links: dict[str, str] = Field(default={}, description="symbolic links laid over them, and where they lead")
     initrd: Initrd
     kernel_arguments: list[str]
     root: Root
     boot: Boot
     partitions: list[Partition]
+
+
+def architecture(name: str) -> Architecture:
+    """The architecture of this name. Raises UsageError."""
+    for known in ARCHITECTURES:
+        if known == name:
+            return known
+    raise UsageError(f"there is no architecture '{name}' here: {' or '.join(ARCHITECTURES)}")
 
 
 def outputs() -> list[str]:

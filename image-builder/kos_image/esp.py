@@ -75,7 +75,7 @@ def menu(configuration: str, folder: Path) -> None:
     (folder / grub.CONFIGURATION).write_text(configuration)
 
 
-def own(toolbox: Toolbox, root: Path, architecture: str, boots: Kernel, key: Key, folder: Path) -> None:
+def own(toolbox: Toolbox, root: Path, architecture: str, boots: Kernel, timeout: int, key: Key, folder: Path) -> None:
     """systemd-boot and a unified kernel image, signed: what machines that know this key start. Raises ImageError.
 
     Where the key is one of a set, the files to enrol it lie in loader/keys: a person chooses that in the menu.
@@ -86,17 +86,24 @@ def own(toolbox: Toolbox, root: Path, architecture: str, boots: Kernel, key: Key
         stub, loader = f"linux{machine.suffix}.efi.stub", f"systemd-boot{machine.suffix}.efi"
         wanted = {f"{_SYSTEMD_BOOT}/{stub}": "stub", f"{_SYSTEMD_BOOT}/{loader}": "loader"}
         tree.extract(root, {**wanted, "usr/lib/os-release": "os-release"}, work)
+        _name(work / "os-release", boots.title)
         unified(toolbox, machine, boots, work)
         for unsigned, signed in (("loader", machine.first), ("unified", "EFI/Linux/kos.efi")):
             (folder / signed).parent.mkdir(parents=True)
             secureboot.sign(toolbox, key, work / unsigned, folder / signed)
     (folder / "loader").mkdir()
-    (folder / "loader/loader.conf").write_text("timeout 0\neditor no\nsecure-boot-enroll manual\n")
+    (folder / "loader/loader.conf").write_text(f"timeout {timeout}\neditor no\nsecure-boot-enroll manual\n")
     enrolment = secureboot.enrolment(key)
     if enrolment:
         (folder / _ENROLMENT).mkdir(parents=True)
     for file in enrolment:
         shutil.copyfile(file, folder / _ENROLMENT / file.name)
+
+
+def _name(release: Path, title: str) -> None:
+    """systemd-boot's menu calls a kernel image what its os-release does."""
+    lines = [line for line in release.read_text().splitlines() if not line.startswith("PRETTY_NAME=")]
+    release.write_text("\n".join((*lines, f'PRETTY_NAME="{title}"', "")))
 
 
 def unified(toolbox: Toolbox, machine: Machine, boots: Kernel, work: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ansible_collections.kind.kos.plugins.plugin_utils import apt
 
+from .definition import Architecture
 from .errors import HostError, ImageError
 
 # Debian package: a program or file by which one sees that it is there. `requirements/host.sh` installs what is not.
@@ -31,7 +32,7 @@ PACKAGES = {
     "util-linux": "unshare",
 }
 DEBIANS = ("12", "13")
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+ARCHITECTURES: dict[str, Architecture] = {"x86_64": "amd64", "aarch64": "arm64"}
 # The toolbox, a root tree and an image of each kind, and the packages that they are made of.
 FREE_MIB = 4096
 # A root tree and an initrd side by side, while they are made; with less, that is done on the disk.
@@ -59,7 +60,7 @@ class Survey:
     free_mib: int
 
 
-def architecture() -> str:
+def architecture() -> Architecture:
     """This machine's, in Debian's words. Raises HostError where kOS is not made for it."""
     machine = platform.machine()
     if machine not in ARCHITECTURES:

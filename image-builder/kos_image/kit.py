@@ -16,7 +16,7 @@ from uuid import UUID
 
 from ansible_collections.kind.kos.cli.bundles.build import Wanted
 
-from . import disk, packages, toolbox
+from . import disk, host, packages, toolbox
 from .asked import Asked
 from .definition import Definition
 from .packages import Lock, Package
@@ -64,7 +64,7 @@ class Kit:
 
     def box(self, made: Folders) -> Toolbox:
         """The toolbox, for a stage that is made after it."""
-        return Toolbox(made[TOOLBOX] / "tree", self.epoch)
+        return Toolbox(made[TOOLBOX] / "tree", self.epoch, host.scratch(self.folder))
 
     @cached_property
     def toolbox(self) -> Stage:

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
 from ansible_collections.kind.kos.cli import options
 from ansible_collections.kind.kos.cli.exits import Exit
@@ -22,7 +23,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
 
-from . import building, host, view
+from . import building, checking, definition, host, sticks, view, writer
 from .asked import OUTPUTS, Asked
 from .errors import ImageError
 
@@ -98,11 +99,14 @@ def build(
     if bool(secure_boot_key) != bool(secure_boot_certificate):
         raise typer.BadParameter("--secure-boot-key and --secure-boot-certificate go together")
     asked = Asked(
-        profile=profile, output=output, architecture=arch or host.architecture(), to=to, locks=lock,
+        profile=profile, output=output, architecture=definition.architecture(arch or host.architecture()),
+        to=to, locks=lock,
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
         hostname=hostname, ssh_keys=tuple(ssh_key or ()),
     )  # fmt: skip
+    if not dry_run:
+        host.enter()
     planned = building.plan(asked)
     if dry_run:
         data = building.described(planned)
@@ -136,6 +140,80 @@ def lock_packages(
     """
     data = building.lock(arch or host.architecture(), lock)
     _show(data, as_json, view.locked(data))
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for them.")],
+    name: Annotated[str, typer.Option(help="Whose they are: what a machine's firmware shows.")] = "kOS",
+    lock: Lock = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Make Secure Boot keys of your own: what you sign with them is all that your machines start.
+
+    The private keys are for you alone (0600) and have no passphrase: keep PK.key and KEK.key off this machine, only
+    db.key signs media.
+
+    Examples:
+
+      kos-image keys ~/.config/kos/secure-boot
+    """
+    with view.Progress(quiet=as_json) as progress:
+        data = building.keys(folder, name, lock, progress.tell)
+    _show(data, as_json, view.keys(data))
+
+
+@app.command()
+def verify(
+    medium: Annotated[Path, typer.Argument(metavar="MEDIUM", help="An image, or the device of a stick.")],
+    signer: Annotated[
+        Path | None, typer.Option("--signer", help="Public key of who should have made it; default: your own.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Prove every byte of a medium: who signed its manifest, and where it is not as it was made.
+
+    Examples:
+
+      kos-image verify kos-personal_node-usb-amd64.raw
+
+      kos-image verify /dev/sdb --signer office.pub
+    """
+    with writer.bar(errors, "reading") as progress:
+        report = checking.verify(medium, checking.known(signer), progress)
+    _show(checking.described(medium, report), as_json, view.checked(medium, report))
+    if not report.ok:
+        raise typer.Exit(Exit.INVALID_CONFIGURATION)
+
+
+@app.command()
+def write(
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="What kos-image built.")],
+    device: Annotated[
+        str | None, typer.Argument(metavar="[DEVICE]", help="Path, serial or model of the one stick; without it: list.")
+    ] = None,
+    signer: Annotated[
+        Path | None, typer.Option("--signer", help="Public key of who made the image; default: your own.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Put an image on a stick or a card: proved first, read back afterwards. Everything on it is lost.
+
+    Refused are disks that are mounted or that this system stands on, what is too small, and a name that fits two.
+
+    Examples:
+
+      kos-image write kos-personal_node-usb-amd64.raw
+
+      kos-image write kos-personal_node-usb-amd64.raw /dev/sdb
+    """
+    if device is None:
+        console.print(view.sticks(sticks.candidates(sticks.listing())))
+        return
+    ask = None if yes else lambda question: console.input(Text(question))
+    report = writer.put(image, device, checking.known(signer), errors, ask)
+    about = report.sealed.manifest.about if report.sealed else None
+    console.print(Text.assemble(("✓ ", "green"), f"{device} is a {about.output if about else 'medium'} of kOS now"))
 
 
 def _show(data: Any, as_json: bool, shown: Any) -> None:

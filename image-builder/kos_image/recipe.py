@@ -19,7 +19,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils import signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import Signer
 
-from . import assembly, bundled, contents, disk, filesystems, initrd, node, root_tree, tree
+from . import assembly, bundled, contents, disk, filesystems, initrd, nocloud, node, oci_base, root_tree, tree
 from .assembly import Started
 from .disk import Content
 from .filesystems import Verity
@@ -89,10 +89,15 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
     trees = [TREES / name for name in definition.trees]
 
     def make(folder: Path, made: Folders) -> None:
-        overlays = [*(Overlay(one) for one in trees), Overlay(made[site.name] / contents.SITE)]
         archive = folder / _TAR
         without = _NOT_LIVE if definition.root.verity else ()
-        tree.merge(made[below.name] / root_tree.TAR, overlays, kit.epoch, archive, without)
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            links = Path(name)
+            for link, target in definition.links.items():
+                (links / link).parent.mkdir(parents=True, exist_ok=True)
+                (links / link).symlink_to(target)
+            overlays = [*(Overlay(one) for one in (*trees, links)), Overlay(made[site.name] / contents.SITE)]
+            tree.merge(made[below.name] / root_tree.TAR, overlays, kit.epoch, archive, without)
         if definition.root.verity:
             box = kit.box(made)
             filesystems.squashfs(box, archive, folder / _SQUASHFS, definition.root.level)
@@ -102,6 +107,7 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
 
     inputs = {
         "trees": settings([files(one) for one in trees]),
+        "links": settings(definition.links),
         "root": settings(definition.root.model_dump()),
         "recipe": _recipe(),
     }
@@ -123,7 +129,7 @@ def live(kit: Kit) -> Stage:
             boot.mkdir()
             starts = Started(made[started.name], f"kOS {kit.asked.profile}")
             assembly.live_boot(box, kit.medium, made[below.name] / root_tree.TAR, starts, verity, key, boot)
-            filesystems.erofs(box, made[data.name], uuid5(kit.seed, "data"), image)
+            filesystems.erofs(box, made[data.name] / contents.DATA, uuid5(kit.seed, "data"), image)
             parts = {
                 "root": Content(packed / _SQUASHFS, verity.data_uuid),
                 "verity": Content(packed / _VERITY, verity.hash_uuid),
@@ -154,7 +160,7 @@ def installed(kit: Kit) -> Stage:
             boot.mkdir()
             boots = starts.kernel(definition.kernel_arguments)
             assembly.node_files(definition, boots, kit.seed, own)
-            shutil.copytree(made[data.name], own / contents.ON_A_NODE, copy_function=os.link)
+            shutil.copytree(made[data.name] / contents.DATA, own / contents.ON_A_NODE, copy_function=os.link)
             tree.merge(made[over.name] / _TAR, [Overlay(own)], kit.epoch, archive)
             filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
             assembly.node_boot(definition, archive, boots, kit.seed, boot)
@@ -211,6 +217,35 @@ def bundle(kit: Kit) -> Stage:
     return Stage("result", "taking the bundle", make, after=(below,))
 
 
+def seed(kit: Kit) -> Stage:
+    """What cloud-init reads."""
+
+    def make(folder: Path, made: Folders) -> None:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            nocloud.write(kit.box(made), kit.asked, kit.seed, Path(name), folder / RESULT)
+        finish(folder, {})
+
+    inputs = {"files": settings(nocloud.files(kit.asked)), "recipe": _recipe()}
+    return Stage("result", "writing the seed", make, inputs, (kit.toolbox,))
+
+
+def base_image(kit: Kit) -> Stage:
+    """What people's own container images can start from."""
+    locked = kit.lock.of(oci_base.SET)
+
+    def make(folder: Path, made: Folders) -> None:
+        digest = oci_base.write(kit.box(made), locked, kit.asked.architecture, kit.debs(locked), folder / RESULT)
+        finish(folder, {"digest": digest})
+
+    inputs = {
+        "packages": kit.lock.digest(oci_base.SET),
+        "base": settings(oci_base.base().model_dump(mode="json")),
+        "date": str(kit.epoch),
+        "recipe": _recipe(),
+    }
+    return Stage("result", "writing the image", make, inputs, (kit.toolbox,))
+
+
 _LAST: dict[str, Callable[[Kit], Stage]] = {
     "usb": live,
     "portable": live,
@@ -218,4 +253,6 @@ _LAST: dict[str, Callable[[Kit], Stage]] = {
     "qcow2": installed,
     "pi": installed,
     "bundle": bundle,
+    "nocloud": seed,
+    "oci": base_image,
 }

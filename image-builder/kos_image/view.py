@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,8 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ansible_collections.kind.kos.cli.view import counted, errors, size
+from ansible_collections.kind.kos.plugins.plugin_utils.media_check import Report
 
 from .stages import Stage
+from .sticks import Disk
+
+_FAULTS_SHOWN = 8
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -83,6 +89,38 @@ def locked(data: dict[str, Any]) -> RenderableType:
     return Group(
         *rows, *([table] if data["changes"] else [Text("  Nothing has changed since the last lock.", style="dim")])
     )
+
+
+def keys(data: dict[str, str]) -> RenderableType:
+    """Keys that were made."""
+    return Text.assemble(
+        ("✓ ", "green"), f"{data['key']} signs media, {data['certificate']} is its certificate; PK.auth, KEK.auth and",
+        " db.auth beside them enrol it, and are on every medium it signs",
+    )  # fmt: skip
+
+
+def checked(medium: Path, report: Report) -> RenderableType:
+    """Whether a medium is what somebody signed; each fault with its place."""
+    about = report.sealed.manifest.about if report.sealed else None
+    what = f"{about.output} of {about.profile} for {about.architecture}" if about else "medium"
+    if report.ok:
+        grown = ", its partition table as it has grown on its stick" if report.grown else ""
+        return Text.assemble(("✓ ", "green"), f"{medium}: every byte as {report.signer} signed it: {what}{grown}")
+    lines = [Text.assemble(("✗ ", "red"), (f"{medium} is not as it was made", "red"), f": {what}")]
+    lines += [Text(f"  {fault}") for fault in report.faults[:_FAULTS_SHOWN]]
+    if len(report.faults) > _FAULTS_SHOWN:
+        lines.append(Text(f"  and {len(report.faults) - _FAULTS_SHOWN} more", style="dim"))
+    return Group(*lines, Text("  Write it again from an image that verifies.", style="cyan"))
+
+
+def sticks(found: Sequence[Disk]) -> RenderableType:
+    """The disks that an image may be written on."""
+    if not found:
+        return Text("No stick or card is here that could be written on: plug one in.", style="yellow")
+    table = _table("device", "size", "model", "serial", "holds", title="Name one of them, and say it again")
+    for one in found:
+        table.add_row(Text(one.path, style="bold"), size(one.size), one.model or "—", one.serial or "—", one.holds)
+    return table
 
 
 class Progress:

@@ -48,7 +48,7 @@ def put(
     `known` are the public keys whose signature counts, by name. Returns the report of the image.
     """
     disk = target(image, selector)
-    with _bar(console, "proving the image") as progress:
+    with bar(console, "proving the image") as progress:
         report = prove(image, known, progress)
     if ask is not None:
         confirm(disk, ask)
@@ -95,10 +95,10 @@ def write(image: Path, proved: Report, disk: Disk, known: Mapping[str, str], con
     """Overwrite `disk` with the image and read it back. Raises HostError untouched, HalfWritten afterwards."""
     device = _opened(disk, image.stat().st_size)
     try:
-        with _bar(console, "writing") as progress:
+        with bar(console, "writing") as progress:
             _copy(image, device, progress)
         _forget(device)
-        with _bar(console, "reading back") as progress:
+        with bar(console, "reading back") as progress:
             report = media_check.verify(Path(disk.path), known, progress, proved.sealed)
     except KeyboardInterrupt as error:
         raise HalfWritten(f"stopped: {disk.name} is unusable until it is written again") from error
@@ -164,7 +164,8 @@ def _forget(device: int) -> None:
 
 
 @contextlib.contextmanager
-def _bar(console: Console, said: str) -> Iterator[Progress]:
+def bar(console: Console, said: str) -> Iterator[Progress]:
+    """A bar with speed and remaining time, moved by the function that it gives."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Bar(*columns, TimeRemainingColumn(), console=console) as bar:
         task = bar.add_task(said)

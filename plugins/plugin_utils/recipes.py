@@ -93,9 +93,14 @@ def load_recipe(services: Path, name: str) -> Recipe:
     if name not in recipe_names(services):
         fix = nearest(name, recipe_names(services))
         raise ConfigurationError([Fault(f"kOS has no recipe for an image '{name}'", key="kai unit build", fix=fix)])
-    base = read_document(services / BASE)
     document = read_document(path)
-    return parse(Recipe, document.data, document.place).over(parse(ImageBase, base.data, base.place))
+    return parse(Recipe, document.data, document.place).over(load_base(services))
+
+
+def load_base(services: Path) -> ImageBase:
+    """What every image starts from. Raises ConfigurationError."""
+    document = read_document(services / BASE)
+    return parse(ImageBase, document.data, document.place)
 
 
 def recipe_names(services: Path) -> list[str]:

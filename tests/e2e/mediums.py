@@ -22,7 +22,7 @@ from ansible_collections.kind.kos.lab.machines import Boot
 
 # An emulated boot takes 100 s on a quiet machine, and four times that on a busy one.
 PATIENCE = 500
-_ESCAPES = re.compile(rb"\x1b(\[[0-9;?=]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])|\r")
+_ESCAPES = re.compile(rb"\x1b(\[[0-9:;?=]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])|\r")
 
 
 class Machine:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import uuid
 import zlib
@@ -19,9 +18,10 @@ from ansible_collections.kind.kos.lab import machines, medium, pi_card
 from ansible_collections.kind.kos.lab.errors import UsageError
 from ansible_collections.kind.kos.lab.machines import Boot
 from ansible_collections.kind.kos.lab.medium import Medium
+from ansible_collections.kind.kos.plugins.plugin_utils import media as manifests
 
 ROOT = {"amd64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "arm64": "b921b045-1df0-41c3-af44-4c6f280d3fae"}
-SYSTEM, FAT = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"
+SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
 OTHER = "0fc63daf-8483-4772-8e79-3d69d8477de4"
 PC = Medium(Path("/x/kos.raw"), "raw", 1 << 20, "amd64", stick=True)
 CARD = Medium(Path("/x/pi.raw"), "raw", 3 << 20, "arm64", card=1 << 20)
@@ -72,9 +72,9 @@ def test_a_stick_is_known_by_its_manifest(tmp_path: Path):
     assert made(tmp_path / "x.raw", (ROOT["amd64"], "kos-root"), (OTHER, "kos-manifest")).stick
 
 
-def test_a_card_is_known_by_its_fat_partition_without_uefi(tmp_path: Path):
-    assert made(tmp_path / "x.raw", (FAT, "firmware"), (ROOT["arm64"], "root")).card == 1 << 20
-    assert made(tmp_path / "x.raw", (SYSTEM, "ESP"), (FAT, "x"), (ROOT["arm64"], "root")).card is None
+def test_a_card_is_known_by_its_firmware(tmp_path: Path):
+    assert made(tmp_path / "x.raw", (SYSTEM, "kos-firmware"), (ROOT["arm64"], "root")).card == 1 << 20
+    assert made(tmp_path / "x.raw", (SYSTEM, "kos-esp"), (ROOT["arm64"], "root")).card is None
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 40_000, table((OTHER, "root"))])
@@ -91,7 +91,9 @@ def test_a_qcow2_asks_its_manifest(tmp_path: Path):
     image.write_bytes(b"QFI\xfb" + struct.pack(">IQIIQ", 3, 0, 0, 16, 7 << 30))
     with pytest.raises(UsageError, match="manifest"):
         medium.look(image)
-    (tmp_path / "x.qcow2.manifest.json").write_text(json.dumps({"architecture": "arm64"}))
+    about = manifests.About("development", "qcow2", "arm64", 0, "")
+    content = manifests.Manifest(about, 1, None, (), ()).content()
+    manifests.write_beside(image, manifests.parse(content, b""))
     assert medium.look(image) == Medium(image, "qcow2", 7 << 30, "arm64")
 
 

@@ -27,6 +27,7 @@ UNSIGNED = [
     "usr/lib/systemd/boot/efi/linuxx64.efi.stub",
     "usr/lib/os-release",
 ]
+OS_RELEASE = b'PRETTY_NAME="Debian GNU/Linux 13"\nID=debian\n'
 SEED = disk.seed("personal_node", "usb", "amd64")
 
 
@@ -46,8 +47,8 @@ class Tools:
             return folders[name].joinpath(*rest)
 
         if argv[0] == "ukify":
-            arguments = here("/build/work/arguments").read_text()
-            here("/build/work/unified").write_text(f"kernel with {arguments}")
+            arguments, release = (here(f"/build/work/{name}").read_text() for name in ("arguments", "os-release"))
+            here("/build/work/unified").write_text(f"kernel with {arguments}\n{release}")
         elif argv[0] == "osslsigncode":
             unsigned, signed = (here(argv[argv.index(option) + 1]) for option in ("-in", "-out"))
             signed.write_text(f"signed {unsigned.read_text()}")
@@ -59,7 +60,7 @@ def root(tmp_path):
     path = tmp_path / "root.tar"
     with tarfile.open(path, "w") as tar:
         for name in (*SIGNED, *UNSIGNED):
-            content = Path(name).name.encode()
+            content = OS_RELEASE if name.endswith("os-release") else Path(name).name.encode()
             info = tarfile.TarInfo(f"./{name}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
@@ -111,17 +112,19 @@ def test_a_root_without_shim_is_refused(root, partition):
 
 def test_with_own_keys_all_that_starts_is_signed_and_no_kernel_lies_about(root, boots, key, partition):
     tools = Tools()
-    esp.own(tools, root, "amd64", boots, key, partition)
+    esp.own(tools, root, "amd64", boots, 3, key, partition)
     found = _files(partition)
     assert found.keys() == {"EFI/BOOT/BOOTX64.EFI", "EFI/Linux/kos.efi", "loader/loader.conf"}
     assert found["EFI/BOOT/BOOTX64.EFI"] == "signed systemd-bootx64.efi"
-    assert found["EFI/Linux/kos.efi"] == "signed kernel with roothash=ab panic=30"
+    first, *release = found["EFI/Linux/kos.efi"].splitlines()
+    assert first == "signed kernel with roothash=ab panic=30"
+    assert release == ["ID=debian", 'PRETTY_NAME="kOS"']  # what the menu says
     assert "secure-boot-enroll manual" in found["loader/loader.conf"]
 
 
 def test_no_path_of_the_build_machine_and_no_clock_gets_into_what_is_signed(root, boots, key, partition, tmp_path):
     tools = Tools()
-    esp.own(tools, root, "amd64", boots, key, partition)
+    esp.own(tools, root, "amd64", boots, 3, key, partition)
     assert not any(str(tmp_path) in word for argv in tools.asked for word in argv)
     signing = [argv for argv in tools.asked if argv[0] == "osslsigncode"]
     assert all(argv[argv.index("-time") + 1] == str(EPOCH) for argv in signing)
@@ -133,7 +136,7 @@ def test_a_set_of_keys_is_offered_for_enrolment_and_half_a_set_is_not(root, boot
         key.certificate.with_name(f"{name}.auth").write_text(name)
     assert secureboot.enrolment(key) == []
     key.certificate.with_name("db.auth").write_text("db")
-    esp.own(Tools(), root, "amd64", boots, key, partition)
+    esp.own(Tools(), root, "amd64", boots, 3, key, partition)
     offered = {path.name for path in (partition / "loader/keys/kos").iterdir()}
     assert offered == {"PK.auth", "KEK.auth", "db.auth"}  # and no private key
 
@@ -145,7 +148,7 @@ def test_a_key_that_others_can_read_or_nobody_is_refused(root, boots, key, parti
     else:
         key.private.unlink()
     with pytest.raises(UsageError, match=said):
-        esp.own(Tools(), root, "amd64", boots, key, partition)
+        esp.own(Tools(), root, "amd64", boots, 3, key, partition)
 
 
 def test_keys_are_never_written_over(tmp_path):

@@ -136,7 +136,7 @@ first_boot() {
   [ -n "$new" ] || make_partition
   choose_passphrase
   say "Encrypting: this takes up to a minute …"
-  format "$new" && open "$new" && fill || give_up "What you keep cannot be stored on this stick: it may be worn out."
+  { format "$new" && open "$new" && fill; } || give_up "What you keep cannot be stored on this stick: is it worn out?"
   show_recovery_key "$new"
   number=$(cat "$system/sys/class/block/$new/partition")
   sfdisk --quiet --no-reread --no-tell-kernel --part-label "/dev/$disk" "$number" kos-persist ||
@@ -148,8 +148,13 @@ first_boot() {
 later_boot() {
   cryptsetup isLuks "/dev/$1" || give_up "The encrypted partition of this stick is damaged. Nothing was changed."
   said=
-  until ask "${said}Passphrase or recovery key of this stick:" && [ -n "$answer" ] && open "$1"; do
-    said="That does not open it. "
+  while :; do
+    ask "${said}Passphrase or recovery key of this stick:" && [ -n "$answer" ] && open "$1"
+    case $? in
+      0) break ;;
+      3) said="This machine has too little memory for that: start the stick on the one that it was made on. " ;;
+      *) said="That does not open it. " ;;
+    esac
     credential=
   done
   e2fsck -p $mapped

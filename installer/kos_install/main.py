@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`kos-install`: for now the console of a live medium. It asks nothing of the network and never leaves the screen."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import termios
+import threading
+import traceback
+import tty
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+
+from . import machine, medium, screen
+from .screen import View
+
+_LOOK_EVERY = 1.0  # seconds between two looks at the keyboard and at how the verification goes
+_KAI = "kai is here: kai --help. exit leads back to the menu."
+
+
+def main() -> int:
+    """Entry point. Exit code 1 only for a medium that `--verify` finds broken."""
+    parser = argparse.ArgumentParser(prog="kos-install", description="The console of a medium of kOS.")
+    parser.add_argument("--verify", action="store_true", help="read the whole medium, and say whether it is as made")
+    if parser.parse_args().verify:
+        return _verify()
+    while True:
+        try:
+            console_loop(Console(highlight=False))
+        except (KeyboardInterrupt, EOFError):
+            continue
+        except Exception as error:  # whatever it is: a person reads a sentence, and the journal has the rest
+            traceback.print_exc(file=sys.stderr)
+            print(f"\r\nThe console failed ({type(error).__name__}); journalctl -b has the details. Press Enter.\r")
+            with contextlib.suppress(EOFError, KeyboardInterrupt):
+                input()
+
+
+def _verify() -> int:
+    result = medium.verify(medium.own_disk(), medium.known())
+    print(screen.verification(result).plain)
+    return 1 if result.state == medium.BROKEN else 0
+
+
+def console_loop(console: Console) -> None:
+    """Show the screen, wait for a key, do what it says, again."""
+    disk = str(medium.own_disk() or "")
+    record, looked = medium.record(), machine.look()
+    short = _Short(lambda: machine.short_of(looked, record.get("minimum", {}), medium.own_disk()))
+    while True:
+        looked = machine.look()
+        console.clear()
+        console.print(f"[bold]kOS {record.get('version', '')}[/bold]\n")
+        console.print(screen.head(View(record, looked, disk, short.found)))
+        console.print()
+        act(wait(console, short), console)
+
+
+class _Short:
+    """What the machine lacks, found out beside the screen: it takes seconds to load what knows."""
+
+    def __init__(self, look: Callable[[], list[str]]) -> None:
+        self.found: list[str] | None = None
+        self._look = look
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.found = self._look()
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            self.found = ["it cannot be found out"]
+
+
+def wait(console: Console, short: _Short) -> str:
+    """The key that was pressed, or nothing when there is more to show than before."""
+    known, shown = short.found is not None, ""
+    with _keys():
+        while True:
+            now = medium.progress()
+            line = screen.verification(now)
+            if now.state == medium.RUNNING:
+                # In place: a serial line is slow, and a screen that scrolls cannot be read.
+                sys.stdout.write("\r" + line.plain.ljust(console.width - 1)[: console.width - 1])
+                sys.stdout.flush()
+            elif shown != line.plain:
+                sys.stdout.write("\r" + " " * (console.width - 1) + "\r")
+                console.print(line)
+                console.print(screen.foot())
+                shown = line.plain
+            if select.select([sys.stdin], [], [], _LOOK_EVERY)[0]:
+                return os.read(sys.stdin.fileno(), 1).decode(errors="replace")
+            if not known and short.found is not None:
+                return ""
+
+
+@contextlib.contextmanager
+def _keys() -> Iterator[None]:
+    """Keys one by one, unseen."""
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    try:
+        tty.setcbreak(descriptor)
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def act(key: str, console: Console) -> None:
+    """Do what a key of the menu stands for; any other shows the screen anew."""
+    if key == screen.SHELL:
+        console.clear()
+        console.print(_KAI)
+        subprocess.run(["/bin/bash", "--login"], check=False)
+    elif key == screen.VERIFY:
+        medium.STATE.unlink(missing_ok=True)
+        subprocess.run(["systemctl", "--no-block", "restart", medium.VERIFIER], check=False)
+    elif key == screen.NETWORK:
+        console.clear()
+        console.print("Every wired network that offers an address (DHCP) is used.\n")
+        subprocess.run(["networkctl", "--no-pager", "list"], check=False)
+        subprocess.run(["ip", "-brief", "address"], check=False)
+        console.input("\nPress Enter for the menu.")
+    elif key in (screen.REBOOT, screen.POWER_OFF):
+        subprocess.run(["systemctl", "reboot" if key == screen.REBOOT else "poweroff"], check=False)
