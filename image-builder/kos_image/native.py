@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lend a tree of another architecture this machine's programs while it is installed: emulated ones take 16 times as long.
+"""Lend a tree of another architecture this machine's programs while it is installed: its own are emulated, and slow.
 
-What unpacks, compiles and reads texts gives the same on any architecture, so it runs natively, bound over the tree's own
-files; what tells the architecture, or knows it, stays the tree's. A script for hooks of mmdebstrap, in the toolbox:
+What unpacks, compiles and reads texts does the same on any architecture, so it runs natively, bound over the tree's
+own files; what tells the architecture, or knows it, stays the tree's. A script for hooks of mmdebstrap, in the toolbox:
 `native.py lend|bind|take TREE`.
 """
 
