@@ -43,7 +43,8 @@ def arguments(
         "--variant=apt",
         f"--architectures={architecture}",
         f"--include={','.join(package.name for package in locked)}",
-        "--skip=download/empty,check/empty",
+        # Nothing is downloaded, and whether programs of the architecture run here is asked before a build begins.
+        "--skip=download/empty,check/empty,check/qemu",
         "--dpkgopt=force-unsafe-io",
         *paths,
         *options,

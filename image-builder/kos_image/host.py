@@ -159,7 +159,7 @@ def scratch(cache: Path) -> Path | None:
     found = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     if int(found["MemAvailable"].split()[0]) >> 10 >= MEMORY_MIB:
         return None
-    folder = cache / "scratch"
+    folder = cache / "stages"  # where the next build sweeps away what a killed one left
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -12,9 +12,9 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from . import bootstrap
+from . import bootstrap, host, native
 from .packages import Package
-from .toolbox import BUILD, Toolbox
+from .toolbox import BUILD, PATH, Toolbox
 
 VERSION = 1  # of the recipe: an input of the stage
 TAR = "root.tar"
@@ -34,7 +34,17 @@ def make(
         f'--customize-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" xargs apt-mark auto <{BUILD}/work/automatic >/dev/null',
         f'--customize-hook=sh {BUILD}/{RECIPES_NAME}/clean-root.sh "$1"',
     ]
+    environ = dict(bootstrap.ENVIRON)
+    if (host.architecture(), architecture) == ("amd64", "arm64"):
+        hooks = [*_lent("extract", "lend"), *_lent("essential", "bind"), *_lent("customize", "take"), *hooks]
+        hooks.append(f"--dpkgopt={native.DPKG_OPTION}")
+        environ["PATH"] = f"{native.PATH}:{PATH}"
     argv = bootstrap.arguments(locked, architecture, BUILD, f"{BUILD}/root/{TAR}", hooks)
     repository = {bootstrap.REPOSITORY: work / bootstrap.REPOSITORY, bootstrap.DEBS: debs}
-    toolbox.run(argv, {"root": folder, "work": work, RECIPES_NAME: RECIPES, **repository}, bootstrap.ENVIRON)
+    toolbox.run(argv, {"root": folder, "work": work, RECIPES_NAME: RECIPES, **repository}, environ)
     shutil.rmtree(work)
+
+
+def _lent(when: str, what: str) -> list[str]:
+    """A hook that lends the tree of another architecture native programs, or takes them back."""
+    return [f'--{when}-hook=python3 -B {BUILD}/{RECIPES_NAME}/native.py {what} "$1"']

@@ -28,6 +28,7 @@ from .errors import ImageError
 Folders = Mapping[str, Path]
 Make = Callable[[Path, Folders], None]
 
+UNFINISHED = "making-"  # how the names of what a build is at begin: the next one sweeps it away, if this one is killed
 _KEPT_SECONDS = 14 * 86400
 _USED = ".used"
 _INPUTS = ".inputs.json"
@@ -155,7 +156,7 @@ class Cache:
         last.write_text(json.dumps(stage.all_inputs))
 
     def _make(self, stage: Stage, entry: Path) -> None:
-        folder = self.folder / f"making-{entry.name}"
+        folder = self.folder / f"{UNFINISHED}{entry.name}"
         folder.mkdir()
         try:
             stage.make(folder, {one.name: self.entry(one) for one in stage.after})
@@ -181,7 +182,7 @@ class Cache:
 
     def _sweep(self) -> None:
         """Remove what a killed build left."""
-        for path in self.folder.glob("making-*"):
+        for path in self.folder.glob(f"{UNFINISHED}*"):
             shutil.rmtree(path)
 
     def _prune(self) -> None:

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from . import bootstrap
 from .command import run
 from .packages import Package
+from .stages import UNFINISHED
 
 SET = "tools"  # of the lock
 PACKAGES = (
@@ -76,7 +77,7 @@ class Toolbox:
             return _output(start, {"SOURCE_DATE_EPOCH": str(self.epoch), **(environ or {})}, argv[0])
 
     def _scratch(self) -> AbstractContextManager[str]:
-        return TemporaryDirectory(dir=self.scratch) if self.scratch else nullcontext("")
+        return TemporaryDirectory(prefix=UNFINISHED, dir=self.scratch) if self.scratch else nullcontext("")
 
 
 def make(locked: Sequence[Package], architecture: str, debs: Path, epoch: int, folder: Path) -> None:

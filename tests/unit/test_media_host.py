@@ -129,5 +129,5 @@ def test_little_memory_moves_trees_to_the_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(host, "MEMORY_MIB", 0)
     assert host.scratch(tmp_path) is None
     monkeypatch.setattr(host, "MEMORY_MIB", 1 << 40)
-    assert host.scratch(tmp_path) == tmp_path / "scratch"
-    assert (tmp_path / "scratch").is_dir()
+    assert host.scratch(tmp_path) == tmp_path / "stages"
+    assert (tmp_path / "stages").is_dir()
