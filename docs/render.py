@@ -26,6 +26,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.manifest import Service
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 from ansible_collections.kind.kos.plugins.plugin_utils.resolver import Plan
 from ansible_collections.kind.kos.plugins.plugin_utils.substrates import obstacle
+from kos_image.main import app as image_app
 
 ROOT = Path(__file__).resolve().parents[1]
 _MADE = "<!-- Made by `make docs`; edit the source instead. -->\n"
@@ -239,14 +240,23 @@ def modules_page() -> str:
 
 def kai_page() -> str:
     """Every command of `kai` with its options."""
-    command = typer.main.get_command(app)
-    context = typer.Context(command, info_name="kai")
-    text = get_docs_for_click(obj=command, ctx=context, name="kai")
+    return _commands_page(app, "kai")
+
+
+def kos_image_page() -> str:
+    """Every command of `kos-image` with its options."""
+    return _commands_page(image_app, "kos-image")
+
+
+def _commands_page(application: typer.Typer, name: str) -> str:
+    command = typer.main.get_command(application)
+    context = typer.Context(command, info_name=name)
+    text = get_docs_for_click(obj=command, ctx=context, name=name)
     text = re.sub(r"^#.*\n", "", text, count=1)
     # A docstring shows its examples one a paragraph, so that the terminal does not join them.
     examples = re.compile(r"^Examples?:\n((?:\n+ +\S.*)+)", re.MULTILINE)
     text = examples.sub(lambda found: "\n".join(["```sh", *_commands(found[1]), "```"]), text)
-    return f"# kai\n\n{_MADE}\n{text.strip()}\n"
+    return f"# {name}\n\n{_MADE}\n{text.strip()}\n"
 
 
 def _commands(examples: str) -> list[str]:
@@ -297,6 +307,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/roles.md": roles_page,
     "reference/modules.md": modules_page,
     "reference/kai.md": kai_page,
+    "reference/kos-image.md": kos_image_page,
 }
 
 

@@ -58,7 +58,8 @@ def live_boot(
 
 def node_files(definition: Definition, boots: Kernel, seed: UUID, to: Path) -> None:
     """Fill the folder `to` with what lies over the root of a node's disk so that it boots by itself. Raises OSError."""
-    node.files(seed, boots.initrd, boots.version, node.PI if definition.boot.pi else node.UEFI, to)
+    fat = node.PI if definition.boot.pi else node.UEFI
+    node.files(seed, boots.initrd, boots.version, definition.initrd.drivers, fat, to)
     if definition.boot.pi:
         pi.settings(str(node.root_uuid(seed)), definition.kernel_arguments, to)
 

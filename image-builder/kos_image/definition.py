@@ -24,6 +24,7 @@ from .errors import UsageError
 
 FOLDER = Path(__file__).with_name("definitions")
 Architecture = Literal["amd64", "arm64"]
+_PC = "amd64"  # nothing else has a BIOS
 ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
 Format = Literal["vfat", "squashfs", "ext4", "erofs", "raw"]
 
@@ -103,6 +104,9 @@ def define(output: str, architecture: str) -> Definition:
     data, origins = merge(layers)
     data.pop("architectures")
     data.pop("like", None)
+    if architecture != _PC:
+        data["boot"] = {**data["boot"], "bios": False}
+        data["partitions"] = [part for part in data["partitions"] if part["content"] != "bios"]
     known = {**data, "output": output, "architecture": architecture}
     return parse(Definition, known, lambda path: place_in(origins, path) or layers[-1].place())
 

@@ -17,11 +17,13 @@ from .errors import ImageError
 from .toolbox import Toolbox
 
 MANIFEST = "kos-manifest"
-# systemd-repart's words for what a content is; it has none for GRUB's partition.
+# A Raspberry Pi reads FAT32 from it, and other computers show it to whoever wants to change config.txt.
+_BASIC_DATA = "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"
+# systemd-repart's words for what a content is, where it has one.
 _TYPES = {
     "bios": grub.BIOS_BOOT,
     "esp": "esp",
-    "firmware": "esp",
+    "firmware": _BASIC_DATA,
     "root": "root",
     "verity": "root-verity",
     "data": "linux-generic",

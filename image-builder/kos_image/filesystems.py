@@ -47,6 +47,7 @@ class Verity:
 
 def squashfs(toolbox: Toolbox, archive: Path, target: Path, level: int) -> None:
     """Write a tree archive as squashfs, with zstd of that level. Raises ImageError."""
+    # -exports: an overlay over it then keeps the inode numbers of what is copied up.
     options = f"-noappend -comp zstd -Xcompression-level {level} -quiet -no-progress -exports"
     root = f"-root-mode 0755 -root-uid 0 -root-gid 0 -default-mode 0755 -root-time {toolbox.epoch}"
     script = f'exec mksquashfs - "$1" -tar {options} {root} -processors {os.cpu_count() or 1} < "$2"'

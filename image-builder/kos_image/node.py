@@ -24,6 +24,8 @@ UUID={fat} {folder} vfat {options} 0 2
 UEFI, PI = ("/efi", "umask=0077,noauto"), ("/boot/firmware", "umask=0077,nofail")
 # systemd-repart gives the last partition all room that the disk has; systemd-growfs then gives it to the file system.
 _GROW = "[Partition]\nType=root\n"
+# dracut on the node, with each kernel that apt brings: for any machine, as the disk may move to another.
+_DRACUT = 'hostonly="no"\nadd_drivers+=" {drivers} "\n'
 
 
 def root_uuid(seed: UUID) -> UUID:
@@ -37,10 +39,10 @@ def volume(seed: UUID) -> str:
     return f"{number[:4]}-{number[4:]}"
 
 
-def files(seed: UUID, initrd: Path, version: str, fat: tuple[str, str], folder: Path) -> None:
+def files(seed: UUID, initrd: Path, version: str, drivers: Sequence[str], fat: tuple[str, str], folder: Path) -> None:
     """Write what lies over the root into an empty folder; `version` is the kernel's, `fat` UEFI or PI. Raises OSError.
 
-    The initrd is the one of the build until apt brings a kernel: then dracut makes one, on the node.
+    The initrd is the one of the build until apt brings a kernel: then dracut makes one, on the node, with `drivers`.
     """
     image = folder / "boot" / f"{INITRD}-{version}"
     for made in (image.parent, folder / fat[0].lstrip("/")):
@@ -51,10 +53,11 @@ def files(seed: UUID, initrd: Path, version: str, fat: tuple[str, str], folder: 
     table = _FSTAB.format(root=root_uuid(seed), fat=volume(seed), folder=fat[0], options=fat[1])
     _write(folder / "etc/fstab", table)
     _write(folder / "usr/lib/repart.d/50-root.conf", _GROW)
+    _write(folder / "etc/dracut.conf.d/50-kos.conf", _DRACUT.format(drivers=" ".join(drivers)))
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
 
 

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -32,6 +33,9 @@ def main() -> int:
     parser.add_argument("--verify", action="store_true", help="read the whole medium, and say whether it is as made")
     if parser.parse_args().verify:
         return _verify()
+    for key in (signal.SIGTSTP, signal.SIGQUIT):
+        # A console that somebody stopped would be gone for good; a handler, unlike ignoring, ends with a shell's exec.
+        signal.signal(key, lambda *_: None)
     while True:
         try:
             console_loop(Console(highlight=False))

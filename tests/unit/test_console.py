@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 
@@ -208,6 +209,7 @@ def test_a_key_leads_away_and_back():
     child = subprocess.Popen([sys.executable, "-c", code], stdin=terminal, stdout=terminal)
     try:
         said = _read(above, "5 power off")
+        child.send_signal(signal.SIGTSTP)
         os.write(above, b"1")
         said += _read(above, "RAN /bin/bash")
         said += _read(above, "5 power off")

@@ -168,13 +168,14 @@ def test_a_node_grows_and_finds_its_disk(tmp_path):
     (tmp_path / "initrd").write_text("initrd")
     own = tmp_path / "own"
     own.mkdir()
-    node.files(SEED, tmp_path / "initrd", "6.12", node.PI, own)
+    node.files(SEED, tmp_path / "initrd", "6.12", ["mmc_block", "ext4"], node.PI, own)
     assert (own / "initrd.img").resolve() == own / "boot/initrd.img-6.12"
     assert (own / "initrd.img").read_text() == "initrd"
     root, firmware = (own / "etc/fstab").read_text().splitlines()
     assert root.split()[:4] == [f"UUID={node.root_uuid(SEED)}", "/", "ext4", "errors=remount-ro,x-systemd.growfs"]
     assert firmware.split()[:2] == [f"UUID={node.volume(SEED)}", "/boot/firmware"]
     assert (own / "boot/firmware").is_dir()
+    assert 'add_drivers+=" mmc_block ext4 "\n' in (own / "etc/dracut.conf.d/50-kos.conf").read_text()
     assert "Type=root\n" in (own / "usr/lib/repart.d/50-root.conf").read_text()
 
 

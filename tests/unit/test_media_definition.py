@@ -42,3 +42,10 @@ def test_what_is_for_another_architecture_is_left_out():
 def test_an_unknown_output_is_told_the_known_ones():
     with pytest.raises(UsageError, match="one of disk, pi, portable, qcow2, usb"):
         define("iso", ARCHITECTURES[0])
+
+
+def test_only_a_pc_has_a_bios():
+    for output in ("usb", "disk"):
+        pc, other = define(output, "amd64"), define(output, "arm64")
+        assert (pc.boot.bios, other.boot.bios) == (True, False)
+        assert [part for part in pc.partitions if part.content != "bios"] == other.partitions

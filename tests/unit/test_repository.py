@@ -260,16 +260,19 @@ def test_every_sanity_ignore_has_a_reason_and_a_file():
 def packaged() -> set[str]:
     """Files of the folders that both packages carry."""
     listed = pyproject()["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
-    return {str(path) for path in below(*listed) if not path.is_relative_to("configs/secrets")}
+    own = {str(path) for path in below(*listed) if not path.is_relative_to("configs/secrets")}
+    return {*own, "LICENSE", "README.md", "galaxy.yml", "site.yml"}
 
 
-def test_wheel_carries_the_collection_and_nothing_else(tmp_path: Path):
+def test_wheel_carries_the_collection_and_the_two_rooms_beside_it(tmp_path: Path):
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     prefix = COLLECTION.replace(".", "/") + "/"
-    packed = {name.removeprefix(prefix) for name in zipfile.ZipFile(wheel).namelist() if name.startswith(prefix)}
-    assert packed == packaged()
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
+    rooms = {"kos_image/": "image-builder/kos_image/", "kos_install/": "installer/kos_install/", prefix: ""}
+    packed = {name.replace(start, room, 1) for name in names for start, room in rooms.items() if name.startswith(start)}
+    assert packed == packaged() and len(packed) == len(names)
 
 
 def test_tarball_carries_the_collection_and_only_files_that_git_knows(tmp_path: Path):
@@ -278,5 +281,7 @@ def test_tarball_carries_the_collection_and_only_files_that_git_knows(tmp_path: 
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tarball:
         packed = {member.name for member in tarball if not member.isdir()} - {"MANIFEST.json", "FILES.json"}
-    assert packaged() - packed == {"galaxy.yml"}  # its content is in MANIFEST.json
+    # The content of galaxy.yml is in MANIFEST.json; the two rooms are commands for people, not a collection's.
+    rooms = tuple(str(path) for path in below("image-builder/kos_image", "installer/kos_install"))
+    assert packaged() - packed == {"galaxy.yml", *rooms}
     assert packed - {str(path) for path in files()} == set()

@@ -25,9 +25,12 @@ say() {
 
 # give_up SENTENCE: nothing of the main system starts.
 give_up() {
-  say "$1"
-  systemd-ask-password --timeout=0 --emoji=no --echo=yes --no-output "$1 Press Enter to power off." || sleep 60
+  if ! systemd-ask-password --timeout=0 --emoji=no --echo=yes --no-output "$1 Press Enter to power off:"; then
+    say "$1"
+    sleep 60
+  fi
   systemctl --force poweroff
+  sleep 60 # it takes a moment, and a failure before then would start the emergency mode
   exit 1
 }
 
