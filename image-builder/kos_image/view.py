@@ -123,9 +123,12 @@ def sticks(found: Sequence[Disk]) -> RenderableType:
     """The disks that an image may be written on."""
     if not found:
         return Text("No stick or card is here that could be written on: plug one in.", style="yellow")
-    table = _table("device", "size", "model", "serial", "holds", title="Name one of them, and say it again")
+    title = "Say it again with the device or the serial of one"
+    table = _table("device", "size", "bus", "model", "serial", "holds", title=title)
     for one in found:
-        table.add_row(Text(one.path, style="bold"), size(one.size), one.model or "—", one.serial or "—", one.holds)
+        table.add_row(
+            Text(one.path, style="bold"), size(one.size), one.bus, one.model or "—", one.serial or "—", one.holds
+        )
     return table
 
 

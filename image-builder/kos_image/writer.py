@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from ansible_collections.kind.kos.plugins.plugin_utils import media_check
 from ansible_collections.kind.kos.plugins.plugin_utils.chunks import Progress
@@ -42,13 +43,21 @@ class HalfWritten(ImageError):
 
 
 def put(
-    image: Path, selector: str, known: Mapping[str, str], console: Console, ask: Callable[[str], str] | None
+    image: Path,
+    selector: str,
+    known: Mapping[str, str],
+    console: Console,
+    ask: Callable[[str], str] | None,
+    internal: bool = False,
 ) -> Report:
     """Write an image onto the disk that `selector` names; without `ask` nobody is asked. Raises ImageError.
 
-    `known` are the public keys whose signature counts, by name. Returns the report of the image.
+    `known` are the public keys whose signature counts, by name; `internal` allows a disk that is built in. Returns the
+    report of the image.
     """
-    disk = target(image, selector)
+    disk = target(image, selector, internal)
+    if ask is None:
+        console.print(Text(f"Writing onto {disk.said}; it holds {disk.holds}."))
     # First of all: who may not write there need not wait for the proof.
     with opened(disk, image.stat().st_size) as device:
         with bar(console, "proving the image") as progress:
@@ -59,12 +68,12 @@ def put(
     return report
 
 
-def target(image: Path, selector: str) -> Disk:
+def target(image: Path, selector: str, internal: bool = False) -> Disk:
     """The disk that `selector` names, once nothing speaks against it. Raises UsageError, HostError."""
     if not image.is_file():
         raise UsageError(f"there is no image {image}: kos-image build makes one")
     disk = sticks.choose(sticks.listing(), selector)
-    said = sticks.refusal(disk, image.stat().st_size, sticks.needed_devices(image))
+    said = sticks.refusal(disk, image.stat().st_size, sticks.needed_devices(image), internal)
     if said:
         raise HostError(said)
     return disk
@@ -73,7 +82,7 @@ def target(image: Path, selector: str) -> Disk:
 def confirm(disk: Disk, ask: Callable[[str], str]) -> None:
     """Have a person type what the disk is called. Raises UsageError for anything else."""
     try:
-        typed = ask(f"Everything on {disk.path} ({disk.holds}) will be lost. Type '{disk.name}' to go on: ")
+        typed = ask(f"Everything on {disk.said} ({disk.holds}) will be lost. Type '{disk.name}' to go on: ")
     except EOFError as error:
         raise UsageError("nothing was written: nobody is here to ask, so say --yes") from error
     if typed.strip() != disk.name:

@@ -32,7 +32,7 @@ def known():
 
 
 def console():
-    return Console(file=io.StringIO())
+    return Console(file=io.StringIO(), width=120)
 
 
 @pytest.fixture
@@ -109,6 +109,37 @@ def test_a_partition_is_refused():
     assert said == "/dev/sdb1 is no whole disk but a part: name the disk that it is on"
 
 
+@pytest.mark.parametrize(("more", "bus"), [({"tran": "nvme"}, "NVMe"), ({}, "bus unknown")])
+def test_a_disk_that_is_built_in_takes_a_word_more(more, bus):
+    disk = row("nvme0n1", "259:0", model="Fast", **more)
+    assert (
+        refused(disk)
+        == f"/dev/nvme0n1, Fast, 67.1 MB, {bus}, is built into this machine: say --internal where you mean it"
+    )
+    assert sticks.refusal(machine(disk)[0], SIZE, {}, internal=True) is None
+
+
+def test_who_is_not_asked_sees_what_is_written_on(image, monkeypatch):
+    monkeypatch.setattr(sticks, "listing", lambda: machine({**STICK, "path": "/dev/none"}))
+    shown = console()
+    with pytest.raises(HostError, match="cannot be opened"):
+        writer.put(image, "4C53", known(), shown, None)
+    assert "Ultra Fit, 67.1 MB, USB; it holds iso9660 DEBIAN" in shown.file.getvalue()
+
+
+def test_the_list_says_what_choose_takes(tmp_path, monkeypatch):
+    shown = Console(file=io.StringIO(), width=120)
+    shown.print(view.sticks(machine(STICK)))
+    text = shown.file.getvalue()
+    assert "device or the serial" in text and "USB" in text
+    (tmp_path / "usb-Ultra_Fit").symlink_to("/dev/sdb")
+    monkeypatch.setattr(sticks, "_BY_ID", tmp_path)
+    for selector in ("/dev/sdb", "4C53", "usb-Ultra_Fit"):
+        assert sticks.choose(machine(STICK), selector).path == "/dev/sdb"
+    with pytest.raises(UsageError):
+        sticks.choose(machine(STICK), "Ultra Fit")
+
+
 def test_one_disk_is_meant():
     twin = {**row("sdc", "8:32"), "serial": "4C53"}
     assert sticks.choose(machine(STICK), "4C53").path == "/dev/sdb"
@@ -131,7 +162,7 @@ def test_the_model_is_typed():
     disk = machine(STICK)[0]
     asked = []
     writer.confirm(disk, lambda text: asked.append(text) or "Ultra Fit")
-    assert "iso9660 DEBIAN" in asked[0]
+    assert "/dev/sdb, Ultra Fit, 67.1 MB, USB (iso9660 DEBIAN)" in asked[0]
     with pytest.raises(UsageError, match="nothing was written"):
         writer.confirm(disk, lambda _text: "yes")
 
@@ -264,13 +295,13 @@ def loop(tmp_path):
 
 
 def test_a_real_device_is_written(image, loop):
-    report = writer.put(image, loop, known(), console(), None)
+    report = writer.put(image, loop, known(), console(), None, internal=True)
     assert report.signer == "maker"
     with open(loop, "rb") as stream:
         assert stream.read(SIZE) == image.read_bytes()
     busy = os.open(loop, os.O_RDWR | os.O_EXCL)
     try:
         with pytest.raises(HostError, match="cannot be opened"):
-            writer.put(image, loop, known(), console(), None)
+            writer.put(image, loop, known(), console(), None, internal=True)
     finally:
         os.close(busy)
