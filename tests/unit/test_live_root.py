@@ -52,16 +52,7 @@ STUBS = {
 @pytest.fixture
 def stick(tmp_path):
     """A disk of 2 GiB whose root is proved, and stand-ins for the programs of an initrd."""
-    folders = (
-        "bin",
-        "labels",
-        "uuids",
-        "run",
-        "sysroot/var/lib/dpkg",
-        "proc",
-        "dev/mapper",
-        "sys/class/block/dm-0/slaves/sda3",
-    )
+    folders = ("bin", "labels", "run", "sysroot/var/lib/dpkg", "proc", "dev/mapper", "sys/class/block/dm-0/slaves/sda3")
     for folder in (*folders, "uuids", "sys/devices/sda/sda3", "sysroot/home"):
         (tmp_path / folder).mkdir(parents=True)
     files = {
