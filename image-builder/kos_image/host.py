@@ -126,15 +126,19 @@ def faults(seen: Survey, cache: Path) -> Iterator[str]:
     if seen.missing:
         yield f"packages are missing: apt-get install {' '.join(seen.missing)}"
     if seen.namespace:
-        user = getpass.getuser()
-        yield (
-            f"{user} gets no user namespace ({seen.namespace}): run this as root, or as root `apt-get install uidmap` "
-            f"and `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
-        )
+        yield _no_namespace(seen.namespace)
     elif seen.root and seen.ids < _IDS:
         yield f"this root may use {seen.ids} user ids, and a Debian tree needs {_IDS}: leave the namespace around it"
     if seen.free_mib < FREE_MIB:
         yield f"{cache} has {seen.free_mib} MiB, and a build wants {FREE_MIB}: free some, or set KOS_MEDIA_CACHE"
+
+
+def _no_namespace(why: str) -> str:
+    user = getpass.getuser()
+    return (
+        f"{user} gets no user namespace ({why}): run this as root, or as root `apt-get install uidmap` and "
+        f"`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
+    )
 
 
 def require(cache: Path, target: str | None = None) -> None:
@@ -150,9 +154,11 @@ def require(cache: Path, target: str | None = None) -> None:
 
 
 def enter() -> None:
-    """Return as root: at once, or by running this same command again in a user namespace of its own."""
+    """Return as root: at once, or by running this same command again in a user namespace. Raises HostError."""
     if os.geteuid() == 0:
         return
+    if why := _refusal():
+        raise HostError(_no_namespace(why))
     unshare = shutil.which(_NAMESPACE[0], path=_PATH) or _NAMESPACE[0]
     os.execv(unshare, [*_NAMESPACE, sys.executable, *sys.orig_argv[1:]])  # noqa: S606  (no shell is meant)
 
