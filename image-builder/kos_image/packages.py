@@ -178,6 +178,8 @@ def fetch(packages: Sequence[Package], cache: Path) -> Path:
                 pass
             for one in missing:
                 (partial / one.file).rename(folder / one.file)
+            for refused in partial.glob("*.FAILED"):
+                refused.unlink()
         arrived = set(missing)
         for _ in pool.map(lambda one: _prove(one, folder / one.file), (one for one in packages if one not in arrived)):
             pass

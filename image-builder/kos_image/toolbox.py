@@ -57,8 +57,11 @@ VERSION = 1  # of the recipe below: an input of the stage
 BUILD = "/build"  # where a program of the toolbox sees folders
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTER = Path(__file__).with_name("toolbox.sh")
-# Its own processes end with it. The lab starts its builds alike.
-_APART = ("unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child")
+# Its processes end with it, and it ends with us, even where we are killed.
+_APART = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child"),
+)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class Machine:
 
     def __init__(self, running):
         self.running = running
-        self._raw = bytearray()
+        self._raw, self._read_so_far, self._text = bytearray(), 0, ""
         self._seen = 0
         self._began = time.monotonic()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -43,7 +43,10 @@ class Machine:
     @property
     def said(self):
         """All that it has said so far."""
-        return _ESCAPES.sub(b"", bytes(self._raw)).decode(errors="replace")
+        raw = bytes(self._raw)
+        if len(raw) != self._read_so_far:
+            self._read_so_far, self._text = len(raw), _ESCAPES.sub(b"", raw).decode(errors="replace")
+        return self._text
 
     @property
     def ended(self):
@@ -71,7 +74,7 @@ class Machine:
                 return first
             if over or time.monotonic() > deadline:
                 return None
-            time.sleep(0.3)
+            time.sleep(1)
 
     def send(self, text):
         """Type on the serial line."""

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import struct
 import subprocess
+import uuid
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +45,15 @@ def partitions(image):
 
 @dataclass(frozen=True)
 class Stick:
-    """A copy of an image that may be tampered with; `unified`: its kernel is one signed file on UEFI."""
+    """A copy of an image that may be tampered with.
+
+    `media` has mtools and `tool` runs a program of the toolbox; `unified`: its kernel is one signed file on UEFI.
+    """
 
     image: Path
     media: object
-    unified: bool
+    unified: bool = False
+    tool: object = None
 
     def read(self, name):
         """A file of its boot partition."""
@@ -68,6 +75,11 @@ class Stick:
         where = f"/run/image@@{partitions(self.image)['kos-esp'].start}"
         folder = self._file.parent
         self.media.tool("amd64", folder, {"image": self.image}, program, argv[0], "-i", where, *argv[1:])
+
+    def remove(self):
+        """Throw the copy away."""
+        self.image.unlink()
+        shutil.rmtree(self._file.parent)
 
     def kernel(self):
         """Alter one bit of what a kernel calls itself, which nobody needs to boot."""
@@ -108,6 +120,25 @@ class Stick:
         """Alter one bit of the root, in the superblock, which every mount reads."""
         flip(self.image, partitions(self.image)["kos-root"].start + 8)
 
+    def replaced(self):
+        """Put another root in the place of the old one, with a proof of its own, and ask for that."""
+        parts = partitions(self.image)
+        work = self._file.parent
+        _take(self.image, parts["kos-root"], work / "root")
+        flip(work / "root", 8)
+        self.tool(
+            work, "veritysetup", "format", "/build/work/root", "/build/work/proof", "--root-hash-file=/build/work/hash"
+        )
+        digest = (work / "hash").read_text().strip()
+        for name, file, half in (("kos-root", "root", digest[:32]), ("kos-verity", "proof", digest[32:])):
+            assert (work / file).stat().st_size <= parts[name].size
+            _put(self.image, parts[name].start, (work / file).read_bytes())
+            _rename(self.image, parts[name].id, half)
+        if self.unified:
+            self._in_unified(rb"roothash=[0-9a-f]{64}", f"roothash={digest}".encode())
+        else:
+            self.write(MENU, re.sub(rb"roothash=[0-9a-f]{64}", f"roothash={digest}".encode(), self.read(MENU)))
+
     def _in_unified(self, pattern, by):
         content = self.read(UNIFIED)
         start, size = _section(content, ".cmdline")
@@ -116,6 +147,34 @@ class Stick:
         assert len(changed) == len(line)
         assert changed != line
         self.write(UNIFIED, content[:start] + changed + content[start + size :])
+
+
+def _take(image, part, target):
+    with image.open("rb") as file:
+        file.seek(part.start)
+        target.write_bytes(file.read(part.size))
+
+
+def _put(image, at, content):
+    with image.open("r+b") as file:
+        file.seek(at)
+        file.write(content)
+
+
+def _rename(image, old, new):
+    """Give a partition another id, in both partition tables (UEFI Specification, chapter 5)."""
+    size = image.stat().st_size
+    for header_at, entries_at in ((512, 1024), (size - 512, size - 33 * 512)):
+        with image.open("rb") as file:
+            file.seek(entries_at)
+            entries = file.read(128 * 128).replace(uuid.UUID(old).bytes_le, uuid.UUID(new).bytes_le)
+            file.seek(header_at)
+            header = bytearray(file.read(92))
+        struct.pack_into("<I", header, 88, zlib.crc32(entries))
+        struct.pack_into("<I", header, 16, 0)
+        struct.pack_into("<I", header, 16, zlib.crc32(header))
+        _put(image, entries_at, entries)
+        _put(image, header_at, bytes(header))
 
 
 def _other_digit(found):

@@ -53,11 +53,11 @@ def digest(path):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seen(folder, *, without=(".used", "lock")):
-    """All files below a folder with what changes when they are written."""
+def seen(*folders):
+    """All files below folders with what changes when they are written; but for the marks of when they were used."""
     found = {}
-    for path in folder.rglob("*"):
-        if path.name not in without and not path.is_dir():
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        if path.name != ".used" and not path.is_dir():
             facts = path.lstat()
             found[path] = (facts.st_ino, facts.st_size, facts.st_mtime_ns)
     return found
@@ -80,11 +80,13 @@ def test_what_it_says_of_the_image_is_so(stick):
 
 def test_without_a_change_nothing_is_touched(builder, stick):
     image, said = stick
-    before = seen(image.parent), seen(builder.folder / "stages")
+    made = [image.parent, *(builder.folder / "stages").glob("*-*")]
+    before = seen(*made)
     plan = json.loads(builder.run(*builder.argv("usb", image), "--dry-run", "--json").stdout)
     assert all(stage["cached"] for stage in plan["stages"])
     again = builder.build("usb", image)
-    assert (seen(image.parent), seen(builder.folder / "stages")) == before
+    assert [image.parent, *(builder.folder / "stages").glob("*-*")] == made
+    assert seen(*made) == before
     assert again["sha256"] == said["sha256"]
 
 

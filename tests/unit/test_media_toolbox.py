@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from test_media_packages import KERNEL, MAWK
@@ -60,6 +64,33 @@ def test_its_mounts_and_processes_are_its_own(toolbox, tree):
     assert "/build" not in command.run(["cat", "/proc/self/mounts"])
     assert toolbox.run(["sh", "-c", "echo $$"], {}) == "1\n"
     assert list((tree / "build").iterdir()) == []
+
+
+def test_whoever_kills_the_build_kills_its_programs_too(toolbox):
+    """The process alone, as the kernel does when memory is short; then a folder that is swept is nobody's any more."""
+    seconds = f"8{os.getpid()}"
+    builder = os.fork()
+    if not builder:
+        toolbox.run(["sleep", seconds], {})
+    wait_until(lambda: sleeping(seconds))
+    os.kill(builder, signal.SIGKILL)
+    os.waitpid(builder, 0)
+    wait_until(lambda: not sleeping(seconds))
+
+
+def sleeping(seconds):
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it may have ended by now
+            if path.read_bytes() == b"sleep\0%s\0" % seconds.encode():
+                return True
+    return False
+
+
+def wait_until(holds):
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_what_failed_is_named_with_its_last_words(toolbox):
