@@ -130,12 +130,20 @@ def _deliver(entry: Path, to: Path, record: Path) -> None:
     known: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
     to.parent.mkdir(parents=True, exist_ok=True)
     # The result itself comes last: where it is, what belongs to it is too.
-    for source in sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True):
-        target = to.with_name(to.name + source.name.removeprefix(recipe.RESULT))
-        if known.get(str(target)) != [str(source), _identity(target)]:
-            _copy(source, target)
-            known[str(target)] = [str(source), _identity(target)]
+    sources = sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True)
+    targets = {source: to.with_name(to.name + source.name.removeprefix(recipe.RESULT)) for source in sources}
+    wanted = {a: b for a, b in targets.items() if known.get(str(b)) != [str(a), _identity(b)]}
+    _require_room(sum(source.stat().st_size for source in wanted), to)
+    for source, target in wanted.items():
+        _copy(source, target)
+        known[str(target)] = [str(source), _identity(target)]
     record.write_text(json.dumps(known))
+
+
+def _require_room(need: int, to: Path) -> None:
+    free = shutil.disk_usage(to.parent).free
+    if need > free:
+        raise ImageError(f"{to.name} wants {need >> 20} MiB and {to.parent} has {free >> 20} MiB: free some space")
 
 
 def _identity(path: Path) -> list[int] | None:
@@ -150,11 +158,6 @@ def _identity(path: Path) -> list[int] | None:
 def _copy(source: Path, target: Path) -> None:
     """Whole or not at all; what is zeros takes no room."""
     unfinished = target.with_name(f".{target.name}.new")
-    need, free = source.stat().st_size, shutil.disk_usage(target.parent).free
-    if need > free:
-        raise ImageError(
-            f"{target.name} wants {need >> 20} MiB and {target.parent} has {free >> 20} MiB: free some space"
-        )
     try:
         argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(unfinished)]
         subprocess.run(argv, check=True, capture_output=True, text=True)
