@@ -132,23 +132,31 @@ def _deliver(entry: Path, to: Path, record: Path) -> None:
     known = _known(record)
     to.parent.mkdir(parents=True, exist_ok=True)
     # The result itself comes last: where it is, what belongs to it is too.
-    for source in sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True):
-        target = to.with_name(to.name + source.name.removeprefix(recipe.RESULT))
-        if known.get(str(target)) != [str(source), _identity(target)]:
-            _copy(source, target)
-            known[str(target)] = [str(source), _identity(target)]
+    sources = sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True)
+    targets = {source: to.with_name(to.name + source.name.removeprefix(recipe.RESULT)) for source in sources}
+    wanted = {a: b for a, b in targets.items() if known.get(str(b)) != [str(a), _identity(b)]}
+    _require_room(sum(source.stat().st_size for source in wanted), to)
+    for source, target in wanted.items():
+        _copy(source, target)
+        known[str(target)] = [str(source), _identity(target)]
     unfinished = record.with_name(f".{record.name}.{os.getpid()}.new")
     unfinished.write_text(json.dumps(known))
     unfinished.rename(record)
 
 
 def _known(record: Path) -> dict[str, Any]:
-    """What was delivered where, as long as nobody broke the record of it: then all is delivered again."""
+    """What was delivered where; nothing where the record of it is broken: then all is delivered again."""
     try:
         found: dict[str, Any] = json.loads(record.read_text())
-        return found
     except (OSError, ValueError):
         return {}
+    return found
+
+
+def _require_room(need: int, to: Path) -> None:
+    free = shutil.disk_usage(to.parent).free
+    if need > free:
+        raise ImageError(f"{to.name} wants {need >> 20} MiB and {to.parent} has {free >> 20} MiB: free some space")
 
 
 def _identity(path: Path) -> list[int] | None:
@@ -163,23 +171,12 @@ def _identity(path: Path) -> list[int] | None:
 def _copy(source: Path, target: Path) -> None:
     """Whole or not at all; what is zeros takes no room."""
     unfinished = target.with_name(f".{target.name}.new")
-    need, free = source.stat().st_size, shutil.disk_usage(target.parent).free
-    if need > free:
-        raise ImageError(
-            f"{target.name} wants {need >> 20} MiB and {target.parent} has {free >> 20} MiB: free some space"
-        )
     try:
         argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(unfinished)]
         subprocess.run(argv, check=True, capture_output=True, text=True)
-        unfinished.chmod(0o666 & ~_umask())
+        unfinished.chmod(0o644)
         unfinished.rename(target)
     except subprocess.CalledProcessError as error:
         raise ImageError(f"{target} could not be written: {error.stderr.strip()}") from error
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

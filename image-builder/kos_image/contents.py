@@ -65,13 +65,14 @@ def data(kit: Kit) -> Stage:
     below, gathered = _wheels(kit), bundled.stage(kit)
     signer = signing.signer()
     asked = kit.asked
+    names = {asked.output, *bundled.sets(asked, kit.generations)}
 
     def make(folder: Path, made: Folders) -> None:
         target = folder / DATA
         target.mkdir()
         os.link(made[gathered.name] / bundled.FILE, target / bundled.FILE)
         _write_key(signer.public, target / KEYS)
-        kit.lock.write(target / "packages.lock.json")
+        kit.lock.only(names).write(target / "packages.lock.json")
         shutil.copyfile(python_site.LOCK, target / python_site.LOCK.name)
         materials = json.loads((made[below.name] / python_site.MATERIALS).read_text())
         with bundles.opened(target / bundled.FILE) as opened:
@@ -81,7 +82,7 @@ def data(kit: Kit) -> Stage:
         (target / sbom.FILE).write_text(text)
 
     inputs = {
-        "packages": kit.lock.digest(asked.output),
+        "packages": settings(sorted(kit.lock.digest(name) for name in names)),
         "medium": asked.scope,
         "version": _version(),
         "signer": signer.public,

@@ -65,15 +65,11 @@ def extended(lock: Lock, path: Path, sets: Mapping[str, Collection[str]], cache:
     """The lock with these sets for systems that are there; what it lacks of them is resolved now. Raises ImageError."""
     lacking = {name: sorted(wanted) for name, wanted in sets.items() if lock.asked.get(name) != tuple(sorted(wanted))}
     if lacking:
-        lock = joined(_without(lock, lacking), packages.resolve(lacking, lock.architecture, cache, system=False))
+        lock = joined(
+            lock.only(lock.asked.keys() - lacking), packages.resolve(lacking, lock.architecture, cache, system=False)
+        )
         lock.write(path)
     return lock
-
-
-def _without(lock: Lock, names: Collection[str]) -> Lock:
-    kept = (replace(one, sets=tuple(name for name in one.sets if name not in names)) for one in lock.packages)
-    asked = {name: wanted for name, wanted in lock.asked.items() if name not in names}
-    return replace(lock, packages=tuple(one for one in kept if one.sets), asked=asked)
 
 
 def _sets(architecture: str) -> dict[str, list[str]]:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -26,6 +28,11 @@ from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFai
 from . import building, checking, definition, host, sticks, view, writer
 from .asked import OUTPUTS, Asked
 from .errors import ImageError
+
+_NO_ROOM = (
+    "there is no room left on the disk; what was whole is kept, and the next run goes on from there: free some space, "
+    "or set KOS_MEDIA_CACHE to a folder on a larger disk"
+)
 
 app = typer.Typer(
     name="kos-image",
@@ -226,6 +233,8 @@ def _show(data: Any, as_json: bool, shown: Any) -> None:
 def main() -> None:
     """Run `kos-image`; every expected failure is a sentence and an exit code, never a traceback."""
     signal.signal(signal.SIGTERM, _stop)
+    # The modes of files on a medium are not those of whoever makes it.
+    os.umask(0o022)
     try:
         app(standalone_mode=True)
     except ConfigurationError as error:
@@ -233,7 +242,10 @@ def main() -> None:
         _fail({"faults": faults}, faults_view(faults), Exit.INVALID_CONFIGURATION)
     except ImageError as error:
         _fail({"error": str(error)}, str(error), error.exit)
-    except (SigningFailed, OSError) as error:
+    except OSError as error:
+        said = _NO_ROOM if error.errno == errno.ENOSPC else str(error)
+        _fail({"error": said}, said, Exit.PREFLIGHT_FAILED if error.errno == errno.ENOSPC else Exit.UNEXPECTED)
+    except SigningFailed as error:
         _fail({"error": str(error)}, str(error), Exit.UNEXPECTED)
     except KeyboardInterrupt:
         _fail(

@@ -14,7 +14,7 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC
@@ -73,6 +73,12 @@ class Lock:
         if not found:
             raise Refused(f"the lock for {self.architecture} has no packages for {name}: run `kos-image lock`")
         return found
+
+    def only(self, names: Collection[str]) -> Lock:
+        """The lock with these sets alone."""
+        kept = (replace(one, sets=tuple(name for name in one.sets if name in names)) for one in self.packages)
+        asked = {name: wanted for name, wanted in self.asked.items() if name in names}
+        return replace(self, packages=tuple(one for one in kept if one.sets), asked=asked)
 
     def digest(self, name: str) -> str:
         """What makes two sets equal: names, versions, architectures, contents."""

@@ -53,7 +53,6 @@ PACKAGES = (
 )
 # What starts a PC's BIOS is made on PCs alone.
 _BIOS = {"amd64": ("grub-pc-bin",)}
-VERSION = 1  # of the recipe below: an input of the stage
 BUILD = "/build"  # where a program of the toolbox sees folders
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTER = Path(__file__).with_name("toolbox.sh")

@@ -123,7 +123,8 @@ def act(key: str, console: Console) -> None:
     if key == screen.SHELL:
         console.clear()
         console.print(_KAI)
-        subprocess.run(["/bin/bash", "--login"], check=False)
+        # Our own errors go to the journal, and a shell whose errors do not reach the terminal asks nothing.
+        subprocess.run(["/bin/bash", "--login"], check=False, stderr=sys.stdout)
     elif key == screen.VERIFY:
         medium.STATE.unlink(missing_ok=True)
         subprocess.run(["systemctl", "--no-block", "restart", medium.VERIFIER], check=False)
