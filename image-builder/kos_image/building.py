@@ -55,8 +55,8 @@ def plan(asked: Asked) -> Planned:
     if definition:
         locks.require(target, asked.output, definition.packages)
     locks.require(tools, toolbox.SET, toolbox.wanted(own))
-    generations = bundled.wanted(asked) if asked.has_bundle else []
-    beside = {**bundled.sets(asked, generations), **oci_base.sets(asked.output)}
+    generations = bundled.wanted(asked)
+    beside = {**(bundled.sets(asked, generations) if asked.has_bundle else {}), **oci_base.sets(asked.output)}
     target = locks.extended(target, place, beside, folder)
     last = recipe.last(Kit(asked, target, tools, own, folder, definition, generations))
     return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))

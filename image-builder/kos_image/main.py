@@ -79,9 +79,10 @@ def build(
     secure_boot_certificate: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="... and its certificate (PEM).")
     ] = None,
-    hostname: Annotated[str, typer.Option(help="nocloud: the machine's name.")] = "kos",
+    hostname: Annotated[str, typer.Option(help="Of a node's disk, card or seed: the machine's name.")] = "",
     ssh_key: Annotated[
-        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="nocloud: a public key that may log in.")
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Of a node's disk, card or seed: a public key that may log in."),
     ] = None,
     lock: Lock = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and why; make nothing.")] = False,
@@ -165,6 +166,7 @@ def keys(
 
       kos-image keys ~/.config/kos/secure-boot
     """
+    host.enter()
     with view.Progress(quiet=as_json) as progress:
         data = building.keys(folder, name, lock, progress.tell)
     _show(data, as_json, view.keys(data))
