@@ -107,8 +107,10 @@ def write(image: Path, proved: Report, disk: Disk, known: Mapping[str, str], con
         raise HalfWritten(said) from error
     finally:
         os.close(device)
-    if not report.ok:
-        raise HalfWritten(f"{disk.name} does not keep what is written on it ({report.faults[0]}): take another stick")
+    other = report.sealed != proved.sealed  # whole and well signed, but what was there before
+    if other or not report.ok:
+        said = str(report.faults[0]) if report.faults else "another medium is still there"
+        raise HalfWritten(f"{disk.name} does not keep what is written on it ({said}): take another stick")
 
 
 def _opened(disk: Disk, size: int) -> int:

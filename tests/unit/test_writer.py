@@ -40,10 +40,11 @@ def image(tmp_path):
     return made(tmp_path)
 
 
-def made(folder, output="usb"):
+def made(folder, output="usb", epoch=1):
+    folder.mkdir(exist_ok=True)
     path = folder / "kos.img"
     path.write_bytes(disks.image(SIZE, PARTITIONS))
-    media.embed(path, media.describe(path, About("personal_node", output, "amd64", 1, "ab" * 32), signer()))
+    media.embed(path, media.describe(path, About("personal_node", output, "amd64", epoch, "ab" * 32), signer()))
     return path
 
 
@@ -188,6 +189,14 @@ def test_a_stick_that_forgets_is_found(image, stick, monkeypatch):
     put = writer._put
     monkeypatch.setattr(writer, "_put", lambda device, content, at: put(device, content[:-1] + b"x", at))
     with pytest.raises(HalfWritten, match="does not keep what is written"):
+        writer.write(image, writer.prove(image, known()), stick, known(), console())
+
+
+def test_a_stick_that_keeps_an_older_medium_is_found(image, stick, tmp_path, monkeypatch):
+    older = made(tmp_path / "older", epoch=0).read_bytes()
+    (tmp_path / "stick").write_bytes(older.ljust(40 * MIB, b"\0"))
+    monkeypatch.setattr(writer, "_put", lambda *_: None)
+    with pytest.raises(HalfWritten, match="another medium is still there"):
         writer.write(image, writer.prove(image, known()), stick, known(), console())
 
 
