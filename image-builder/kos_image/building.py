@@ -21,7 +21,7 @@ from .definition import Definition, define
 from .errors import ImageError
 from .kit import TOOLBOX, Kit
 from .packages import Lock
-from .stages import Cache, Stage, ordered
+from .stages import Cache, Outlook, Stage, ordered
 
 _WRITTEN = "written.json"
 
@@ -85,11 +85,18 @@ def described(planned: Planned) -> dict[str, Any]:
     outlooks = [planned.cache.outlook(stage) for stage in ordered([planned.last])]
     return {
         "definition": planned.definition.model_dump() if planned.definition else None,
-        "stages": [
-            {"name": one.stage.name, "cached": one.cached, "because": one.because, "size": one.size} for one in outlooks
-        ],
+        "stages": [_outlook(planned, one) for one in outlooks],
         "packages": _packages(planned),
         "to": str(planned.to),
+    }
+
+
+def _outlook(planned: Planned, one: Outlook) -> dict[str, Any]:
+    return {
+        "name": one.stage.name,
+        "cached": one.cached,
+        "because": one.because,
+        "size": planned.cache.size(one.stage),
     }
 
 

@@ -61,12 +61,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a build would do with a stage. `size`: bytes in the cache; `because`: why it is not there, in words."""
+    """What a build would do with a stage; `because`: why it is not in the cache, in words."""
 
     stage: Stage
     cached: bool
     because: str = ""
-    size: int = 0
 
 
 def ordered(targets: Iterable[Stage]) -> list[Stage]:
@@ -104,10 +103,14 @@ class Cache:
 
     def outlook(self, stage: Stage) -> Outlook:
         """Whether it is there; why not."""
-        entry = self.entry(stage)
-        if entry.is_dir():
-            return Outlook(stage, cached=True, size=_size(entry))
+        if self.entry(stage).is_dir():
+            return Outlook(stage, cached=True)
         return Outlook(stage, cached=False, because=self._because(stage))
+
+    def size(self, stage: Stage) -> int:
+        """Bytes that its content has; 0 where it is not there."""
+        files = (path for path in self.entry(stage).rglob("*") if path.is_file() and not path.is_symlink())
+        return sum(path.stat().st_size for path in files if not path.name.startswith("."))
 
     def _because(self, stage: Stage) -> str:
         try:
@@ -198,10 +201,6 @@ class Cache:
         for mark in self.folder.glob(f"*/{_USED}"):
             if time.time() - mark.stat().st_mtime > _KEPT_SECONDS:
                 shutil.rmtree(mark.parent)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def digest_of(paths: Iterable[Path], base: Path) -> str:
