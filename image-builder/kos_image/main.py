@@ -27,7 +27,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFai
 
 from . import building, checking, definition, host, sticks, view, writer
 from .asked import OUTPUTS, Asked
-from .errors import ImageError
+from .errors import ImageError, Stopped
 
 _NO_ROOM = (
     "there is no room left on the disk; what was whole is kept, and the next run goes on from there: free some space, "
@@ -242,6 +242,11 @@ def main() -> None:
     except ConfigurationError as error:
         faults = [fault.as_dict() for fault in error.faults]
         _fail({"faults": faults}, faults_view(faults), Exit.INVALID_CONFIGURATION)
+    except Stopped as error:
+        _tell({"error": str(error)}, str(error))
+        # Waits for no stage: what it runs ends with us, and the next build sweeps away what it leaves.
+        sys.stdout.flush()
+        os._exit(error.exit)
     except ImageError as error:
         _fail({"error": str(error)}, str(error), error.exit)
     except OSError as error:
@@ -262,11 +267,15 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _fail(data: dict[str, Any], shown: Any, code: Exit) -> None:
+    _tell(data, shown)
+    sys.exit(code)
+
+
+def _tell(data: dict[str, Any], shown: Any) -> None:
     if "--json" in sys.argv:
         print(json.dumps(data, indent=1))
     else:
         errors.print(shown, style="red" if isinstance(shown, str) else None, markup=False)
-    sys.exit(code)
 
 
 if __name__ == "__main__":
