@@ -9,10 +9,12 @@ A machine lives no longer than the command that booted it, whatever becomes of t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +27,9 @@ from .identity import Lab
 from .machines import Boot
 from .medium import Medium
 
+# On a disk: it takes what the machine writes.
+_TEMPORARY, _PREFIX = Path("/var/tmp"), "kos-medium-"  # noqa: S108  (made for its owner alone)
+_YOUNG_SECONDS = 60
 # Whose the keys in UEFI's variables are: any GUID does, nothing looks it up.
 _OWNER = "9a1d1c0e-6b0c-4c3c-8a55-6f7e0f3f4b53"
 
@@ -67,8 +72,8 @@ def booted(
     Raises UsageError where the two do not fit, LabError where something fails.
     """
     machine = machines.machine_for(medium, boot)
-    with tempfile.TemporaryDirectory(prefix="kos-medium-", dir="/var/tmp") as name:
-        bench = _Bench(image, Path(name), {Path(machines.MEDIUM).name: medium.path})
+    with _folder() as folder:
+        bench = _Bench(image, folder, {Path(machines.MEDIUM).name: medium.path})
         argv = _prepared(bench, medium, boot, machine, _accelerator(lab, image, medium))
         process = subprocess.Popen(
             bench.line(machines.PROGRAMS[machine], argv), stdin=stdin, stdout=stdout, env={**os.environ, "PATH": PATH}
@@ -78,6 +83,28 @@ def booted(
         finally:
             process.kill()
             process.wait()
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Run files of a machine. It is locked while in use; what a killed command left is removed."""
+    for left in _TEMPORARY.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError), _locked(left):
+            if time.time() - left.stat().st_mtime > _YOUNG_SECONDS:  # else it may not have been locked yet
+                shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_PREFIX, dir=_TEMPORARY) as name, _locked(Path(name)):
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold a folder. Raises OSError at once where somebody else does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _accelerator(lab: Lab, image: Path, medium: Medium) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import bundled, host, locks, oci_base, recipe, secureboot
+from . import bundled, host, locks, oci_base, recipe, secureboot, toolbox
 from .asked import Asked
 from .definition import Definition, define
 from .errors import ImageError
@@ -53,7 +53,8 @@ def plan(asked: Asked) -> Planned:
     tools = target if asked.architecture == own else locks.current(locks.place(asked.locks, own), own, folder)
     definition = define(asked.output, asked.architecture) if asked.is_medium else None
     if definition:
-        locks.require(target, definition)
+        locks.require(target, asked.output, definition.packages)
+    locks.require(tools, toolbox.SET, toolbox.wanted(own))
     generations = bundled.wanted(asked) if asked.has_bundle else []
     beside = {**bundled.sets(asked, generations), **oci_base.sets(asked.output)}
     target = locks.extended(target, place, beside, folder)
@@ -109,7 +110,8 @@ def _packages(planned: Planned) -> dict[str, int] | None:
 def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[str, Any]:
     """Make what is missing and deliver the result; what it is. Raises ImageError, OSError."""
     began = time.monotonic()
-    host.require(cache_folder(), planned.asked.architecture)
+    if not all(planned.cache.outlook(stage).cached for stage in ordered([planned.last])):
+        host.require(cache_folder(), planned.asked.architecture if planned.definition else None)
     try:
         entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
         _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
@@ -127,7 +129,7 @@ def _place(asked: Asked) -> Path:
 
 def _deliver(entry: Path, to: Path, record: Path) -> None:
     """Put a result, and what lies beside it, where it was asked for, unless it is there already."""
-    known: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+    known = _known(record)
     to.parent.mkdir(parents=True, exist_ok=True)
     # The result itself comes last: where it is, what belongs to it is too.
     for source in sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True):
@@ -135,7 +137,18 @@ def _deliver(entry: Path, to: Path, record: Path) -> None:
         if known.get(str(target)) != [str(source), _identity(target)]:
             _copy(source, target)
             known[str(target)] = [str(source), _identity(target)]
-    record.write_text(json.dumps(known))
+    unfinished = record.with_name(f".{record.name}.{os.getpid()}.new")
+    unfinished.write_text(json.dumps(known))
+    unfinished.rename(record)
+
+
+def _known(record: Path) -> dict[str, Any]:
+    """What was delivered where, as long as nobody broke the record of it: then all is delivered again."""
+    try:
+        found: dict[str, Any] = json.loads(record.read_text())
+        return found
+    except (OSError, ValueError):
+        return {}
 
 
 def _identity(path: Path) -> list[int] | None:

@@ -16,7 +16,6 @@ from .definition import Partition
 from .errors import ImageError
 from .toolbox import Toolbox
 
-MANIFEST = "kos-manifest"
 # A Raspberry Pi reads FAT32 from it, and other computers show it to whoever wants to change config.txt.
 _BASIC_DATA = "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7"
 # systemd-repart's words for what a content is, where it has one.

@@ -14,11 +14,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ansible_collections.kind.kos.plugins.plugin_utils import apt
 
-from .definition import Architecture
 from .errors import HostError, ImageError
+
+if TYPE_CHECKING:
+    from .definition import Architecture  # `make setup` runs this before pydantic is there
 
 # Debian package: a program or file by which one sees that it is there. `requirements/host.sh` installs what is not.
 PACKAGES = {

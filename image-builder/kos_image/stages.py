@@ -127,19 +127,29 @@ class Cache:
         `tell` hears of each stage `cached`, `making` and `made`, with seconds. Raises what a stage raises.
         """
         wanted = list(targets)
-        with self._locked(), ThreadPoolExecutor(jobs) as pool:
+        with self._locked():
             self._sweep()
-            sorter, running = _sorter(wanted), {}
-            sorter.prepare()
-            while sorter.is_active():
-                for stage in sorter.get_ready():
-                    running[pool.submit(self._ensure, stage, tell)] = stage
-                done, _left = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    _result(future, running)
-                    sorter.done(running.pop(future))
+            pool = ThreadPoolExecutor(jobs)
+            try:
+                self._run(pool, _sorter(wanted), tell)
+            finally:
+                # After a fault, or Ctrl-C, nothing new begins; what runs ends, or is ended by who stopped us.
+                pool.shutdown(cancel_futures=True)
             self._prune()
         return {stage.name: self.entry(stage) for stage in ordered(wanted)}
+
+    def _run(
+        self, pool: ThreadPoolExecutor, sorter: TopologicalSorter[Stage], tell: Callable[[Stage, str, float], None]
+    ) -> None:
+        running: dict[Future[None], Stage] = {}
+        sorter.prepare()
+        while sorter.is_active():
+            for stage in sorter.get_ready():
+                running[pool.submit(self._ensure, stage, tell)] = stage
+            done, _left = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                sorter.done(running.pop(future))
 
     def _ensure(self, stage: Stage, tell: Callable[[Stage, str, float], None]) -> None:
         entry = self.entry(stage)
@@ -157,14 +167,13 @@ class Cache:
 
     def _make(self, stage: Stage, entry: Path) -> None:
         folder = self.folder / f"{UNFINISHED}{entry.name}"
-        folder.mkdir()
+        folder.mkdir(mode=0o700)  # its set-user-ID programs are not for the users of this machine
         try:
             stage.make(folder, {one.name: self.entry(one) for one in stage.after})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         (folder / _INPUTS).write_text(json.dumps(stage.all_inputs, indent=1))
-        folder.chmod(0o700)  # its set-user-ID programs are not for the users of this machine
         os.rename(folder, entry)
 
     @contextmanager
@@ -189,14 +198,6 @@ class Cache:
         for mark in self.folder.glob(f"*/{_USED}"):
             if time.time() - mark.stat().st_mtime > _KEPT_SECONDS:
                 shutil.rmtree(mark.parent)
-
-
-def _result(future: Future[None], running: Iterable[Future[None]]) -> None:
-    """Raise what a stage raised, and begin nothing new; what runs beside it ends first."""
-    if future.exception():
-        for other in running:
-            other.cancel()
-    future.result()
 
 
 def _size(folder: Path) -> int:

@@ -182,16 +182,11 @@ def test_no_traceback_reaches_the_screen(tmp_path):
         "def broken(): raise RuntimeError('a fault')\n"
         "machine.look = broken; sys.argv = ['kos-install']; main.main()\n"
     )
-    above, terminal = pty.openpty()
-    with (tmp_path / "journal").open("wb") as journal:
-        child = subprocess.Popen([sys.executable, "-c", code], stdin=terminal, stdout=terminal, stderr=journal)
-        try:
-            said = _read(above, "Press Enter")
-            os.write(above, b"\n")
-            said += _read(above, "Press Enter")
-        finally:
-            child.kill()
-            child.wait()
+    with (tmp_path / "journal").open("wb") as journal, Terminal(code, stderr=journal) as terminal:
+        terminal.wait("Press Enter")
+        terminal.type(b"\n")
+        terminal.wait("Press Enter")
+    said = terminal.said
     assert said.count("The console failed (RuntimeError)") == 2 and "Traceback" not in said
     assert "a fault" in (tmp_path / "journal").read_text()
 
@@ -205,26 +200,39 @@ def test_a_key_leads_away_and_back():
         "medium.progress = lambda: medium.Verification(medium.UNKNOWN, said=('no medium',))\n"
         "sys.argv = ['kos-install']; main.main()\n"
     )
-    above, terminal = pty.openpty()
-    child = subprocess.Popen([sys.executable, "-c", code], stdin=terminal, stdout=terminal)
-    try:
-        said = _read(above, "5 power off")
-        child.send_signal(signal.SIGTSTP)
-        os.write(above, b"1")
-        said += _read(above, "RAN /bin/bash")
-        said += _read(above, "5 power off")
-        os.write(above, b"5")
-        said += _read(above, "RAN systemctl")
-    finally:
-        child.kill()
-        child.wait()
+    with Terminal(code) as terminal:
+        terminal.wait("5 power off")
+        terminal.child.send_signal(signal.SIGTSTP)
+        terminal.type(b"1")
+        terminal.wait("RAN /bin/bash")
+        terminal.wait("5 power off")
+        terminal.type(b"5")
+        terminal.wait("RAN systemctl")
+    said = terminal.said
     assert "kai is here" in said and "Not verified: no medium" in said
 
 
-def _read(descriptor, until):
-    said = ""
-    while until not in said:
-        if not select.select([descriptor], [], [], 30)[0]:
-            raise AssertionError(f"no '{until}' in: {said}")
-        said += os.read(descriptor, 4096).decode()
-    return said
+class Terminal:
+    """What a console says on a terminal of its own; a wait goes on where the last one ended."""
+
+    def __init__(self, code, **more):
+        self.above, below = pty.openpty()
+        self.child = subprocess.Popen([sys.executable, "-c", code], stdin=below, stdout=below, **more)
+        self.said, self.seen = "", 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.child.kill()
+        self.child.wait()
+
+    def wait(self, text):
+        while text not in self.said[self.seen :]:
+            if not select.select([self.above], [], [], 60)[0]:
+                raise AssertionError(f"no '{text}' in: {self.said[self.seen :]}")
+            self.said += os.read(self.above, 4096).decode()
+        self.seen = self.said.index(text, self.seen) + len(text)
+
+    def type(self, keys):
+        os.write(self.above, keys)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import uuid
 import zlib
@@ -14,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ansible_collections.kind.kos.cli.lab import app
-from ansible_collections.kind.kos.lab import machines, medium, pi_card
+from ansible_collections.kind.kos.lab import machines, media, medium, pi_card
 from ansible_collections.kind.kos.lab.errors import UsageError
 from ansible_collections.kind.kos.lab.machines import Boot
 from ansible_collections.kind.kos.lab.medium import Medium
@@ -203,3 +204,19 @@ def test_faults_are_said_before_anything_is_made(tmp_path: Path, options: list[s
     done = CliRunner().invoke(app, ["boot", str(tmp_path / "x.raw"), *options])
     assert done.exit_code == 2
     assert said in " ".join(done.output.split())
+
+
+# --- run files -------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_killed_command_left_is_removed_and_what_is_in_use_is_not(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(media, "_TEMPORARY", tmp_path)
+    left = tmp_path / f"{media._PREFIX}left"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    with media._folder() as first:
+        os.utime(first, (0, 0))
+        assert not left.exists()
+        with media._folder() as second:
+            assert sorted(tmp_path.iterdir()) == sorted([first, second])
+    assert not list(tmp_path.iterdir())

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,14 @@ def test_the_ids_of_a_namespace_are_counted():
 def test_missing_programs_are_seen(monkeypatch):
     monkeypatch.setattr(host, "PACKAGES", {"here": "sh", "gone": "no-such-program", "file": "/no/such/file"})
     assert host.missing_packages() == ("gone", "file")
+
+
+def test_its_packages_are_known_before_any_library_is_installed():
+    repository = Path(__file__).parents[2]
+    environ = {"PYTHONPATH": f"{repository}/collections:{repository}/image-builder", "PYTHONDONTWRITEBYTECODE": "1"}
+    argv = [sys.executable, "-S", "-m", "kos_image.host", "--packages"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, env=environ)
+    assert done.stdout.split() == list(host.PACKAGES)
 
 
 def test_a_user_runs_the_same_command_again_as_the_root_of_a_namespace(monkeypatch):
