@@ -199,16 +199,19 @@ def verify(
 def write(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="What kos-image built.")],
     device: Annotated[
-        str | None, typer.Argument(metavar="[DEVICE]", help="Path, serial or model of the one stick; without it: list.")
+        str | None,
+        typer.Argument(metavar="[DEVICE]", help="Path, name in /dev/disk/by-id or serial of it; without: list."),
     ] = None,
     signer: Annotated[
         Path | None, typer.Option("--signer", help="Public key of who made the image; default: your own.")
     ] = None,
+    internal: Annotated[bool, typer.Option("--internal", help="A disk that is built in is meant.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Put an image on a stick or a card: proved first, read back afterwards. Everything on it is lost.
 
-    Refused are disks that are mounted or that this system stands on, what is too small, and a name that fits two.
+    Refused are disks that are mounted or that this system stands on, one that is built in without --internal, what is
+    too small, and a name that fits two.
 
     Examples:
 
@@ -220,7 +223,7 @@ def write(
         console.print(view.sticks(sticks.candidates(sticks.listing())))
         return
     ask = None if yes else lambda question: console.input(Text(question))
-    report = writer.put(image, device, checking.known(signer), errors, ask)
+    report = writer.put(image, device, checking.known(signer), errors, ask, internal)
     about = report.sealed.manifest.about if report.sealed else None
     console.print(Text.assemble(("✓ ", "green"), f"{device} is a {about.output if about else 'medium'} of kOS now"))
 
