@@ -21,7 +21,7 @@ from .definition import Definition, define
 from .errors import ImageError
 from .kit import TOOLBOX, Kit
 from .packages import Lock
-from .stages import Cache, Stage, ordered
+from .stages import Cache, Outlook, Stage, ordered
 
 _WRITTEN = "written.json"
 
@@ -55,8 +55,8 @@ def plan(asked: Asked) -> Planned:
     if definition:
         locks.require(target, asked.output, definition.packages)
     locks.require(tools, toolbox.SET, toolbox.wanted(own))
-    generations = bundled.wanted(asked) if asked.has_bundle else []
-    beside = {**bundled.sets(asked, generations), **oci_base.sets(asked.output)}
+    generations = bundled.wanted(asked)
+    beside = {**(bundled.sets(asked, generations) if asked.has_bundle else {}), **oci_base.sets(asked.output)}
     target = locks.extended(target, place, beside, folder)
     last = recipe.last(Kit(asked, target, tools, own, folder, definition, generations))
     return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
@@ -85,11 +85,18 @@ def described(planned: Planned) -> dict[str, Any]:
     outlooks = [planned.cache.outlook(stage) for stage in ordered([planned.last])]
     return {
         "definition": planned.definition.model_dump() if planned.definition else None,
-        "stages": [
-            {"name": one.stage.name, "cached": one.cached, "because": one.because, "size": one.size} for one in outlooks
-        ],
+        "stages": [_outlook(planned, one) for one in outlooks],
         "packages": _packages(planned),
         "to": str(planned.to),
+    }
+
+
+def _outlook(planned: Planned, one: Outlook) -> dict[str, Any]:
+    return {
+        "name": one.stage.name,
+        "cached": one.cached,
+        "because": one.because,
+        "size": planned.cache.size(one.stage),
     }
 
 
@@ -112,11 +119,8 @@ def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[st
     began = time.monotonic()
     if not all(planned.cache.outlook(stage).cached for stage in ordered([planned.last])):
         host.require(cache_folder(), planned.asked.architecture if planned.definition else None)
-    try:
-        entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
-        _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
-    except KeyboardInterrupt as error:
-        raise ImageError("stopped; what was whole is kept, and the next run goes on from there") from error
+    entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
+    _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
     facts = json.loads((entry / recipe.FACTS).read_text())
     return {"to": str(planned.to), **facts, "seconds": round(time.monotonic() - began, 2), "next": planned.asked.next}
 

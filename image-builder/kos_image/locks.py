@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kind.kos.plugins.plugin_utils.unit_store import locked
+
 from . import packages, toolbox
 from .definition import ARCHITECTURES, architectures, define, outputs
 from .errors import Refused, UsageError
@@ -27,6 +29,12 @@ def place(given: Path | None, architecture: str) -> Path:
 
 def renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[str, Any]]]:
     """Resolve all packages anew and write the lock; and what has changed. Raises ImageError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent):
+        return _renew(path, architecture, cache)
+
+
+def _renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[str, Any]]]:
     before = _before(path)
     media = _sets(architecture)
     now = packages.resolve(media, architecture, cache)

@@ -175,6 +175,8 @@ def installed(kit: Kit) -> Stage:
             boot.mkdir()
             boots = starts.kernel(definition.kernel_arguments)
             assembly.node_files(definition, boots, kit.seed, own)
+            if kit.asked.ssh_keys:
+                nocloud.lay(kit.asked, own)
             shutil.copytree(made[data.name] / contents.DATA, own / contents.ON_A_NODE, copy_function=os.link)
             tree.merge(made[over.name] / _TAR, [Overlay(own)], kit.epoch, archive)
             filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
@@ -186,7 +188,7 @@ def installed(kit: Kit) -> Stage:
         sealed = assembly.seal(folder / RESULT, _about(kit), signer, carried=False)
         finish(folder, {"merkle_root": sealed})
 
-    inputs = _inputs(kit, signer)
+    inputs = {**_inputs(kit, signer), "seed": settings(nocloud.files(kit.asked) if kit.asked.ssh_keys else None)}
     return Stage("medium", "writing the disk and its manifest", make, inputs, (kit.toolbox, below, started, over, data))
 
 

@@ -23,7 +23,7 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from .errors import ImageError
+from .errors import ImageError, Stopped
 
 Folders = Mapping[str, Path]
 Make = Callable[[Path, Folders], None]
@@ -61,12 +61,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a build would do with a stage. `size`: bytes in the cache; `because`: why it is not there, in words."""
+    """What a build would do with a stage; `because`: why it is not in the cache, in words."""
 
     stage: Stage
     cached: bool
     because: str = ""
-    size: int = 0
 
 
 def ordered(targets: Iterable[Stage]) -> list[Stage]:
@@ -104,10 +103,14 @@ class Cache:
 
     def outlook(self, stage: Stage) -> Outlook:
         """Whether it is there; why not."""
-        entry = self.entry(stage)
-        if entry.is_dir():
-            return Outlook(stage, cached=True, size=_size(entry))
+        if self.entry(stage).is_dir():
+            return Outlook(stage, cached=True)
         return Outlook(stage, cached=False, because=self._because(stage))
+
+    def size(self, stage: Stage) -> int:
+        """Bytes that its content has; 0 where it is not there."""
+        files = (path for path in self.entry(stage).rglob("*") if path.is_file() and not path.is_symlink())
+        return sum(path.stat().st_size for path in files if not path.name.startswith("."))
 
     def _because(self, stage: Stage) -> str:
         try:
@@ -132,9 +135,15 @@ class Cache:
             pool = ThreadPoolExecutor(jobs)
             try:
                 self._run(pool, _sorter(wanted), tell)
-            finally:
-                # After a fault, or Ctrl-C, nothing new begins; what runs ends, or is ended by who stopped us.
+            except KeyboardInterrupt as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                said = "stopped; what was whole is kept, and the next run goes on from there"
+                raise Stopped(said) from error
+            except BaseException:
+                # Nothing new begins; what runs beside it ends first.
                 pool.shutdown(cancel_futures=True)
+                raise
+            pool.shutdown()
             self._prune()
         return {stage.name: self.entry(stage) for stage in ordered(wanted)}
 
@@ -198,10 +207,6 @@ class Cache:
         for mark in self.folder.glob(f"*/{_USED}"):
             if time.time() - mark.stat().st_mtime > _KEPT_SECONDS:
                 shutil.rmtree(mark.parent)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def digest_of(paths: Iterable[Path], base: Path) -> str:

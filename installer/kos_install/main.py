@@ -123,16 +123,20 @@ def act(key: str, console: Console) -> None:
     if key == screen.SHELL:
         console.clear()
         console.print(_KAI)
-        # Our own errors go to the journal, and a shell whose errors do not reach the terminal asks nothing.
-        subprocess.run(["/bin/bash", "--login"], check=False, stderr=sys.stdout)
+        _run("/bin/bash", "--login")
     elif key == screen.VERIFY:
         medium.STATE.unlink(missing_ok=True)
-        subprocess.run(["systemctl", "--no-block", "restart", medium.VERIFIER], check=False)
+        _run("systemctl", "--no-block", "restart", medium.VERIFIER)
     elif key == screen.NETWORK:
         console.clear()
         console.print("Every wired network that offers an address (DHCP) is used.\n")
-        subprocess.run(["networkctl", "--no-pager", "list"], check=False)
-        subprocess.run(["ip", "-brief", "address"], check=False)
+        _run("networkctl", "--no-pager", "list")
+        _run("ip", "-brief", "address")
         console.input("\nPress Enter for the menu.")
     elif key in (screen.REBOOT, screen.POWER_OFF):
-        subprocess.run(["systemctl", "reboot" if key == screen.REBOOT else "poweroff"], check=False)
+        _run("systemctl", "reboot" if key == screen.REBOOT else "poweroff")
+
+
+def _run(*argv: str) -> None:
+    """Run a program on the screen: our own errors go to the journal, its errors are for who sits here."""
+    subprocess.run(argv, stderr=sys.stdout, check=False)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 
 import disks
 import pytest
@@ -210,6 +212,31 @@ def test_a_key_leads_away_and_back():
         terminal.wait("RAN systemctl")
     said = terminal.said
     assert "kai is here" in said and "Not verified: no medium" in said
+
+
+def test_the_shell_is_one_that_a_person_can_use(tmp_path):
+    """As a getty runs it: the terminal is its own, and what it says of itself goes to the journal."""
+    code = "from rich.console import Console; from kos_install import main; main.act('1', Console())"
+    environ = {**os.environ, "HOME": str(tmp_path), "LC_ALL": "C"}
+    with (tmp_path / "journal").open("wb") as journal:
+        terminal = Terminal(code, stderr=journal, env=environ, preexec_fn=own_terminal)
+    with terminal:
+        terminal.wait("kai is here")
+        terminal.type(b"PS1=rea''dy:\n")
+        terminal.wait("ready:")
+        terminal.type(b"ls /nonexi''stent\n")
+        terminal.wait("'/nonexistent': No such file or directory")
+        terminal.type(b"shopt -o moni''tor\n")
+        terminal.wait("monitor")
+        terminal.wait("on")
+        terminal.type(b"exit\n")
+        assert terminal.child.wait(60) == 0
+    assert "no job control" not in terminal.said and not (tmp_path / "journal").read_text()
+
+
+def own_terminal():
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 class Terminal:

@@ -157,6 +157,14 @@ def test_a_stranger_is_not_believed(tmp_path):
     other = {"other": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP"}
     report = media_check.verify(path, other)
     assert not report.ok and report.signer == "" and "not trusted here (other is)" in report.faults[0].said
+    assert report.stranger.startswith("SHA256:")
+
+
+def test_what_nobody_trusted_has_signed_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "stick"
+    write(path)
+    monkeypatch.setattr(media_check, "digests", lambda *_: pytest.fail("it was read"))
+    assert not media_check.verify(path, {}).ok
 
 
 def test_another_manifest_under_the_signature_is_refused(tmp_path):
