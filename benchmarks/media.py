@@ -89,9 +89,9 @@ class Ours:
         self.forget()
 
     def forget(self) -> None:
-        """Throw away all but packages and toolbox."""
+        """Throw away all but what was fetched, and the toolbox."""
         for entry in (self.folder / "cache" / "stages").iterdir():
-            if not entry.name.startswith("toolbox-"):
+            if not entry.name.startswith(("toolbox-", "wheels-")):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         self.image.unlink(missing_ok=True)
 
@@ -108,8 +108,11 @@ class Ours:
 
     def build(self) -> Spent:
         """One build, or what is missing of it."""
-        own = {"KOS_MEDIA_CACHE": self.folder / "cache", "KOS_MEDIA_LOCK": self.folder / "locks"}
-        environ = {**{name: str(path) for name, path in own.items()}, "PYTHONPATH": str(self.folder / "image-builder")}
+        own = {
+            "KOS_MEDIA_CACHE": self.folder / "cache", "KOS_MEDIA_LOCK": self.folder / "locks",
+            "PYTHONPATH": self.folder / "image-builder", "XDG_CONFIG_HOME": self.folder / "config",
+        }  # fmt: skip
+        environ = {name: str(path) for name, path in own.items()}
         argv = [BIN / "kos-image", "build", "--profile", PROFILE, "--output", OUTPUT, "--arch", ARCHITECTURE]
         return spend([*argv, "--to", self.image], environ)
 
@@ -137,13 +140,13 @@ class Mkosi:
             f"Mirror={apt.inherit().mirror}\n[Output]\nFormat=disk\nSeed=5eed5eed-0000-4000-8000-000000000001\n"
             "[Content]\nBootable=yes\nBootloader=systemd-boot\nBiosBootloader=grub\nWithDocs=no\n"
             f"SourceDateEpoch={_EPOCH}\nPackages={wanted}\nKernelCommandLine={' '.join(arguments)}\n"
-            "[Build]\nToolsTree=\nCacheOnly=metadata\n"
+            "[Build]\nToolsTree=\n"
         )
         for name, text in _PARTITIONS.items():
             (self.folder / f"mkosi.repart/{name}.conf").write_text(f"[Partition]\n{text}\n")
         _write_apt(self.folder / "mkosi.sandbox/etc/apt")
         shutil.copytree(payload, self.folder / "mkosi.extra/usr/share/kos/payload")
-        self.build()
+        self.build("--cache-only=never")
 
     def forget(self) -> None:
         """Throw away all but the packages."""
@@ -216,12 +219,12 @@ def sticks() -> tuple[list[Result], list[str]]:
         mkosi.prepare(definition.packages, definition.kernel_arguments, ours.payload)
         ours.forget()
         mkosi.forget()
-        cold = ours.build(), mkosi.build("--incremental")
+        cold = ours.build(), mkosi.build("--incremental", "--cache-only=always")
         least = floor(Path(name), tree, definition.packages, ours.folder / "cache" / "debs")
-        unchanged = ours.build(), mkosi.build("--incremental")
+        unchanged = ours.build(), mkosi.build("--incremental", "--cache-only=always")
         ours.change()
         mkosi.change()
-        changed = ours.build(), mkosi.build("--incremental")
+        changed = ours.build(), mkosi.build("--incremental", "--cache-only=always")
         sizes = [path.stat().st_blocks * 512 for path in (ours.image, mkosi.image)]
         whole = [path.stat().st_size for path in (ours.image, mkosi.image)]
     results = [

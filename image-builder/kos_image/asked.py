@@ -16,10 +16,12 @@ from .errors import UsageError
 # What is made of a profile beside media that boot, and how its file ends.
 OTHERS = {"nocloud": "img", "oci": "oci.tar", "bundle": "kos"}
 OUTPUTS = (*definition.outputs(), *OTHERS)
+LIVE, NODES = ("usb", "portable"), ("disk", "qcow2", "pi")
 _NEXT = {
     "usb": "kos-image write {name} DEVICE, or try it first: kai lab boot {name}",
     "portable": "kos-image write {name} DEVICE, or try it first: kai lab boot {name} --grow 8G",
     "qcow2": "kos-image build --profile {profile} --output nocloud --ssh-key FILE, and give the machine both",
+    "disk": "kos-image write {name} DEVICE, or give it to a virtual machine",
     "pi": "kos-image write {name} DEVICE",
     "bundle": "kai deploy -i INVENTORY --bundle {name}",
     "oci": "skopeo inspect oci-archive:{name}",
@@ -41,12 +43,21 @@ class Asked:
     layers: Mapping[str, str | None] = field(default_factory=dict)
     models: tuple[Path, ...] = ()
     secure_boot: tuple[Path, Path] | None = None
-    hostname: str = "kos"
+    hostname: str = ""
     ssh_keys: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
             raise UsageError(f"there is no output '{self.output}': one of {', '.join(OUTPUTS)}")
+        given = {
+            "--secure-boot-key": (self.secure_boot, LIVE),
+            "--ssh-key": (self.ssh_keys, (*NODES, "nocloud")),
+            "--hostname": (self.hostname, (*NODES, "nocloud")),
+            "--model": (self.models, (*definition.outputs(), "bundle")),
+        }
+        for option, (value, outputs) in given.items():
+            if value and self.output not in outputs:
+                raise UsageError(f"{option} is for {', '.join(outputs)}, not for {self.output}: leave it out")
 
     @property
     def is_medium(self) -> bool:
@@ -72,4 +83,7 @@ class Asked:
     @property
     def next(self) -> str:
         """What to do with the result, as a command."""
-        return _NEXT.get(self.output, "").format(name=self.file_name, profile=self.profile)
+        said = _NEXT.get(self.output, "").format(name=self.file_name, profile=self.profile)
+        if self.output in ("disk", "pi") and not self.ssh_keys:
+            said += "; nobody can log in to it yet: build it with --ssh-key FILE"
+        return said

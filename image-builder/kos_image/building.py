@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import bundled, host, locks, oci_base, recipe, secureboot
+from . import bundled, host, locks, oci_base, recipe, secureboot, toolbox
 from .asked import Asked
 from .definition import Definition, define
 from .errors import ImageError
 from .kit import TOOLBOX, Kit
 from .packages import Lock
-from .stages import Cache, Stage, ordered
+from .stages import Cache, Outlook, Stage, ordered
 
 _WRITTEN = "written.json"
 
@@ -53,9 +53,10 @@ def plan(asked: Asked) -> Planned:
     tools = target if asked.architecture == own else locks.current(locks.place(asked.locks, own), own, folder)
     definition = define(asked.output, asked.architecture) if asked.is_medium else None
     if definition:
-        locks.require(target, definition)
-    generations = bundled.wanted(asked) if asked.has_bundle else []
-    beside = {**bundled.sets(asked, generations), **oci_base.sets(asked.output)}
+        locks.require(target, asked.output, definition.packages)
+    locks.require(tools, toolbox.SET, toolbox.wanted(own))
+    generations = bundled.wanted(asked)
+    beside = {**(bundled.sets(asked, generations) if asked.has_bundle else {}), **oci_base.sets(asked.output)}
     target = locks.extended(target, place, beside, folder)
     last = recipe.last(Kit(asked, target, tools, own, folder, definition, generations))
     return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
@@ -84,11 +85,18 @@ def described(planned: Planned) -> dict[str, Any]:
     outlooks = [planned.cache.outlook(stage) for stage in ordered([planned.last])]
     return {
         "definition": planned.definition.model_dump() if planned.definition else None,
-        "stages": [
-            {"name": one.stage.name, "cached": one.cached, "because": one.because, "size": one.size} for one in outlooks
-        ],
+        "stages": [_outlook(planned, one) for one in outlooks],
         "packages": _packages(planned),
         "to": str(planned.to),
+    }
+
+
+def _outlook(planned: Planned, one: Outlook) -> dict[str, Any]:
+    return {
+        "name": one.stage.name,
+        "cached": one.cached,
+        "because": one.because,
+        "size": planned.cache.size(one.stage),
     }
 
 
@@ -109,12 +117,10 @@ def _packages(planned: Planned) -> dict[str, int] | None:
 def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[str, Any]:
     """Make what is missing and deliver the result; what it is. Raises ImageError, OSError."""
     began = time.monotonic()
-    host.require(cache_folder(), planned.asked.architecture)
-    try:
-        entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
-        _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
-    except KeyboardInterrupt as error:
-        raise ImageError("stopped; what was whole is kept, and the next run goes on from there") from error
+    if not all(planned.cache.outlook(stage).cached for stage in ordered([planned.last])):
+        host.require(cache_folder(), planned.asked.architecture if planned.definition else None)
+    entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
+    _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
     facts = json.loads((entry / recipe.FACTS).read_text())
     return {"to": str(planned.to), **facts, "seconds": round(time.monotonic() - began, 2), "next": planned.asked.next}
 
@@ -127,15 +133,34 @@ def _place(asked: Asked) -> Path:
 
 def _deliver(entry: Path, to: Path, record: Path) -> None:
     """Put a result, and what lies beside it, where it was asked for, unless it is there already."""
-    known: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+    known = _known(record)
     to.parent.mkdir(parents=True, exist_ok=True)
     # The result itself comes last: where it is, what belongs to it is too.
-    for source in sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True):
-        target = to.with_name(to.name + source.name.removeprefix(recipe.RESULT))
-        if known.get(str(target)) != [str(source), _identity(target)]:
-            _copy(source, target)
-            known[str(target)] = [str(source), _identity(target)]
-    record.write_text(json.dumps(known))
+    sources = sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True)
+    targets = {source: to.with_name(to.name + source.name.removeprefix(recipe.RESULT)) for source in sources}
+    wanted = {a: b for a, b in targets.items() if known.get(str(b)) != [str(a), _identity(b)]}
+    _require_room(sum(source.stat().st_size for source in wanted), to)
+    for source, target in wanted.items():
+        _copy(source, target)
+        known[str(target)] = [str(source), _identity(target)]
+    unfinished = record.with_name(f".{record.name}.{os.getpid()}.new")
+    unfinished.write_text(json.dumps(known))
+    unfinished.rename(record)
+
+
+def _known(record: Path) -> dict[str, Any]:
+    """What was delivered where; nothing where the record of it is broken: then all is delivered again."""
+    try:
+        found: dict[str, Any] = json.loads(record.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _require_room(need: int, to: Path) -> None:
+    free = shutil.disk_usage(to.parent).free
+    if need > free:
+        raise ImageError(f"{to.name} wants {need >> 20} MiB and {to.parent} has {free >> 20} MiB: free some space")
 
 
 def _identity(path: Path) -> list[int] | None:
@@ -150,23 +175,12 @@ def _identity(path: Path) -> list[int] | None:
 def _copy(source: Path, target: Path) -> None:
     """Whole or not at all; what is zeros takes no room."""
     unfinished = target.with_name(f".{target.name}.new")
-    need, free = source.stat().st_size, shutil.disk_usage(target.parent).free
-    if need > free:
-        raise ImageError(
-            f"{target.name} wants {need >> 20} MiB and {target.parent} has {free >> 20} MiB: free some space"
-        )
     try:
         argv = ["cp", "--reflink=auto", "--sparse=always", "--", str(source), str(unfinished)]
         subprocess.run(argv, check=True, capture_output=True, text=True)
-        unfinished.chmod(0o666 & ~_umask())
+        unfinished.chmod(0o644)
         unfinished.rename(target)
     except subprocess.CalledProcessError as error:
         raise ImageError(f"{target} could not be written: {error.stderr.strip()}") from error
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current

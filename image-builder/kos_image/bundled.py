@@ -14,13 +14,13 @@ from ansible_collections.kind.kos.cli.bundles import build as building
 from ansible_collections.kind.kos.cli.bundles.build import Wanted
 from ansible_collections.kind.kos.cli.bundles.debs import Deb
 from ansible_collections.kind.kos.cli.units.tools import ToolFailed
-from ansible_collections.kind.kos.plugins.plugin_utils import signing, unit_store
+from ansible_collections.kind.kos.plugins.plugin_utils import bundles, signing, unit_store
 from ansible_collections.kind.kos.plugins.plugin_utils.assemble import Request
 
 from . import packages
 from .asked import Asked
 from .errors import Refused
-from .kit import Kit, settings
+from .kit import Kit, files, settings
 from .packages import Lock, Package
 from .stages import Folders, Stage
 
@@ -61,9 +61,10 @@ def stage(kit: Kit) -> Stage:
     inputs = {
         "generations": settings([one.id for one in kit.generations]),
         "packages": settings([kit.lock.digest(name) for name in names]),
-        "models": settings([_digest(path) for path in kit.asked.models]),
+        "models": settings([[path.name, _digest(path)] for path in kit.asked.models]),
         "signer": signer.public,
         "date": str(kit.epoch),
+        "recipe": settings(files(Path(building.__file__).parent), Path(bundles.__file__).read_text()),
     }
     return Stage("bundle", "gathering what the profile installs", make, inputs)
 

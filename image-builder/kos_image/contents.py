@@ -15,8 +15,8 @@ from ansible_collections.kind.kos.plugins.plugin_utils import bundles, layers, s
 from ansible_collections.kind.kos.plugins.plugin_utils.assemble import COLLECTION
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
 
-from . import bundled, python_site, sbom
-from .kit import Kit, settings
+from . import bundled, python_site
+from .kit import Kit, code, settings
 from .stages import Folders, Stage
 
 SITE, DATA = python_site.TREE, "data"
@@ -65,13 +65,17 @@ def data(kit: Kit) -> Stage:
     below, gathered = _wheels(kit), bundled.stage(kit)
     signer = signing.signer()
     asked = kit.asked
+    names = {asked.output, *bundled.sets(asked, kit.generations)}
 
     def make(folder: Path, made: Folders) -> None:
+        # Its library takes as long to read as all the rest of a build in which nothing has changed.
+        from . import sbom
+
         target = folder / DATA
         target.mkdir()
         os.link(made[gathered.name] / bundled.FILE, target / bundled.FILE)
         _write_key(signer.public, target / KEYS)
-        kit.lock.write(target / "packages.lock.json")
+        kit.lock.only(names).write(target / "packages.lock.json")
         shutil.copyfile(python_site.LOCK, target / python_site.LOCK.name)
         materials = json.loads((made[below.name] / python_site.MATERIALS).read_text())
         with bundles.opened(target / bundled.FILE) as opened:
@@ -81,12 +85,12 @@ def data(kit: Kit) -> Stage:
         (target / sbom.FILE).write_text(text)
 
     inputs = {
-        "packages": kit.lock.digest(asked.output),
+        "packages": settings(sorted(kit.lock.digest(name) for name in names)),
         "medium": asked.scope,
         "version": _version(),
         "signer": signer.public,
         "date": str(kit.epoch),
-        "recipe": settings(Path(sbom.__file__).read_text()),
+        "recipe": code("contents.py", "sbom.py"),
     }
     return Stage("data", "listing what the medium is made of", make, inputs, (below, gathered))
 

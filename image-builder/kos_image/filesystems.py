@@ -106,8 +106,8 @@ def fat(toolbox: Toolbox, folder: Path, label: str, uuid: UUID, target: Path, si
     """Write a folder as FAT32 of that size, or of what it needs. Raises ImageError."""
     target.unlink(missing_ok=True)
     image = f"/build/out/{target.name}"
-    # One sector is 512 bytes: what firmware reads. --invariant: no time in it.
-    volume = ("-F", "32", "-S", "512", "-n", label.upper()[:11], "-i", uuid.hex[:8], "--invariant")
+    # One sector is 512 bytes: what firmware reads. --invariant: no time in it; it would overrule an -i before it.
+    volume = ("--invariant", "-F", "32", "-S", "512", "-n", label.upper()[:11], "-i", uuid.hex[:8])
     lines = [["mkfs.vfat", *volume, "-C", image, str((size_mb * _MIB or _fat_size(folder)) // 1024)]]
     for path in sorted(folder.rglob("*")):
         there = path.relative_to(folder).as_posix()

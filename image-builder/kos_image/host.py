@@ -11,7 +11,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,6 +118,13 @@ def _refusal() -> str:
 
 def faults(seen: Survey, cache: Path) -> Iterator[str]:
     """What is in the way of a build, each with its way out."""
+    yield from _impossible(seen)
+    if seen.free_mib < FREE_MIB:
+        yield f"{cache} has {seen.free_mib} MiB, and a build wants {FREE_MIB}: free some, or set KOS_MEDIA_CACHE"
+
+
+def _impossible(seen: Survey) -> Iterator[str]:
+    """What no cache and no room would change."""
     if seen.debian not in DEBIANS:
         system = f"Debian {seen.debian}" if seen.debian[:1].isdigit() else seen.debian
         yield f"this is {system}: media are made on Debian 12 and 13"
@@ -126,15 +133,17 @@ def faults(seen: Survey, cache: Path) -> Iterator[str]:
     if seen.missing:
         yield f"packages are missing: apt-get install {' '.join(seen.missing)}"
     if seen.namespace:
-        user = getpass.getuser()
-        yield (
-            f"{user} gets no user namespace ({seen.namespace}): run this as root, or as root `apt-get install uidmap` "
-            f"and `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
-        )
+        yield _no_namespace(seen.namespace)
     elif seen.root and seen.ids < _IDS:
         yield f"this root may use {seen.ids} user ids, and a Debian tree needs {_IDS}: leave the namespace around it"
-    if seen.free_mib < FREE_MIB:
-        yield f"{cache} has {seen.free_mib} MiB, and a build wants {FREE_MIB}: free some, or set KOS_MEDIA_CACHE"
+
+
+def _no_namespace(why: str) -> str:
+    user = getpass.getuser()
+    return (
+        f"{user} gets no user namespace ({why}): run this as root, or as root `apt-get install uidmap` and "
+        f"`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
+    )
 
 
 def require(cache: Path, target: str | None = None) -> None:
@@ -144,13 +153,19 @@ def require(cache: Path, target: str | None = None) -> None:
     """
     wrong = list(faults(survey(cache), cache))
     if wrong:
-        raise HostError("media cannot be made on this machine:\n" + "\n".join(f"  - {fault}" for fault in wrong))
+        raise _refused(wrong)
     if target and target != architecture():
         _emulate(target)
 
 
+def _refused(wrong: Iterable[str]) -> HostError:
+    return HostError("media cannot be made on this machine:\n" + "\n".join(f"  - {fault}" for fault in wrong))
+
+
 def enter() -> None:
-    """Return as root: at once, or by running this same command again in a user namespace of its own."""
+    """Return as root: at once, or by running this same command again in a user namespace. Raises HostError."""
+    if wrong := list(_impossible(survey(Path("/")))):
+        raise _refused(wrong)
     if os.geteuid() == 0:
         return
     unshare = shutil.which(_NAMESPACE[0], path=_PATH) or _NAMESPACE[0]

@@ -14,7 +14,6 @@ from .errors import ImageError
 from .root_tree import RECIPES, RECIPES_NAME
 from .toolbox import BUILD, Toolbox
 
-VERSION = 1  # of the recipe: an input of the stage, as are the files of MODULES
 MODULES = RECIPES / "dracut"
 INITRD, KERNEL, KERNEL_VERSION, BOARDS = "initrd", "vmlinuz", "kver", "dtbs"
 # zstd -15, which is dracut's, takes 12 s more of a processor for 4 % less; reading it takes the same time.

@@ -77,7 +77,7 @@ class Kit:
         inputs = {
             "packages": self.tools.digest(toolbox.SET),
             "made": str(self.tools.made),
-            "recipe": str(toolbox.VERSION),
+            "recipe": code("bootstrap.py", "toolbox.py", "toolbox.sh"),
         }
         return Stage(TOOLBOX, "making the toolbox, once", make, inputs)
 
@@ -85,6 +85,11 @@ class Kit:
 def settings(*values: Any) -> str:
     """Plain settings as one input of a stage."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def code(*names: str) -> str:
+    """Files of the builder as one input of a stage: what it does, and the scripts that do it."""
+    return settings([hashlib.sha256((Path(__file__).parent / name).read_bytes()).hexdigest() for name in names])
 
 
 def files(folder: Path) -> str:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kind.kos.plugins.plugin_utils.unit_store import locked
+
 from . import packages, toolbox
-from .definition import ARCHITECTURES, Definition, architectures, define, outputs
+from .definition import ARCHITECTURES, architectures, define, outputs
 from .errors import Refused, UsageError
 from .packages import Lock, joined
 
@@ -27,7 +29,13 @@ def place(given: Path | None, architecture: str) -> Path:
 
 def renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[str, Any]]]:
     """Resolve all packages anew and write the lock; and what has changed. Raises ImageError."""
-    before = Lock.read(path) if path.exists() else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.parent):
+        return _renew(path, architecture, cache)
+
+
+def _renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[str, Any]]]:
+    before = _before(path)
     media = _sets(architecture)
     now = packages.resolve(media, architecture, cache)
     beside = {name: wanted for name, wanted in before.asked.items() if name not in media} if before else {}
@@ -39,15 +47,22 @@ def renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[s
     return now, _changes(before, now)
 
 
+def _before(path: Path) -> Lock | None:
+    """The lock that is replaced; one that nobody can read is none."""
+    try:
+        return Lock.read(path)
+    except Refused:
+        return None
+
+
 def current(path: Path, architecture: str, cache: Path) -> Lock:
     """The lock, made now where there is none. Raises ImageError."""
     return Lock.read(path) if path.exists() else renew(path, architecture, cache)[0]
 
 
-def require(lock: Lock, definition: Definition) -> None:
-    """Raise Refused where the lock was made for other packages than the definition asks for now."""
-    name, before = definition.output, set(lock.asked.get(definition.output, ()))
-    if changed := before.symmetric_difference(definition.packages):
+def require(lock: Lock, name: str, wanted: Collection[str]) -> None:
+    """Raise Refused where the lock was made for other packages than those that set `name` is of now."""
+    if changed := set(lock.asked.get(name, ())).symmetric_difference(wanted):
         raise Refused(
             f"the lock for {lock.architecture} is older than the definition of {name}, which has changed by "
             f"{', '.join(sorted(changed))}: run `kos-image lock --arch {lock.architecture}`"
@@ -58,21 +73,17 @@ def extended(lock: Lock, path: Path, sets: Mapping[str, Collection[str]], cache:
     """The lock with these sets for systems that are there; what it lacks of them is resolved now. Raises ImageError."""
     lacking = {name: sorted(wanted) for name, wanted in sets.items() if lock.asked.get(name) != tuple(sorted(wanted))}
     if lacking:
-        lock = joined(_without(lock, lacking), packages.resolve(lacking, lock.architecture, cache, system=False))
+        lock = joined(
+            lock.only(lock.asked.keys() - lacking), packages.resolve(lacking, lock.architecture, cache, system=False)
+        )
         lock.write(path)
     return lock
-
-
-def _without(lock: Lock, names: Collection[str]) -> Lock:
-    kept = (replace(one, sets=tuple(name for name in one.sets if name not in names)) for one in lock.packages)
-    asked = {name: wanted for name, wanted in lock.asked.items() if name not in names}
-    return replace(lock, packages=tuple(one for one in kept if one.sets), asked=asked)
 
 
 def _sets(architecture: str) -> dict[str, list[str]]:
     """The packages of each medium of an architecture, and of the toolbox."""
     media = {name: define(name, architecture).packages for name in outputs() if architecture in architectures(name)}
-    return {toolbox.SET: list(toolbox.PACKAGES), **media}
+    return {toolbox.SET: toolbox.wanted(architecture), **media}
 
 
 def _changes(before: Lock | None, now: Lock) -> list[dict[str, Any]]:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import sys
 from pathlib import Path
@@ -25,7 +27,12 @@ from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFai
 
 from . import building, checking, definition, host, sticks, view, writer
 from .asked import OUTPUTS, Asked
-from .errors import ImageError
+from .errors import ImageError, Stopped
+
+_NO_ROOM = (
+    "there is no room left on the disk; what was whole is kept, and the next run goes on from there: free some space, "
+    "or set KOS_MEDIA_CACHE to a folder on a larger disk"
+)
 
 app = typer.Typer(
     name="kos-image",
@@ -72,9 +79,10 @@ def build(
     secure_boot_certificate: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="... and its certificate (PEM).")
     ] = None,
-    hostname: Annotated[str, typer.Option(help="nocloud: the machine's name.")] = "kos",
+    hostname: Annotated[str, typer.Option(help="Of a node's disk, card or seed: the machine's name.")] = "",
     ssh_key: Annotated[
-        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="nocloud: a public key that may log in.")
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Of a node's disk, card or seed: a public key that may log in."),
     ] = None,
     lock: Lock = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and why; make nothing.")] = False,
@@ -158,6 +166,7 @@ def keys(
 
       kos-image keys ~/.config/kos/secure-boot
     """
+    host.enter()
     with view.Progress(quiet=as_json) as progress:
         data = building.keys(folder, name, lock, progress.tell)
     _show(data, as_json, view.keys(data))
@@ -229,14 +238,24 @@ def _show(data: Any, as_json: bool, shown: Any) -> None:
 def main() -> None:
     """Run `kos-image`; every expected failure is a sentence and an exit code, never a traceback."""
     signal.signal(signal.SIGTERM, _stop)
+    # The modes of files on a medium are not those of whoever makes it.
+    os.umask(0o022)
     try:
         app(standalone_mode=True)
     except ConfigurationError as error:
         faults = [fault.as_dict() for fault in error.faults]
         _fail({"faults": faults}, faults_view(faults), Exit.INVALID_CONFIGURATION)
+    except Stopped as error:
+        _tell({"error": str(error)}, str(error))
+        # Waits for no stage: what it runs ends with us, and the next build sweeps away what it leaves.
+        sys.stdout.flush()
+        os._exit(error.exit)
     except ImageError as error:
         _fail({"error": str(error)}, str(error), error.exit)
-    except (SigningFailed, OSError) as error:
+    except OSError as error:
+        said = _NO_ROOM if error.errno == errno.ENOSPC else str(error)
+        _fail({"error": said}, said, Exit.PREFLIGHT_FAILED if error.errno == errno.ENOSPC else Exit.UNEXPECTED)
+    except SigningFailed as error:
         _fail({"error": str(error)}, str(error), Exit.UNEXPECTED)
     except KeyboardInterrupt:
         _fail(
@@ -251,11 +270,15 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _fail(data: dict[str, Any], shown: Any, code: Exit) -> None:
+    _tell(data, shown)
+    sys.exit(code)
+
+
+def _tell(data: dict[str, Any], shown: Any) -> None:
     if "--json" in sys.argv:
         print(json.dumps(data, indent=1))
     else:
         errors.print(shown, style="red" if isinstance(shown, str) else None, markup=False)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

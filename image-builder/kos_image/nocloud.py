@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -23,6 +24,9 @@ from .errors import UsageError
 from .toolbox import Toolbox
 
 LABEL = "CIDATA"
+HOSTNAME = "kos"
+# Where cloud-init finds a seed that came with the disk itself.
+ON_A_DISK = "var/lib/cloud/seed/nocloud"
 USER = "kos"
 # Where contents.py puts them on the disk of a node.
 _BUNDLE = f"/var/lib/kos-media/{bundled.FILE}"
@@ -45,13 +49,13 @@ def files(asked: Asked) -> dict[str, str]:
     user = _user_data(asked, [_key(path) for path in asked.ssh_keys])
     # Another seed is another machine to cloud-init, which then begins anew.
     instance = uuid5(UUID(int=0), user)
-    meta = yaml.safe_dump({"instance-id": f"kos-{instance}", "local-hostname": asked.hostname})
+    meta = yaml.safe_dump({"instance-id": f"kos-{instance}", "local-hostname": asked.hostname or HOSTNAME})
     return {"user-data": user, "meta-data": meta}
 
 
 def _user_data(asked: Asked, keys: Sequence[str]) -> str:
     data: dict[str, Any] = {
-        "hostname": asked.hostname,
+        "hostname": asked.hostname or HOSTNAME,
         "ssh_pwauth": False,
         "disable_root": True,
         "users": [
@@ -65,8 +69,8 @@ def _user_data(asked: Asked, keys: Sequence[str]) -> str:
         ],
     }
     if _deploys_itself(asked):
-        environment = f"--env {asked.layers['env']} " if asked.layers.get("env") else ""
-        script = _DEPLOY.format(profile=asked.profile, environment=environment, bundle=_BUNDLE, maker=_MAKER)
+        environment = f"--env {quote(str(asked.layers['env']))} " if asked.layers.get("env") else ""
+        script = _DEPLOY.format(profile=quote(asked.profile), environment=environment, bundle=_BUNDLE, maker=_MAKER)
         data["runcmd"] = [["sh", "-c", script]]
     return "#cloud-config\n" + yaml.safe_dump(data, sort_keys=True)
 
@@ -82,6 +86,14 @@ def _key(path: Path) -> str:
     if "\n" in line or not kind.startswith(("ssh-", "ecdsa-", "sk-")) or "PRIVATE" in line:
         raise UsageError(f"{path} is not a public key of OpenSSH: name the file that ends in .pub")
     return line
+
+
+def lay(asked: Asked, folder: Path) -> None:
+    """Write the seed where a disk carries its own, below `folder`. Raises OSError."""
+    seed = folder / ON_A_DISK
+    seed.mkdir(parents=True)
+    for name, text in files(asked).items():
+        (seed / name).write_text(text)
 
 
 def write(box: Toolbox, asked: Asked, seed: UUID, work: Path, target: Path) -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC
@@ -32,6 +34,7 @@ COMPONENTS = ("main", "non-free-firmware")
 # In every set, asked for or not: Debian's essential packages and apt, which mmdebstrap installs first.
 ALWAYS = ("?narrow(?essential,?architecture({architecture}))", "apt")
 _FORMAT = 1
+_KEPT_SECONDS = 14 * 86400
 _HELPER = "/usr/lib/apt/apt-helper"
 _SECURITY = "pool/updates/"  # where Debian's security archive, and it alone, keeps its packages
 
@@ -73,6 +76,12 @@ class Lock:
         if not found:
             raise Refused(f"the lock for {self.architecture} has no packages for {name}: run `kos-image lock`")
         return found
+
+    def only(self, names: Collection[str]) -> Lock:
+        """The lock with these sets alone."""
+        kept = (replace(one, sets=tuple(name for name in one.sets if name in names)) for one in self.packages)
+        asked = {name: wanted for name, wanted in self.asked.items() if name in names}
+        return replace(self, packages=tuple(one for one in kept if one.sets), asked=asked)
 
     def digest(self, name: str) -> str:
         """What makes two sets equal: names, versions, architectures, contents."""
@@ -180,10 +189,21 @@ def fetch(packages: Sequence[Package], cache: Path) -> Path:
                 (partial / one.file).rename(folder / one.file)
             for refused in partial.glob("*.FAILED"):
                 refused.unlink()
+        _forget_unused(folder, packages)
         arrived = set(missing)
         for _ in pool.map(lambda one: _prove(one, folder / one.file), (one for one in packages if one not in arrived)):
             pass
     return folder
+
+
+def _forget_unused(folder: Path, used: Iterable[Package]) -> None:
+    """Remove the files that no build has asked for in a fortnight."""
+    now = time.time()
+    for package in used:
+        os.utime(folder / package.file, (now, now))
+    for path in folder.glob("*.deb"):
+        if now - path.stat().st_mtime > _KEPT_SECONDS:
+            path.unlink()
 
 
 def _download(missing: Sequence[Package], partial: Path) -> None:

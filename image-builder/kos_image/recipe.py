@@ -19,11 +19,24 @@ from ansible_collections.kind.kos.plugins.plugin_utils import signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import Signer
 
-from . import assembly, bundled, contents, disk, filesystems, initrd, nocloud, node, oci_base, root_tree, tree
+from . import (
+    assembly,
+    bundled,
+    contents,
+    disk,
+    filesystems,
+    initrd,
+    nocloud,
+    node,
+    oci_base,
+    root_tree,
+    secureboot,
+    tree,
+)
 from .assembly import Started
 from .disk import Content
 from .filesystems import Verity
-from .kit import Kit, files, settings
+from .kit import Kit, code, files, settings
 from .secureboot import Key
 from .stages import Folders, Stage
 from .tree import Overlay
@@ -35,6 +48,8 @@ FACTS = "facts.json"
 TREES = Path(__file__).with_name("trees")
 # What these stages do is spread over many modules: whoever changes one makes them again, which takes seconds.
 _CODE = Path(__file__).parent
+_ROOT_CODE = ("bootstrap.py", "clean-root.sh", "native.py", "root_tree.py", "toolbox.sh")
+_INITRD_CODE = ("initrd.py", "make-initrd.sh", "toolbox.sh")
 # The kernel is on the boot partition of a live medium, and so not in its root.
 _NOT_LIVE = ("boot",)
 _SQUASHFS, _VERITY, _ROOTHASH, _EXT4, _EROFS, _TAR = (
@@ -65,7 +80,7 @@ def root(kit: Kit) -> Stage:
         "packages": kit.lock.digest(definition.output),
         "asked for": settings(sorted(definition.packages)),
         "date": str(kit.epoch),
-        "recipe": settings(root_tree.VERSION),
+        "recipe": code(*_ROOT_CODE),
     }
     return Stage("root", "installing the packages", make, inputs, (kit.toolbox,))
 
@@ -78,7 +93,7 @@ def starter(kit: Kit, below: Stage) -> Stage:
 
     inputs = {
         "initrd": settings(kit.medium.initrd.model_dump()),
-        "recipe": settings(initrd.VERSION, files(initrd.MODULES)),
+        "recipe": settings(code(*_INITRD_CODE), files(initrd.MODULES)),
     }
     return Stage("initrd", "making the initrd", make, inputs, (kit.toolbox, below))
 
@@ -160,6 +175,8 @@ def installed(kit: Kit) -> Stage:
             boot.mkdir()
             boots = starts.kernel(definition.kernel_arguments)
             assembly.node_files(definition, boots, kit.seed, own)
+            if kit.asked.ssh_keys:
+                nocloud.lay(kit.asked, own)
             shutil.copytree(made[data.name] / contents.DATA, own / contents.ON_A_NODE, copy_function=os.link)
             tree.merge(made[over.name] / _TAR, [Overlay(own)], kit.epoch, archive)
             filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
@@ -171,7 +188,7 @@ def installed(kit: Kit) -> Stage:
         sealed = assembly.seal(folder / RESULT, _about(kit), signer, carried=False)
         finish(folder, {"merkle_root": sealed})
 
-    inputs = _inputs(kit, signer)
+    inputs = {**_inputs(kit, signer), "seed": settings(nocloud.files(kit.asked) if kit.asked.ssh_keys else None)}
     return Stage("medium", "writing the disk and its manifest", make, inputs, (kit.toolbox, below, started, over, data))
 
 
@@ -185,7 +202,7 @@ def _inputs(kit: Kit, signer: Signer) -> dict[str, str]:
 
 
 def _recipe() -> str:
-    return settings(*(hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(_CODE.glob("*.py"))))
+    return code(*sorted(path.name for path in _CODE.glob("*.py")))
 
 
 def _about(kit: Kit, roothash: str = "") -> About:
@@ -194,8 +211,9 @@ def _about(kit: Kit, roothash: str = "") -> About:
 
 
 def _digest_of(key: Key | None) -> str:
-    """The certificate alone: the key is nobody's business, and signatures of one key are all good."""
-    return hashlib.sha256(key.certificate.read_bytes()).hexdigest() if key else ""
+    """The certificate, and what enrols it: the key is nobody's business, and its signatures are all the same."""
+    public = [key.certificate, *secureboot.enrolment(key)] if key else []
+    return settings([hashlib.sha256(path.read_bytes()).hexdigest() for path in public])
 
 
 def finish(folder: Path, facts: dict[str, str]) -> None:

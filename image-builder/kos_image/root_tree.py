@@ -16,7 +16,6 @@ from . import bootstrap, host, native
 from .packages import Package
 from .toolbox import BUILD, PATH, Toolbox
 
-VERSION = 1  # of the recipe: an input of the stage
 TAR = "root.tar"
 RECIPES, RECIPES_NAME = Path(__file__).parent, "recipes"  # where scripts lie, and what a program of the toolbox sees
 

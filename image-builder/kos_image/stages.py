@@ -23,7 +23,7 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from .errors import ImageError
+from .errors import ImageError, Stopped
 
 Folders = Mapping[str, Path]
 Make = Callable[[Path, Folders], None]
@@ -61,12 +61,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a build would do with a stage. `size`: bytes in the cache; `because`: why it is not there, in words."""
+    """What a build would do with a stage; `because`: why it is not in the cache, in words."""
 
     stage: Stage
     cached: bool
     because: str = ""
-    size: int = 0
 
 
 def ordered(targets: Iterable[Stage]) -> list[Stage]:
@@ -104,10 +103,14 @@ class Cache:
 
     def outlook(self, stage: Stage) -> Outlook:
         """Whether it is there; why not."""
-        entry = self.entry(stage)
-        if entry.is_dir():
-            return Outlook(stage, cached=True, size=_size(entry))
+        if self.entry(stage).is_dir():
+            return Outlook(stage, cached=True)
         return Outlook(stage, cached=False, because=self._because(stage))
+
+    def size(self, stage: Stage) -> int:
+        """Bytes that its content has; 0 where it is not there."""
+        files = (path for path in self.entry(stage).rglob("*") if path.is_file() and not path.is_symlink())
+        return sum(path.stat().st_size for path in files if not path.name.startswith("."))
 
     def _because(self, stage: Stage) -> str:
         try:
@@ -127,19 +130,35 @@ class Cache:
         `tell` hears of each stage `cached`, `making` and `made`, with seconds. Raises what a stage raises.
         """
         wanted = list(targets)
-        with self._locked(), ThreadPoolExecutor(jobs) as pool:
+        with self._locked():
             self._sweep()
-            sorter, running = _sorter(wanted), {}
-            sorter.prepare()
-            while sorter.is_active():
-                for stage in sorter.get_ready():
-                    running[pool.submit(self._ensure, stage, tell)] = stage
-                done, _left = wait(running, return_when=FIRST_COMPLETED)
-                for future in done:
-                    _result(future, running)
-                    sorter.done(running.pop(future))
+            pool = ThreadPoolExecutor(jobs)
+            try:
+                self._run(pool, _sorter(wanted), tell)
+            except KeyboardInterrupt as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                said = "stopped; what was whole is kept, and the next run goes on from there"
+                raise Stopped(said) from error
+            except BaseException:
+                # Nothing new begins; what runs beside it ends first.
+                pool.shutdown(cancel_futures=True)
+                raise
+            pool.shutdown()
             self._prune()
         return {stage.name: self.entry(stage) for stage in ordered(wanted)}
+
+    def _run(
+        self, pool: ThreadPoolExecutor, sorter: TopologicalSorter[Stage], tell: Callable[[Stage, str, float], None]
+    ) -> None:
+        running: dict[Future[None], Stage] = {}
+        sorter.prepare()
+        while sorter.is_active():
+            for stage in sorter.get_ready():
+                running[pool.submit(self._ensure, stage, tell)] = stage
+            done, _left = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                future.result()
+                sorter.done(running.pop(future))
 
     def _ensure(self, stage: Stage, tell: Callable[[Stage, str, float], None]) -> None:
         entry = self.entry(stage)
@@ -157,14 +176,13 @@ class Cache:
 
     def _make(self, stage: Stage, entry: Path) -> None:
         folder = self.folder / f"{UNFINISHED}{entry.name}"
-        folder.mkdir()
+        folder.mkdir(mode=0o700)  # its set-user-ID programs are not for the users of this machine
         try:
             stage.make(folder, {one.name: self.entry(one) for one in stage.after})
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
         (folder / _INPUTS).write_text(json.dumps(stage.all_inputs, indent=1))
-        folder.chmod(0o700)  # its set-user-ID programs are not for the users of this machine
         os.rename(folder, entry)
 
     @contextmanager
@@ -189,18 +207,6 @@ class Cache:
         for mark in self.folder.glob(f"*/{_USED}"):
             if time.time() - mark.stat().st_mtime > _KEPT_SECONDS:
                 shutil.rmtree(mark.parent)
-
-
-def _result(future: Future[None], running: Iterable[Future[None]]) -> None:
-    """Raise what a stage raised, and begin nothing new; what runs beside it ends first."""
-    if future.exception():
-        for other in running:
-            other.cancel()
-    future.result()
-
-
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def digest_of(paths: Iterable[Path], base: Path) -> str:

@@ -34,8 +34,6 @@ PACKAGES = (
     "fdisk",
     "gpg",
     "grub-common",
-    "grub-efi-amd64-bin",
-    "grub-pc-bin",
     "kmod",
     "libarchive13t64",
     "mmdebstrap",
@@ -53,7 +51,8 @@ PACKAGES = (
     "xz-utils",
     "zstd",
 )
-VERSION = 1  # of the recipe below: an input of the stage
+# What starts a PC's BIOS is made on PCs alone.
+_BIOS = {"amd64": ("grub-pc-bin",)}
 BUILD = "/build"  # where a program of the toolbox sees folders
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENTER = Path(__file__).with_name("toolbox.sh")
@@ -62,6 +61,11 @@ _APART = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--propagation", "slave", "--pid", "--fork", "--kill-child"),
 )
+
+
+def wanted(architecture: str) -> list[str]:
+    """The packages of the toolbox of a machine."""
+    return sorted((*PACKAGES, *_BIOS.get(architecture, ())))
 
 
 @dataclass(frozen=True)

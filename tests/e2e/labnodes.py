@@ -36,7 +36,7 @@ class Lab:
         done = subprocess.run(
             [str(BIN / argv[0]), *argv[1:]],
             cwd=ROOT, env={**self.environment, **options.pop("env", {})}, capture_output=True, text=True,
-            **({} if "input" in options else {"stdin": subprocess.DEVNULL}), check=False,
+            **({} if {"input", "stdin"} & options.keys() else {"stdin": subprocess.DEVNULL}), check=False,
             timeout=self.patience, **options,
         )  # fmt: skip
         if check and done.returncode != 0:

@@ -33,7 +33,10 @@ def test_a_good_machine_has_nothing_in_the_way(seen):
         ({"debian": "Ubuntu 24.04 LTS"}, "this is Ubuntu 24.04 LTS: media are made"),
         ({"machine": "riscv64"}, "amd64 and arm64 machines"),
         ({"missing": ("mmdebstrap", "uidmap")}, "apt-get install mmdebstrap uidmap"),
-        ({"root": False, "namespace": "no line"}, "(no line): run this as root, or as root `apt-get install uidmap`"),
+        (
+            {"root": False, "namespace": "no line"},
+            "(no line): run this as root, or as root `apt-get install uidmap` and `usermod --add-subuids",
+        ),
         ({"ids": 1}, "this root may use 1 user ids"),
         ({"free_mib": 100}, "/cache has 100 MiB, and a build wants 4096: free some, or set KOS_MEDIA_CACHE"),
     ],
@@ -78,6 +81,7 @@ def test_a_user_runs_the_same_command_again_as_the_root_of_a_namespace(monkeypat
     started = []
     monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
     monkeypatch.setattr(host.os, "execv", lambda program, argv: started.append((program, argv)))
+    monkeypatch.setattr(host, "_refusal", lambda: "")
     monkeypatch.setattr(sys, "orig_argv", ["python3", "-m", "kos_image.main", "build"])
     host.enter()
     ((program, argv),) = started
@@ -86,6 +90,13 @@ def test_a_user_runs_the_same_command_again_as_the_root_of_a_namespace(monkeypat
     monkeypatch.setattr(host.os, "geteuid", lambda: 0)
     host.enter()
     assert len(started) == 1
+
+
+def test_a_user_who_gets_no_namespace_is_told_so_before_anything_is_run(monkeypatch):
+    monkeypatch.setattr(host.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(host, "_NAMESPACE", ("sh", "-c", "echo no line matching >&2; exit 1"))
+    with pytest.raises(HostError, match=r"gets no user namespace \(no line matching\): run this as root"):
+        host.enter()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.kind.kos.plugins.plugin_utils import debs
 from ansible_collections.kind.kos.plugins.plugin_utils.apt import AptConfiguration
-from kos_image import locks, packages
+from kos_image import locks, packages, toolbox
 from kos_image.definition import define
 from kos_image.errors import ImageError, Refused
 from kos_image.packages import Lock, Package
@@ -136,13 +136,24 @@ def test_sets_are_added_to_a_lock_and_survive_its_renewal(mirrored):
     assert locks.renew(path, "amd64", mirrored)[0] == more
 
 
+def test_a_lock_that_nobody_can_read_is_made_anew(mirrored):
+    path = mirrored / "amd64.lock"
+    path.write_text("{")
+    assert locks.renew(path, "amd64", mirrored)[0] == Lock.read(path)
+
+
+@pytest.mark.parametrize("architecture", ["amd64", "arm64"])
+def test_a_toolbox_asks_for_nothing_that_its_architecture_lacks(architecture):
+    assert ("grub-pc-bin" in toolbox.wanted(architecture)) == (architecture == "amd64")
+    assert not [name for name in toolbox.wanted(architecture) if "amd64" in name]
+
+
 def test_a_lock_older_than_the_definition_is_refused(mirrored):
     path = mirrored / "amd64.lock"
     lock, definition = locks.current(path, "amd64", mirrored), define("usb", "amd64")
-    locks.require(lock, definition)
-    changed = definition.model_copy(update={"packages": [*definition.packages, "cowsay"]})
+    locks.require(lock, "usb", definition.packages)
     with pytest.raises(Refused, match=r"changed by cowsay: run `kos-image lock --arch amd64`"):
-        locks.require(lock, changed)
+        locks.require(lock, "usb", [*definition.packages, "cowsay"])
 
 
 def test_the_firmware_of_boards_comes_from_a_component_of_its_own(mirrored):
