@@ -15,8 +15,9 @@ from ansible_collections.kind.kos.plugins.plugin_utils import bundles, layers, s
 from ansible_collections.kind.kos.plugins.plugin_utils.assemble import COLLECTION
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
 
-from . import bundled, python_site
+from . import bundled, python_site, toolbox
 from .kit import Kit, code, settings
+from .packages import Package
 from .stages import Folders, Stage
 
 SITE, DATA = python_site.TREE, "data"
@@ -65,6 +66,7 @@ def data(kit: Kit) -> Stage:
     below, gathered = _wheels(kit), bundled.stage(kit)
     signer = signing.signer()
     asked = kit.asked
+    source = python_site.source_digest()
     names = {asked.output, *bundled.sets(asked, kit.generations)}
 
     def make(folder: Path, made: Folders) -> None:
@@ -75,24 +77,33 @@ def data(kit: Kit) -> Stage:
         target.mkdir()
         os.link(made[gathered.name] / bundled.FILE, target / bundled.FILE)
         _write_key(signer.public, target / KEYS)
-        kit.lock.only(names).write(target / "packages.lock.json")
+        lock = kit.lock.only(names)
+        lock.write(target / "packages.lock.json")
         shutil.copyfile(python_site.LOCK, target / python_site.LOCK.name)
         materials = json.loads((made[below.name] / python_site.MATERIALS).read_text())
         with bundles.opened(target / bundled.FILE) as opened:
             parts = sbom.bundled(opened.manifest)
-        parts += [*sbom.packages(kit.lock.of(asked.output)), *sbom.wheels(materials)]
+        parts += [*sbom.packages([*lock.packages, *_of_toolbox(kit)]), *sbom.wheels(materials)]
+        parts.append(sbom.kos(_version(), source))
         text = sbom.document(f"kos-{asked.scope}", _version(), kit.epoch, kit.seed, parts)
         (target / sbom.FILE).write_text(text)
 
     inputs = {
         "packages": settings(sorted(kit.lock.digest(name) for name in names)),
         "medium": asked.scope,
+        "source": source,
         "version": _version(),
         "signer": signer.public,
         "date": str(kit.epoch),
         "recipe": code("contents.py", "sbom.py"),
     }
     return Stage("data", "listing what the medium is made of", make, inputs, (below, gathered))
+
+
+def _of_toolbox(kit: Kit) -> list[Package]:
+    """What is on the medium and comes from none of its own packages: scripts of its initrd, what a BIOS starts."""
+    names = {"dracut-core", *(["grub-pc-bin"] if kit.medium.boot.bios else [])}
+    return [one for one in kit.tools.of(toolbox.SET) if one.name in names]
 
 
 def _record(kit: Kit) -> dict[str, Any]:

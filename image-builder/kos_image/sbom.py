@@ -41,14 +41,17 @@ def _line(one: Component) -> str:
 
 
 def packages(rows: Iterable[Package]) -> list[Component]:
-    """The Debian packages of the root."""
-    return [deb(one.name, one.version, one.architecture, one.sha256) for one in rows]
+    """Debian packages, as they are locked: the name of a file tells neither an epoch nor where `all` is meant."""
+    return [_component(_deb(one), one.sha256, ComponentType.LIBRARY) for one in rows]
 
 
-def deb(name: str, version: str, architecture: str, sha256: str) -> Component:
-    """A Debian package."""
-    qualifiers = {"arch": architecture, "distro": _DISTRO}
-    return _component(PackageURL("deb", "debian", name, version, qualifiers), sha256, ComponentType.LIBRARY)
+def _deb(row: Package) -> PackageURL:
+    return PackageURL("deb", "debian", row.name, row.version, {"arch": row.architecture, "distro": _DISTRO})
+
+
+def kos(version: str, sha256: str) -> Component:
+    """KOS itself; `sha256` is that over all its files."""
+    return _component(PackageURL("generic", None, "kos", version), sha256, ComponentType.APPLICATION)
 
 
 def wheels(materials: Mapping[str, str]) -> list[Component]:
@@ -58,15 +61,11 @@ def wheels(materials: Mapping[str, str]) -> list[Component]:
 
 
 def bundled(manifest: Mapping[str, Any]) -> list[Component]:
-    """What a bundle says it holds: packages, images by their digest, language models."""
-    architecture = manifest["architecture"]
+    """What a bundle says it holds beside the packages of the lock: images by their digest, language models."""
     found = []
     for row in manifest["content"]:
         folder, _slash, name = row["path"].rpartition("/")
-        if name.endswith(".deb"):
-            package, version, _arch = name.removesuffix(".deb").rsplit("_", 2)
-            found.append(deb(package, version, architecture, row["sha256"]))
-        elif folder == "models":
+        if folder == "models":
             model = Component(name=name, type=ComponentType.MACHINE_LEARNING_MODEL, bom_ref=f"model:{name}")
             model.hashes.add(HashType(alg=HashAlgorithm.SHA_256, content=row["sha256"]))
             found.append(model)

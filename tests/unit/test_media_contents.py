@@ -15,10 +15,12 @@ import pytest
 import yaml
 
 from ansible_collections.kind.kos.plugins.plugin_utils import oci
-from kos_image import nocloud, oci_base, python_site, sbom
+from kos_image import contents, nocloud, oci_base, python_site, sbom, toolbox
 from kos_image.asked import Asked
+from kos_image.definition import define
 from kos_image.errors import UsageError
-from kos_image.packages import Package
+from kos_image.kit import Kit
+from kos_image.packages import Lock, Package
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP me"
 DEB = Package("nats", "2.10-1", "amd64", "pool/n/nats_2.10-1_amd64.deb", 10, 20, "ab" * 32, ("usb",))
@@ -108,12 +110,16 @@ def listed(**more):
         "architecture": "amd64",
         "content": [
             {"path": "apt/pool/main/n/nats/nats_2.10-1_amd64.deb", "sha256": "ab" * 32},
+            {"path": "apt/pool/main/l/lib/lib_2_all.deb", "sha256": "56" * 32},
             {"path": "models/small.gguf", "sha256": "cd" * 32},
             {"path": "apt/InRelease", "sha256": "ef" * 32},
         ],
         "images": [{"repository": "example.org/team/valkey", "digest": "sha256:" + "12" * 32}],
     }
-    parts = [*sbom.packages([DEB]), *sbom.wheels({"pkg:pypi/rich@15.0.0": "34" * 32}), *sbom.bundled(manifest)]
+    # The root and the bundle have the first one both; the second has an epoch, and is for every architecture.
+    debs = [DEB, DEB, Package("lib", "1:2", "all", "pool/l/lib_2_all.deb", 10, 20, "56" * 32, ("personal_node 1",))]
+    parts = [*sbom.packages(debs), *sbom.wheels({"pkg:pypi/rich@15.0.0": "34" * 32}), *sbom.bundled(manifest)]
+    parts.append(sbom.kos("0.1.0", "78" * 32))
     return sbom.document("kos-usb", "0.1.0", 1750000000, UUID(int=7), parts)
 
 
@@ -124,11 +130,25 @@ def test_the_list_names_everything_once_and_with_its_digest():
     found = {one.get("purl", one["bom-ref"]): one["hashes"][0]["content"] for one in data["components"]}
     assert found == {
         "pkg:deb/debian/nats@2.10-1?arch=amd64&distro=debian-13": "ab" * 32,
+        "pkg:deb/debian/lib@1:2?arch=all&distro=debian-13": "56" * 32,
+        "pkg:generic/kos@0.1.0": "78" * 32,
         "pkg:pypi/rich@15.0.0": "34" * 32,
         "model:small.gguf": "cd" * 32,
         f"pkg:oci/valkey@sha256:{'12' * 32}?repository_url=example.org/team/valkey": "12" * 32,
     }
-    assert len(data["components"]) == 4
+    assert len(data["components"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("output", "architecture", "expected"),
+    [("usb", "amd64", ["dracut-core", "grub-pc-bin"]), ("usb", "arm64", ["dracut-core"])],
+)
+def test_what_a_medium_has_of_the_toolbox_is_listed(output, architecture, expected):
+    names = ("dracut-core", "grub-pc-bin", "mtools")
+    rows = tuple(Package(name, "1", "amd64", f"{name}.deb", 1, 1, "ab" * 32, (toolbox.SET,)) for name in names)
+    lock = Lock("amd64", 1, rows)
+    kit = Kit(None, lock, lock, "amd64", Path("/none"), define(output, architecture))
+    assert [one.name for one in contents._of_toolbox(kit)] == expected
 
 
 def test_the_same_contents_give_the_same_list():
