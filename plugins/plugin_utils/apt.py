@@ -18,7 +18,15 @@ SECURITY_MIRROR = "KOS_APT_SECURITY_MIRROR"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # Which indexes apt fetches is a matter of the programs installed here, not of the way to the mirror.
-_NOT_INHERITED = ("Acquire::IndexTargets", "Acquire::Changelogs", "Acquire::CompressionTypes")
+_OF_ITS_OWN = ("Acquire::IndexTargets", "Acquire::Changelogs", "Acquire::CompressionTypes")
+# Whoever takes less than what Debian signed, or an index of last year, does so on this machine alone. Without
+# Check-Date apt looks at no Valid-Until either (apt.conf(5)).
+_CARELESS = (
+    *("Acquire::AllowInsecureRepositories", "Acquire::AllowWeakRepositories", "Acquire::Check-Date", "Acquire::gpgv"),
+    *("Acquire::AllowDowngradeToInsecureRepositories", "Acquire::Check-Valid-Until", "Acquire::Max-ValidTime"),
+    "Acquire::Min-ValidTime",
+)
+_NOT_INHERITED = tuple(key.lower() for key in (*_OF_ITS_OWN, *_CARELESS))
 _DEFAULTS = 'Dir::Etc::main "/dev/null";\nDir::Etc::parts "/dev/null";\n'
 _OPTION = re.compile(r'(?P<key>[^\s"]+) "(?P<value>.*)";')
 _SUITE_ALIASES = ("stable", "oldstable", "oldoldstable", "testing", "unstable", "sid")
@@ -136,7 +144,7 @@ def option_lines(configured: str, defaults: str) -> tuple[str, ...]:
     known = _by_key(defaults)
     lines: list[str] = []
     for key, values in _by_key(configured).items():
-        if values == known.get(key) or key.startswith(_NOT_INHERITED):
+        if values == known.get(key) or key.lower().startswith(_NOT_INHERITED):  # apt's keys know no case
             continue
         if key.endswith("::"):
             lines.append(f"#clear {key.removesuffix('::')};")

@@ -17,7 +17,7 @@ Acquire "";
 Acquire::Languages "";
 Acquire::Languages:: "environment";
 Acquire::Languages:: "en";
-Acquire::Check-Date "true";
+Acquire::Retries "3";
 """
 
 
@@ -72,10 +72,28 @@ def test_suite_by_its_alias_counts():
     assert apt.mirrors(targets(target("http://mirror.example/debian/", "stable")))[0] == "http://mirror.example/debian"
 
 
-def test_only_what_somebody_set_is_inherited():
-    configured = DEFAULTS.replace("true", "false") + 'Acquire::http::Proxy "http://proxy.example:3128";\n'
-    assert apt.option_lines(configured, DEFAULTS) == (
+@pytest.mark.parametrize(
+    "line",
+    [
+        'Acquire::AllowInsecureRepositories "true";',
+        'Acquire::AllowWeakRepositories "true";',
+        'Acquire::AllowDowngradeToInsecureRepositories "1";',
+        'Acquire::Check-Valid-Until "false";',
+        'acquire::check-valid-until "no";',
         'Acquire::Check-Date "false";',
+        'Acquire::Max-ValidTime::Debian "99999999";',
+        'Acquire::Min-ValidTime "99999999";',
+        'Acquire::gpgv::Options:: "--ignore-time-conflict";',
+    ],
+)
+def test_what_makes_apt_careless_is_not_inherited(line: str):
+    assert apt.option_lines(f"{DEFAULTS}{line}\n", DEFAULTS) == ()
+
+
+def test_only_what_somebody_set_is_inherited():
+    configured = DEFAULTS.replace('Retries "3"', 'Retries "9"') + 'Acquire::http::Proxy "http://proxy.example:3128";\n'
+    assert apt.option_lines(configured, DEFAULTS) == (
+        'Acquire::Retries "9";',
         'Acquire::http::Proxy "http://proxy.example:3128";',
     )
     assert apt.option_lines(DEFAULTS, DEFAULTS) == ()
