@@ -49,3 +49,10 @@ def test_only_a_pc_has_a_bios():
         pc, other = define(output, "amd64"), define(output, "arm64")
         assert (pc.boot.bios, other.boot.bios) == (True, False)
         assert [part for part in pc.partitions if part.content != "bios"] == other.partitions
+
+
+def test_a_credential_alone_starts_no_sshd():
+    """Whoever holds a stick can put one on its boot partition; the kernel's arguments are what the chains cover."""
+    text = (FOLDER.parent / "trees/live/etc/systemd/system/ssh.service.d/kos.conf").read_text()
+    conditions = [line for line in text.splitlines() if line.startswith("Condition")]
+    assert conditions == ["ConditionKernelCommandLine=kos.ssh"]
