@@ -17,6 +17,7 @@ from ..lab import host, machines, media, media_tree, medium, privilege
 from ..lab.errors import LabError, UsageError
 from ..lab.identity import identify
 from ..lab.machines import Boot
+from ..lab.medium import Medium
 from .view import errors
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -74,13 +75,13 @@ def boot(
 
     Examples:
 
-      kai lab boot personal_node.usb.raw
+      kai lab boot kos-personal_node-usb-amd64.raw
 
-      kai lab boot personal_node.usb.raw --firmware bios --screen screen.png
+      kai lab boot kos-personal_node-usb-amd64.raw --firmware bios --screen screen.png
 
-      kai lab boot personal_node.portable.raw --grow 8G --persist
+      kai lab boot kos-personal_node-portable-amd64.raw --grow 8G --persist
 
-      kai lab boot personal_node.qcow2 --seed seed.raw --ssh
+      kai lab boot kos-personal_node-qcow2-amd64.qcow2 --seed kos-personal_node-nocloud-amd64.img --ssh
     """
     _check(firmware, machines.FIRMWARES, "--firmware")
     _check(machine, ("", *machines.MACHINES), "--machine")
@@ -96,12 +97,17 @@ def boot(
     tree = media_tree.ensure(lab, found.architecture, host.require(host.survey()), _say)
     with media.booted(lab, tree, found, asked) as running:
         if asked.ssh:
-            _say(f"its SSH is on port {asked.ssh}: ssh -p {asked.ssh} root@localhost")
+            _say(f"its SSH is on port {asked.ssh}: {_login(found, asked.ssh)}")
         if screen:
             threading.Thread(target=_keep_picture, args=(running, screen.absolute()), daemon=True).start()
         code = running.process.wait()
     if code:
         raise LabError(f"QEMU ended with {code}; what it said is above")
+
+
+def _login(found: Medium, port: int) -> str:
+    """How to get in: a stick that was started with kos.ssh lets in root; a node the user of its seed."""
+    return f"ssh -p {port} {'root' if found.stick else 'kos'}@localhost"
 
 
 def _keep_picture(running: media.Running, path: Path) -> None:

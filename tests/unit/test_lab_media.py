@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import uuid
 import zlib
@@ -14,12 +15,15 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ansible_collections.kind.kos.cli import booting
 from ansible_collections.kind.kos.cli.lab import app
 from ansible_collections.kind.kos.lab import machines, media, medium, pi_card
 from ansible_collections.kind.kos.lab.errors import UsageError
 from ansible_collections.kind.kos.lab.machines import Boot
 from ansible_collections.kind.kos.lab.medium import Medium
 from ansible_collections.kind.kos.plugins.plugin_utils import media as manifests
+from kos_image import nocloud
+from kos_image.asked import Asked
 
 ROOT = {"amd64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "arm64": "b921b045-1df0-41c3-af44-4c6f280d3fae"}
 SYSTEM = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
@@ -137,6 +141,18 @@ def test_nothing_is_written_on_the_medium_unless_asked():
 def test_there_is_no_network_without_ssh():
     assert value(told(Boot()), "-nic") == "none"
     assert "hostfwd=tcp:127.0.0.1:2222-:22" in value(told(Boot(ssh=2222)), "-netdev")
+
+
+def test_who_may_log_in_is_said():
+    assert booting._login(PC, 2222) == "ssh -p 2222 root@localhost"
+    assert booting._login(Medium(Path("/x"), "qcow2", 1, "amd64"), 2222) == f"ssh -p 2222 {nocloud.USER}@localhost"
+
+
+def test_the_examples_name_what_kos_image_makes():
+    named = re.findall(r"[\w-]*personal_node[\w.-]*", booting.boot.__doc__ or "")
+    outputs = [re.sub(r".*node-(\w+)-.*", r"\1", name) for name in named]
+    assert len(named) >= 4
+    assert named == [Asked("personal_node", output, "amd64").file_name for output in outputs]
 
 
 def test_no_secret_stands_on_the_command_line():
