@@ -43,7 +43,8 @@ MEMORY_MIB = 3072
 # What Debian's trees use: user ids up to nobody's.
 _IDS = 65535
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
-# The kernel's word for an emulator is QEMU's own; Debian's packages bring the line that registers it.
+# The kernel's word for an emulator is QEMU's own; Debian's packages bring the line that registers it. qemu-user-static
+# leads to them on 12 and on 13, where it is qemu-user with qemu-user-binfmt; that of 12 works in no other tree.
 _EMULATORS = {"arm64": "qemu-aarch64", "amd64": "qemu-x86_64"}
 _REGISTRATIONS = Path("/usr/lib/binfmt.d")
 _NAMESPACE = ("unshare", "--user", "--map-auto", "--map-root-user", "--")
