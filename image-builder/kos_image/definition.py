@@ -26,7 +26,6 @@ FOLDER = Path(__file__).with_name("definitions")
 Architecture = Literal["amd64", "arm64"]
 _PC = "amd64"  # nothing else has a BIOS
 ARCHITECTURES: tuple[Architecture, ...] = ("amd64", "arm64")
-Format = Literal["vfat", "squashfs", "ext4", "erofs", "raw"]
 
 
 class Initrd(Strict):

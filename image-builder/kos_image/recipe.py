@@ -39,7 +39,6 @@ from .filesystems import Verity
 from .kit import Kit, code, files, settings
 from .secureboot import Key
 from .stages import Folders, Stage
-from .tree import Overlay
 
 # What the last stage of every output leaves: the file that was asked for, what lies beside it under longer names, and
 # what is to be said of it.
@@ -111,7 +110,7 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
             for link, target in definition.links.items():
                 (links / link).parent.mkdir(parents=True, exist_ok=True)
                 (links / link).symlink_to(target)
-            overlays = [*(Overlay(one) for one in (*trees, links)), Overlay(made[site.name] / contents.SITE)]
+            overlays = [*trees, links, made[site.name] / contents.SITE]
             tree.merge(made[below.name] / root_tree.TAR, overlays, kit.epoch, archive, without)
         if definition.root.verity:
             box = kit.box(made)
@@ -178,7 +177,7 @@ def installed(kit: Kit) -> Stage:
             if kit.asked.ssh_keys:
                 nocloud.lay(kit.asked, own)
             shutil.copytree(made[data.name] / contents.DATA, own / contents.ON_A_NODE, copy_function=os.link)
-            tree.merge(made[over.name] / _TAR, [Overlay(own)], kit.epoch, archive)
+            tree.merge(made[over.name] / _TAR, [own], kit.epoch, archive)
             filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
             assembly.node_boot(definition, archive, boots, kit.seed, boot)
             raw = folder / RESULT if definition.image == "raw" else work / "disk.raw"

@@ -13,37 +13,23 @@ import shutil
 import stat
 import tarfile
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from .errors import ImageError
 
 
-@dataclass(frozen=True)
-class Overlay:
-    """A folder laid over a root: its files belong to root there.
-
-    A file is 0755 where its owner may run it, else 0644, whatever the umask was; `modes` names those that differ.
-    """
-
-    folder: Path
-    modes: Mapping[str, int] = field(default_factory=dict)
-
-
-_Own = dict[str, tuple[Path, int | None]]
-
-
-def merge(root: Path, overlays: Iterable[Overlay], epoch: int, target: Path, without: Collection[str] = ()) -> None:
+def merge(root: Path, overlays: Iterable[Path], epoch: int, target: Path, without: Collection[str] = ()) -> None:
     """Write the archive `root` with the overlays over it, later ones over earlier, as `target`.
 
-    Times of the overlays' files are `epoch`; `without` names folders that are left empty. Raises ImageError, OSError.
+    Files of an overlay belong to root, have the time `epoch`, and are 0755 where their owner may run them, else 0644:
+    whatever the umask was. `without` names folders that are left empty. Raises ImageError, OSError.
     """
     own = _own(overlays)
     with tarfile.open(root) as old, tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as new:
         folders = set()
         for member in old:
             name = _name(member)
-            if name in own and not _both_folders(name, member, own[name][0]):
+            if name in own and not _both_folders(name, member, own[name]):
                 continue
             if any(name.startswith(f"{folder}/") for folder in without):
                 continue
@@ -53,17 +39,11 @@ def merge(root: Path, overlays: Iterable[Overlay], epoch: int, target: Path, wit
                 folders.add(name)
             new.addfile(member, old.extractfile(member) if member.isreg() else None)
         for name in sorted(own.keys() - folders):
-            _add(new, name, *own[name], epoch)
+            _add(new, name, own[name], epoch)
 
 
-def _own(overlays: Iterable[Overlay]) -> _Own:
-    own: _Own = {}
-    for overlay in overlays:
-        found = {path.relative_to(overlay.folder).as_posix(): path for path in overlay.folder.rglob("*")}
-        if unknown := sorted(overlay.modes.keys() - found.keys()):
-            raise ImageError(f"a mode is given for {unknown[0]}, which is not among the files laid over the root")
-        own |= {name: (path, overlay.modes.get(name)) for name, path in found.items()}
-    return own
+def _own(overlays: Iterable[Path]) -> dict[str, Path]:
+    return {path.relative_to(folder).as_posix(): path for folder in overlays for path in folder.rglob("*")}
 
 
 def _both_folders(name: str, member: tarfile.TarInfo, path: Path) -> bool:
@@ -74,9 +54,9 @@ def _both_folders(name: str, member: tarfile.TarInfo, path: Path) -> bool:
     return folder
 
 
-def _add(tar: tarfile.TarFile, name: str, path: Path, mode: int | None, epoch: int) -> None:
+def _add(tar: tarfile.TarFile, name: str, path: Path, epoch: int) -> None:
     info = tarfile.TarInfo(f"./{name}")
-    info.mtime, info.mode = epoch, mode or 0o755
+    info.mtime, info.mode = epoch, 0o755
     if path.is_symlink():
         info.type, info.linkname, info.mode = tarfile.SYMTYPE, os.readlink(path), 0o777
         tar.addfile(info)
@@ -85,7 +65,7 @@ def _add(tar: tarfile.TarFile, name: str, path: Path, mode: int | None, epoch: i
         tar.addfile(info)
     else:
         found = path.stat()
-        info.size, info.mode = found.st_size, mode or (0o755 if found.st_mode & stat.S_IXUSR else 0o644)
+        info.size, info.mode = found.st_size, 0o755 if found.st_mode & stat.S_IXUSR else 0o644
         with path.open("rb") as content:
             tar.addfile(info, content)
 
