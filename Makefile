@@ -72,7 +72,7 @@ e2e: setup ## The end-to-end tests in full: what the others take a seeded sample
 e2e-crashes: setup ## The crash table in full: a kill after every record of the journal (root; KOS_CRASH_SEED=n)
 	@KOS_E2E=full tests/run.sh crashes
 
-e2e-%: setup ## One of them: e2e-uninstall, e2e-backup (the restore drill), e2e-rollback (drift), e2e-migrate, … (root)
+e2e-%: setup ## One of them: e2e-uninstall, e2e-backup (the restore drill), e2e-rollback (drift), e2e-media_boot (every way to boot), … (root)
 	@tests/run.sh $@
 
 .PHONY: vm-test
@@ -88,7 +88,7 @@ build: setup ## dist/: the collection's tarball and the wheel
 	@ls -l dist
 
 .PHONY: bench
-bench: setup ## kOS beside apt-get, ansible, restic and itself, on lab nodes: ratios (ONLY="planning fleet deploys")
+bench: setup ## kOS beside apt-get, ansible, restic and itself, on lab nodes: ratios (ONLY="planning fleet deploys media")
 	$(AS_ROOT) $(BIN)/python benchmarks/run.py $(ONLY)
 
 .PHONY: pictures

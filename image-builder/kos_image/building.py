@@ -119,11 +119,8 @@ def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[st
     began = time.monotonic()
     if not all(planned.cache.outlook(stage).cached for stage in ordered([planned.last])):
         host.require(cache_folder(), planned.asked.architecture if planned.definition else None)
-    try:
-        entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
-        _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
-    except KeyboardInterrupt as error:
-        raise ImageError("stopped; what was whole is kept, and the next run goes on from there") from error
+    entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
+    _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
     facts = json.loads((entry / recipe.FACTS).read_text())
     return {"to": str(planned.to), **facts, "seconds": round(time.monotonic() - began, 2), "next": planned.asked.next}
 

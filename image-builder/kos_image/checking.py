@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,25 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_tex
 from ansible_collections.kind.kos.plugins.plugin_utils.media import NoManifest
 from ansible_collections.kind.kos.plugins.plugin_utils.media_check import Report
 
-from .errors import Refused
+from .errors import Refused, UsageError
 
 
 def known(signer: Path | None) -> Mapping[str, str]:
-    """The keys whose signature counts, by name: that of the file, or this user's own. Raises ImageError."""
-    public = read_text(signer) if signer else signing.signer().public
+    """The keys whose signature counts, by name: that of the file, or this user's own. Makes none. Raises ImageError."""
+    public = read_text(signer) if signer else signing.public_key()
+    if public is None:
+        raise UsageError(f"you have no key of your own to verify with: name that of who made the medium, {suggested()}")
     try:
         key, comment = trust.parse_key(public)
     except NodeError as error:
         raise Refused(str(error)) from error
     return {comment or "signer": key}
+
+
+def suggested() -> str:
+    """The option that names who made a medium: under sudo most likely who ran sudo, whose home is not root's."""
+    user = os.environ.get("SUDO_USER", "")
+    return f"--signer ~{user}/.config/kos/signing_key.pub" if user not in ("", "root") else "--signer FILE.pub"
 
 
 def verify(medium: Path, keys: Mapping[str, str], progress: Progress | None = None) -> Report:

@@ -15,8 +15,8 @@ from ansible_collections.kind.kos.plugins.plugin_utils import bundles, layers, s
 from ansible_collections.kind.kos.plugins.plugin_utils.assemble import COLLECTION
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
 
-from . import bundled, python_site, sbom
-from .kit import Kit, settings
+from . import bundled, python_site
+from .kit import Kit, code, settings
 from .stages import Folders, Stage
 
 SITE, DATA = python_site.TREE, "data"
@@ -68,6 +68,9 @@ def data(kit: Kit) -> Stage:
     names = {asked.output, *bundled.sets(asked, kit.generations)}
 
     def make(folder: Path, made: Folders) -> None:
+        # Its library takes as long to read as all the rest of a build in which nothing has changed.
+        from . import sbom
+
         target = folder / DATA
         target.mkdir()
         os.link(made[gathered.name] / bundled.FILE, target / bundled.FILE)
@@ -87,7 +90,7 @@ def data(kit: Kit) -> Stage:
         "version": _version(),
         "signer": signer.public,
         "date": str(kit.epoch),
-        "recipe": settings(Path(sbom.__file__).read_text()),
+        "recipe": code("contents.py", "sbom.py"),
     }
     return Stage("data", "listing what the medium is made of", make, inputs, (below, gathered))
 

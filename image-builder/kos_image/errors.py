@@ -14,6 +14,10 @@ class ImageError(Exception):
     exit = Exit.UNEXPECTED
 
 
+class Stopped(ImageError):
+    """By Ctrl-C or SIGTERM; stages may still be running, and end with this process."""
+
+
 class UsageError(ImageError):
     """What was asked for does not exist or does not fit together."""
 

@@ -27,7 +27,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFai
 
 from . import building, checking, definition, host, sticks, view, writer
 from .asked import OUTPUTS, Asked
-from .errors import ImageError
+from .errors import ImageError, Stopped
 
 _NO_ROOM = (
     "there is no room left on the disk; what was whole is kept, and the next run goes on from there: free some space, "
@@ -199,16 +199,19 @@ def verify(
 def write(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="What kos-image built.")],
     device: Annotated[
-        str | None, typer.Argument(metavar="[DEVICE]", help="Path, serial or model of the one stick; without it: list.")
+        str | None,
+        typer.Argument(metavar="[DEVICE]", help="Path, name in /dev/disk/by-id or serial of it; without: list."),
     ] = None,
     signer: Annotated[
         Path | None, typer.Option("--signer", help="Public key of who made the image; default: your own.")
     ] = None,
+    internal: Annotated[bool, typer.Option("--internal", help="A disk that is built in is meant.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Put an image on a stick or a card: proved first, read back afterwards. Everything on it is lost.
 
-    Refused are disks that are mounted or that this system stands on, what is too small, and a name that fits two.
+    Refused are disks that are mounted or that this system stands on, one that is built in without --internal, what is
+    too small, and a name that fits two.
 
     Examples:
 
@@ -220,7 +223,7 @@ def write(
         console.print(view.sticks(sticks.candidates(sticks.listing())))
         return
     ask = None if yes else lambda question: console.input(Text(question))
-    report = writer.put(image, device, checking.known(signer), errors, ask)
+    report = writer.put(image, device, checking.known(signer), errors, ask, internal)
     about = report.sealed.manifest.about if report.sealed else None
     console.print(Text.assemble(("✓ ", "green"), f"{device} is a {about.output if about else 'medium'} of kOS now"))
 
@@ -242,6 +245,11 @@ def main() -> None:
     except ConfigurationError as error:
         faults = [fault.as_dict() for fault in error.faults]
         _fail({"faults": faults}, faults_view(faults), Exit.INVALID_CONFIGURATION)
+    except Stopped as error:
+        _tell({"error": str(error)}, str(error))
+        # Waits for no stage: what it runs ends with us, and the next build sweeps away what it leaves.
+        sys.stdout.flush()
+        os._exit(error.exit)
     except ImageError as error:
         _fail({"error": str(error)}, str(error), error.exit)
     except OSError as error:
@@ -262,11 +270,15 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def _fail(data: dict[str, Any], shown: Any, code: Exit) -> None:
+    _tell(data, shown)
+    sys.exit(code)
+
+
+def _tell(data: dict[str, Any], shown: Any) -> None:
     if "--json" in sys.argv:
         print(json.dumps(data, indent=1))
     else:
         errors.print(shown, style="red" if isinstance(shown, str) else None, markup=False)
-    sys.exit(code)
 
 
 if __name__ == "__main__":

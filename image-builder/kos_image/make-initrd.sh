@@ -12,8 +12,11 @@ export SYSROOT=/tmp/root
 mkdir "$SYSROOT"
 tar --extract --file /build/root/root.tar --directory "$SYSROOT" --exclude './dev/*'
 base=$SYSROOT/usr/lib/dracut
+# Of dracut's own programs one goes into the initrd, which must be the target's.
+[[ ! -e $base/dracut-util ]] || mv "$base/dracut-util" /tmp/dracut-util
 rm -rf "$base"
 cp -r /usr/lib/dracut "$base"
+[[ ! -e /tmp/dracut-util ]] || mv /tmp/dracut-util "$base/dracut-util"
 cp -r /build/recipes/dracut/. "$base/modules.d/"
 # --reproducible: nothing in an initrd is newer than this file.
 touch --date "@$SOURCE_DATE_EPOCH" "$base/dracut-functions.sh"

@@ -23,7 +23,7 @@ from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-from .errors import ImageError
+from .errors import ImageError, Stopped
 
 Folders = Mapping[str, Path]
 Make = Callable[[Path, Folders], None]
@@ -135,9 +135,15 @@ class Cache:
             pool = ThreadPoolExecutor(jobs)
             try:
                 self._run(pool, _sorter(wanted), tell)
-            finally:
-                # After a fault, or Ctrl-C, nothing new begins; what runs ends, or is ended by who stopped us.
+            except KeyboardInterrupt as error:
+                pool.shutdown(wait=False, cancel_futures=True)
+                said = "stopped; what was whole is kept, and the next run goes on from there"
+                raise Stopped(said) from error
+            except BaseException:
+                # Nothing new begins; what runs beside it ends first.
                 pool.shutdown(cancel_futures=True)
+                raise
+            pool.shutdown()
             self._prune()
         return {stage.name: self.entry(stage) for stage in ordered(wanted)}
 

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kind.kos.cli.view import size as shown
+
 from .errors import HostError, UsageError
 
 _COLUMNS = "PATH,MAJ:MIN,TYPE,SIZE,MODEL,SERIAL,TRAN,RM,HOTPLUG,RO,MOUNTPOINTS,FSTYPE,LABEL,PARTLABEL"
 _WHOLE = ("disk", "loop")
+_BUSES = {"usb": "USB", "nvme": "NVMe", "sata": "SATA", "ata": "ATA", "sas": "SAS", "mmc": "card", "virtio": "virtio"}
 _BY_ID = Path("/dev/disk/by-id")
 
 
@@ -30,6 +33,7 @@ class Disk:
     size: int
     model: str
     serial: str
+    bus: str
     removable: bool
     read_only: bool
     mounts: tuple[str, ...]
@@ -47,6 +51,11 @@ class Disk:
     def holds(self) -> str:
         """What is on it, in a few words."""
         return ", ".join(dict.fromkeys(one.content for one in self.all if one.content)) or "nothing that is known"
+
+    @property
+    def said(self) -> str:
+        """Which one it is, for who has several: path, model, size and bus."""
+        return f"{self.path}, {self.model or 'no model'}, {shown(self.size)}, {self.bus}"
 
     @property
     def name(self) -> str:
@@ -80,6 +89,7 @@ def _disk(row: Mapping[str, Any]) -> Disk:
         size=int(row["size"] or 0),
         model=(row.get("model") or "").strip(),
         serial=(row.get("serial") or "").strip(),
+        bus=_BUSES.get(row.get("tran") or "", row.get("tran") or "bus unknown"),
         removable=bool(row.get("rm") or row.get("hotplug") or row.get("tran") == "usb"),
         read_only=bool(row.get("ro")),
         mounts=tuple(one for one in row.get("mountpoints") or () if one),
@@ -106,8 +116,8 @@ def choose(disks: Iterable[Disk], selector: str) -> Disk:
     return next(iter(found.values()))
 
 
-def refusal(disk: Disk, size: int, needed: Mapping[str, str]) -> str | None:
-    """Why an image of `size` bytes must not be written there, or None.
+def refusal(disk: Disk, size: int, needed: Mapping[str, str], internal: bool = False) -> str | None:
+    """Why an image of `size` bytes must not be written there, or None. `internal`: a disk that stays in is meant.
 
     `needed` says what this machine needs of a device, by number: ``{"8:1": "the image"}``.
     """
@@ -124,6 +134,8 @@ def refusal(disk: Disk, size: int, needed: Mapping[str, str]) -> str | None:
         return f"{part.path} is in use at {where}: {way}, where that is not this system's"
     if holder:
         return f"{disk.path} is in use by {holder.path} ({holder.kind}): close that first"
+    if not (disk.removable or internal):
+        return f"{disk.said}, is built into this machine: say --internal where you mean it"
     if disk.read_only:
         return f"{disk.path} is write-protected: look for a switch on the stick or its reader"
     if disk.size < size:

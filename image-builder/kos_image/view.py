@@ -20,6 +20,7 @@ from rich.text import Text
 from ansible_collections.kind.kos.cli.view import counted, errors, size
 from ansible_collections.kind.kos.plugins.plugin_utils.media_check import Report
 
+from .checking import suggested
 from .stages import Stage
 from .sticks import Disk
 
@@ -106,20 +107,28 @@ def checked(medium: Path, report: Report) -> RenderableType:
     if report.ok:
         grown = ", its partition table as it has grown on its stick" if report.grown else ""
         return Text.assemble(("✓ ", "green"), f"{medium}: every byte as {report.signer} signed it: {what}{grown}")
-    lines = [Text.assemble(("✗ ", "red"), (f"{medium} is not as it was made", "red"), f": {what}")]
+    lines = [
+        Text.assemble(
+            ("✗ ", "red"), (f"{medium} is not {'yours' if report.stranger else 'as it was made'}", "red"), f": {what}"
+        )
+    ]
     lines += [Text(f"  {fault}") for fault in report.faults[:_FAULTS_SHOWN]]
     if len(report.faults) > _FAULTS_SHOWN:
         lines.append(Text(f"  and {len(report.faults) - _FAULTS_SHOWN} more", style="dim"))
-    return Group(*lines, Text("  Write it again from an image that verifies.", style="cyan"))
+    way = f"If you trust that key: {suggested()}" if report.stranger else "Write it again from an image that verifies."
+    return Group(*lines, Text(f"  {way}", style="cyan"))
 
 
 def sticks(found: Sequence[Disk]) -> RenderableType:
     """The disks that an image may be written on."""
     if not found:
         return Text("No stick or card is here that could be written on: plug one in.", style="yellow")
-    table = _table("device", "size", "model", "serial", "holds", title="Name one of them, and say it again")
+    title = "Say it again with the device or the serial of one"
+    table = _table("device", "size", "bus", "model", "serial", "holds", title=title)
     for one in found:
-        table.add_row(Text(one.path, style="bold"), size(one.size), one.model or "—", one.serial or "—", one.holds)
+        table.add_row(
+            Text(one.path, style="bold"), size(one.size), one.bus, one.model or "—", one.serial or "—", one.holds
+        )
     return table
 
 

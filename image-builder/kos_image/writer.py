@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
+from rich.text import Text
 
 from ansible_collections.kind.kos.plugins.plugin_utils import media_check
 from ansible_collections.kind.kos.plugins.plugin_utils.chunks import Progress
@@ -22,6 +23,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.media import NoManifest
 from ansible_collections.kind.kos.plugins.plugin_utils.media_check import Report
 
 from . import sticks
+from .checking import suggested
 from .errors import HostError, ImageError, Refused, UsageError
 from .sticks import Disk
 
@@ -41,27 +43,37 @@ class HalfWritten(ImageError):
 
 
 def put(
-    image: Path, selector: str, known: Mapping[str, str], console: Console, ask: Callable[[str], str] | None
+    image: Path,
+    selector: str,
+    known: Mapping[str, str],
+    console: Console,
+    ask: Callable[[str], str] | None,
+    internal: bool = False,
 ) -> Report:
     """Write an image onto the disk that `selector` names; without `ask` nobody is asked. Raises ImageError.
 
-    `known` are the public keys whose signature counts, by name. Returns the report of the image.
+    `known` are the public keys whose signature counts, by name; `internal` allows a disk that is built in. Returns the
+    report of the image.
     """
-    disk = target(image, selector)
-    with bar(console, "proving the image") as progress:
-        report = prove(image, known, progress)
-    if ask is not None:
-        confirm(disk, ask)
-    write(image, report, disk, known, console)
+    disk = target(image, selector, internal)
+    if ask is None:
+        console.print(Text(f"Writing onto {disk.said}; it holds {disk.holds}."))
+    # First of all: who may not write there need not wait for the proof.
+    with opened(disk, image.stat().st_size) as device:
+        with bar(console, "proving the image") as progress:
+            report = prove(image, known, progress)
+        if ask is not None:
+            confirm(disk, ask)
+        write(image, report, disk, device, known, console)
     return report
 
 
-def target(image: Path, selector: str) -> Disk:
+def target(image: Path, selector: str, internal: bool = False) -> Disk:
     """The disk that `selector` names, once nothing speaks against it. Raises UsageError, HostError."""
     if not image.is_file():
         raise UsageError(f"there is no image {image}: kos-image build makes one")
     disk = sticks.choose(sticks.listing(), selector)
-    said = sticks.refusal(disk, image.stat().st_size, sticks.needed_devices(image))
+    said = sticks.refusal(disk, image.stat().st_size, sticks.needed_devices(image), internal)
     if said:
         raise HostError(said)
     return disk
@@ -70,7 +82,7 @@ def target(image: Path, selector: str) -> Disk:
 def confirm(disk: Disk, ask: Callable[[str], str]) -> None:
     """Have a person type what the disk is called. Raises UsageError for anything else."""
     try:
-        typed = ask(f"Everything on {disk.path} ({disk.holds}) will be lost. Type '{disk.name}' to go on: ")
+        typed = ask(f"Everything on {disk.said} ({disk.holds}) will be lost. Type '{disk.name}' to go on: ")
     except EOFError as error:
         raise UsageError("nothing was written: nobody is here to ask, so say --yes") from error
     if typed.strip() != disk.name:
@@ -83,6 +95,8 @@ def prove(image: Path, known: Mapping[str, str], progress: Progress | None = Non
         report = media_check.verify(image, known, progress)
     except NoManifest as error:
         raise Refused(f"{image} is not written anywhere: {error}") from error
+    if report.stranger:
+        raise Refused(f"{image} is not written anywhere: {report.faults[0].said}; if you trust that key: {suggested()}")
     if not report.ok or report.sealed is None:
         raise Refused(f"{image} is not written anywhere: {report.faults[0]}; build it or copy it again")
     output = report.sealed.manifest.about.output
@@ -91,9 +105,8 @@ def prove(image: Path, known: Mapping[str, str], progress: Progress | None = Non
     return report
 
 
-def write(image: Path, proved: Report, disk: Disk, known: Mapping[str, str], console: Console) -> None:
-    """Overwrite `disk` with the image and read it back. Raises HostError untouched, HalfWritten afterwards."""
-    device = _opened(disk, image.stat().st_size)
+def write(image: Path, proved: Report, disk: Disk, device: int, known: Mapping[str, str], console: Console) -> None:
+    """Overwrite `disk`, opened as `device`, with the image and read it back. Raises HalfWritten."""
     try:
         with bar(console, "writing") as progress:
             _copy(image, device, progress)
@@ -105,15 +118,14 @@ def write(image: Path, proved: Report, disk: Disk, known: Mapping[str, str], con
     except (OSError, NoManifest) as error:
         said = f"{disk.path} failed ({error}): {disk.name} is unusable until it is written again, or is broken"
         raise HalfWritten(said) from error
-    finally:
-        os.close(device)
     other = report.sealed != proved.sealed  # whole and well signed, but what was there before
     if other or not report.ok:
         said = str(report.faults[0]) if report.faults else "another medium is still there"
         raise HalfWritten(f"{disk.name} does not keep what is written on it ({said}): take another stick")
 
 
-def _opened(disk: Disk, size: int) -> int:
+@contextlib.contextmanager
+def opened(disk: Disk, size: int) -> Iterator[int]:
     """The device, for us alone, and the same one that was looked at. Raises HostError."""
     try:
         device = os.open(disk.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
@@ -121,12 +133,14 @@ def _opened(disk: Disk, size: int) -> int:
         raise HostError(f"{disk.path} may only be written by root: run this with sudo") from error
     except OSError as error:
         raise HostError(f"{disk.path} cannot be opened ({error.strerror}): is it in use, or gone?") from error
-    found = os.fstat(device)
-    number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
-    if not stat.S_ISBLK(found.st_mode) or number != disk.number or os.lseek(device, 0, os.SEEK_END) < size:
+    try:
+        found = os.fstat(device)
+        number = f"{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}"
+        if not stat.S_ISBLK(found.st_mode) or number != disk.number or os.lseek(device, 0, os.SEEK_END) < size:
+            raise HostError(f"{disk.path} is another disk than a moment ago: look again")
+        yield device
+    finally:
         os.close(device)
-        raise HostError(f"{disk.path} is another disk than a moment ago: look again")
-    return device
 
 
 def _copy(image: Path, device: int, progress: Progress) -> None:

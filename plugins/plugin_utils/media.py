@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from ..module_utils.node import merkle, trust
@@ -29,6 +30,9 @@ BOOT_CODE, TABLE, TABLE_COPY = "boot code", "partition table", "copy of the part
 _MAGIC = b"KOSMEDIA"
 # Magic, lengths of manifest and signature, SHA3-256 of both: an altered bit of an armoured signature may mean the same.
 _HEAD = struct.Struct("<8sII32s")
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_LONGEST = (1 << 63) - 1  # of a file, for the kernel
 
 
 class NoManifest(Exception):
@@ -152,15 +156,35 @@ def parse(content: bytes, signature: bytes) -> Sealed:
         regions = tuple(Region(**{**row, "chunks": tuple(row["chunks"])}) for row in data["regions"])
         partitions = tuple(Partition(**row) for row in data["partitions"])
         manifest = Manifest(About(**data["about"]), data["size"], data["place"], partitions, regions)
-        if manifest.content() != content or not all(map(_plausible, regions)):
+        if manifest.content() != content or not _plausible(manifest):
             raise ValueError("not canonical")
         return Sealed(content, signature.decode(), manifest)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NoManifest("the manifest cannot be read: it was altered, or is none") from error
 
 
-def _plausible(region: Region) -> bool:
-    return region.start >= 0 and len(region.chunks) == -(-region.size // CHUNK)
+def _plausible(manifest: Manifest) -> bool:
+    """Whether all has its type and lies within the image: anybody may have written this, and nobody signed it."""
+    size, place = manifest.size, manifest.place
+    parts: list[Partition | Region] = [*manifest.partitions, *manifest.regions]
+    return (
+        all(map(_typed, (manifest, manifest.about, *parts)))
+        and size <= _LONGEST
+        and all(one.start + one.size <= size for one in parts)
+        and (place is None or (_amount(place) and place + PARTITION_SIZE <= size))
+        and all(len(one.chunks) == -(-one.size // CHUNK) for one in manifest.regions)
+        and all(_DIGEST.fullmatch(chunk) for one in manifest.regions for chunk in one.chunks)
+    )
+
+
+def _typed(row: Manifest | About | Partition | Region) -> bool:
+    """Whether a row's texts are printable ones and its numbers are whole and not negative."""
+    texts, numbers = ([getattr(row, one.name) for one in fields(row) if one.type == kind] for kind in ("str", "int"))
+    return all(isinstance(one, str) and one.isprintable() for one in texts) and all(map(_amount, numbers))
+
+
+def _amount(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 def embed(image: Path, sealed: Sealed) -> None:

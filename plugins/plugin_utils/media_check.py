@@ -35,12 +35,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Report:
-    """What came out: the manifest where there is one, who signed it ("" when nobody trusted did), and every fault."""
+    """What came out: the manifest where there is one, who signed it ("" when nobody trusted did), and every fault.
+
+    `stranger` is the fingerprint of a key that signed it and is not trusted.
+    """
 
     sealed: Sealed | None
     signer: str
     faults: tuple[Fault, ...]
     grown: bool = False
+    stranger: str = ""
 
     @property
     def ok(self) -> bool:
@@ -53,8 +57,9 @@ def verify(
 ) -> Report:
     """Read a device or an image to its end; `known` are the public keys (``type base64``) that count, by name.
 
-    Its manifest is the one that it carries; else `beside`, else that of the file beside it. What lies behind the image
-    on a longer device is not looked at. Raises OSError, and NoManifest for what has no manifest.
+    Its manifest is the one that it carries; else `beside`, else that of the file beside it. What nobody trusted has
+    signed is read no further. What lies behind the image on a longer device is not looked at. Raises OSError, and
+    NoManifest for what has no manifest.
     """
     broken: list[Fault] = []
     try:
@@ -67,20 +72,25 @@ def verify(
             return Report(None, "", tuple(found))
         sealed = beside or media.read_beside(path)
         broken = found if sealed.manifest.place is not None else []
-    signer, unsigned = _signer(sealed, known)
+    signer, stranger, unsigned = _signer(sealed, known)
+    if unsigned:
+        return Report(sealed, "", (*broken, *unsigned), stranger=stranger)
     grown, skipped, moved = _growth(path, sealed.manifest)
     altered = _altered(path, sealed.manifest, skipped, progress)
-    return Report(sealed, signer, (*broken, *unsigned, *moved, *altered), grown)
+    return Report(sealed, signer, (*broken, *moved, *altered), grown)
 
 
-def _signer(sealed: Sealed, known: Mapping[str, str]) -> tuple[str, list[Fault]]:
+def _signer(sealed: Sealed, known: Mapping[str, str]) -> tuple[str, str, list[Fault]]:
+    """Who of `known` signed it; else the fingerprint of who did, and what is wrong."""
+    stranger = ""
     try:
-        return trust.signer_of(trust.message(sealed.identity), sealed.signature, media.NAMESPACE, known), []
+        return trust.signer_of(trust.message(sealed.identity), sealed.signature, media.NAMESPACE, known), "", []
     except trust.NotSigned:
         said = "its signature is not one of this manifest: one was altered"
     except trust.Stranger as error:
-        said = f"it is signed by {error}, who is not trusted here ({', '.join(sorted(known)) or 'nobody'} is)"
-    return "", [Fault(media.PARTITION, sealed.manifest.place or 0, len(sealed.content), said)]
+        stranger = str(error)
+        said = f"it is signed by {stranger}, who is not trusted here ({', '.join(sorted(known)) or 'nobody'} is)"
+    return "", stranger, [Fault(media.PARTITION, sealed.manifest.place or 0, len(sealed.content), said)]
 
 
 def _growth(path: Path, manifest: Manifest) -> tuple[bool, frozenset[str], list[Fault]]:

@@ -22,6 +22,7 @@ TAIL = 33 * SECTOR
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQQ72s")
 _PROTECTIVE = 0xEE
+_MOST_SECTORS = (1 << 63) // SECTOR  # what a file may be long
 
 
 class NoTable(Exception):
@@ -84,6 +85,8 @@ def _partition(entry: bytes) -> Partition | None:
     kind, own, first, last, attributes, name = _ENTRY.unpack(entry)
     if not any(kind):
         return None
+    if not first <= last < _MOST_SECTORS:
+        raise NoTable("it has a partition that can be on no disk")
     label = name.decode("utf-16-le", errors="replace").partition("\0")[0]
     size = (last - first + 1) * SECTOR
     return Partition(label, _guid(kind), _guid(own), first * SECTOR, size, attributes)

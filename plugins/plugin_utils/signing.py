@@ -44,11 +44,10 @@ class Signer:
 
 def signer() -> Signer:
     """This controller's signer; its key is made when there is none. Raises SigningFailed."""
-    named = os.environ.get(VARIABLE)
-    path = Path(named) if named else _default_path()
-    if not named:
+    path = _path()
+    if not os.environ.get(VARIABLE):
         _make(path)
-    public = path if path.suffix == ".pub" else path.with_name(path.name + ".pub")
+    public = _public(path)
     if not path.exists() or not public.exists():
         raise SigningFailed(f"{VARIABLE} names {path}, but that key or its .pub file is not there")
     line = public.read_text(encoding="utf-8").strip()
@@ -57,7 +56,20 @@ def signer() -> Signer:
     return Signer(path, line)
 
 
-def _default_path() -> Path:
+def public_key() -> str | None:
+    """The public key of this controller's signer as one line, or None where there is none yet: nothing is made."""
+    public = _public(_path())
+    return public.read_text(encoding="utf-8").strip() if public.exists() else None
+
+
+def _public(path: Path) -> Path:
+    return path if path.suffix == ".pub" else path.with_name(path.name + ".pub")
+
+
+def _path() -> Path:
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named)
     base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(base) / "kos" / "signing_key"
 

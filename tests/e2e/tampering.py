@@ -43,6 +43,17 @@ def partitions(image):
         return {one.name: one for one in partition_table.read(file.read(partition_table.HEAD)).partitions}
 
 
+def signature(image):
+    """Where the signature of its manifest starts: behind a head of 48 bytes, which names both lengths, and the JSON."""
+    with image.open("rb") as file:
+        start = partitions(image)["kos-manifest"].start
+        file.seek(start + 8)
+        at = start + 48 + int.from_bytes(file.read(4), "little")
+        file.seek(at)
+        assert file.read(10) == b"-----BEGIN"
+    return at
+
+
 @dataclass(frozen=True)
 class Stick:
     """A copy of an image that may be tampered with.

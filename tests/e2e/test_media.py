@@ -203,7 +203,7 @@ def test_a_single_bit_is_found_where_nobody_looks(builder, stick, folder, where)
     manifest, size = parts["kos-manifest"], image.stat().st_size
     at = {
         "boot code": 100, "table": 520, "entry": 1024 + 60, "bios": parts["kos-bios"].start + 5000,
-        "signature": manifest.start + 20_000, "after the manifest": manifest.start + manifest.size - 1,
+        "signature": tampering.signature(image) + 100, "after the manifest": manifest.start + manifest.size - 1,
         "copy": size - 500,
     }[where]  # fmt: skip
     tampering.flip(image, at)

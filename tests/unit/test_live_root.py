@@ -23,7 +23,11 @@ STUBS = {
         [ -s "$S/answers" ] || { kill -9 $(cat "$S/pid"); exit 1; }
         case " $* " in *" --no-output "*) exit 0 ;; esac
         head -n1 "$S/answers" | tr -d '\n'; sed -i 1d "$S/answers" """,
-    "blkid": 'cat "$S/labels/${6#/dev/}" 2>/dev/null',
+    "blkid": r"""
+        case $3 in
+        PART_ENTRY_NAME) cat "$S/labels/${6#/dev/}" 2>/dev/null ;;
+        PART_ENTRY_UUID) cat "$S/uuids/${6#/dev/}" 2>/dev/null || echo "of ${6#/dev/}" ;;
+        esac""",
     "systemd-repart": r"""
         mkdir "$S/sys/devices/sda/sda4"; echo 4 >"$S/sys/devices/sda/sda4/partition"
         echo 400000 >"$S/sys/devices/sda/sda4/start"; echo 9000 >"$S/sys/devices/sda/sda4/size"
@@ -49,7 +53,7 @@ STUBS = {
 def stick(tmp_path):
     """A disk of 2 GiB whose root is proved, and stand-ins for the programs of an initrd."""
     folders = ("bin", "labels", "run", "sysroot/var/lib/dpkg", "proc", "dev/mapper", "sys/class/block/dm-0/slaves/sda3")
-    for folder in (*folders, "sys/devices/sda/sda3", "sysroot/home"):
+    for folder in (*folders, "uuids", "sys/devices/sda/sda3", "sysroot/home"):
         (tmp_path / folder).mkdir(parents=True)
     files = {
         "proc/cmdline": "quiet kos.persist roothash=ab\n",
@@ -139,6 +143,39 @@ def test_an_interrupted_first_boot_starts_over(stick):
     code, journal, asked, _console = boot(stick, "another passphrase", "another passphrase", "")
     assert code == 0 and label(stick) == "kos-persist" and (stick / "key").read_text() == "another passphrase"
     assert "systemd-repart" not in journal and "Choose a passphrase" in asked
+
+
+def second_stick(stick, *partitions):
+    for name, uuid in partitions:
+        (stick / "sys/devices/sdb" / name).mkdir(parents=True)
+        (stick / "sys/devices/sdb" / name / "partition").write_text(name[-1])
+        (stick / "sys/class/block" / name).symlink_to(f"../../devices/sdb/{name}")
+        (stick / "uuids" / name).write_text(uuid)
+
+
+def refused(stick):
+    code, journal, asked, _console = boot(stick, "")
+    calls = {line.split()[0] for line in journal.splitlines()}
+    assert code == 1 and "Two sticks with this same system are plugged in" in asked
+    assert calls <= {"blkid", "systemd-ask-password", "systemctl", "sleep"} and "poweroff" in journal
+
+
+def test_root_and_hashes_of_two_sticks_are_refused(stick):
+    second_stick(stick, ("sdb4", "the hashes"))
+    (stick / "sys/class/block/dm-0/slaves/sdb4").mkdir()
+    refused(stick)
+
+
+def test_a_second_stick_of_the_same_build_is_refused(stick):
+    (stick / "uuids/sda3").write_text("the root")
+    second_stick(stick, ("sdb2", "another"), ("sdb3", "the root"))
+    refused(stick)
+
+
+def test_any_other_disk_is_none_of_its_business(stick):
+    second_stick(stick, ("sdb1", "another"), ("sdb2", ""))
+    code, journal, _asked, _console = boot(stick, PASSPHRASE, PASSPHRASE, "")
+    assert code == 0 and "sdb" not in journal.replace("/dev/sdb1", "").replace("/dev/sdb2", "")
 
 
 @pytest.mark.parametrize("right", [PASSPHRASE, "recovery-key"])

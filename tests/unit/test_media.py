@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import disks
 import pytest
@@ -16,7 +17,9 @@ from signatures import signer
 
 from ansible_collections.kind.kos.plugins.module_utils.node import trust
 from ansible_collections.kind.kos.plugins.plugin_utils import media, media_check
+from ansible_collections.kind.kos.plugins.plugin_utils.chunks import CHUNK
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About, NoManifest
+from ansible_collections.kind.kos.plugins.plugin_utils.partition_table import Partition
 
 ABOUT = About("personal_node", "usb", "amd64", 1750000000, "ab" * 32, "cd" * 32)
 SIZE = 13 * MIB
@@ -157,6 +160,14 @@ def test_a_stranger_is_not_believed(tmp_path):
     other = {"other": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP"}
     report = media_check.verify(path, other)
     assert not report.ok and report.signer == "" and "not trusted here (other is)" in report.faults[0].said
+    assert report.stranger.startswith("SHA256:")
+
+
+def test_what_nobody_trusted_has_signed_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "stick"
+    write(path)
+    monkeypatch.setattr(media_check, "digests", lambda *_: pytest.fail("it was read"))
+    assert not media_check.verify(path, {}).ok
 
 
 def test_another_manifest_under_the_signature_is_refused(tmp_path):
@@ -165,6 +176,80 @@ def test_another_manifest_under_the_signature_is_refused(tmp_path):
     forged = dataclasses.replace(sealed.manifest, about=dataclasses.replace(ABOUT, profile="other"))
     media.embed(path, media.Sealed(forged.content(), sealed.signature, forged))
     assert "not one of this manifest" in media_check.verify(path, known()).faults[0].said
+
+
+def forge(change):
+    """The bytes of a manifest that says what somebody likes."""
+    regions = (media.Region("image", 0, CHUNK + 1, ("ab" * 32, "cd" * 32)),)
+    partitions = (Partition("kos-root", "t", "i", 0, CHUNK),)
+    data = json.loads(media.Manifest(ABOUT, CHUNK + 1, None, partitions, regions).content())
+    change(data)
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def test_a_manifest_that_may_be_one_is_read():
+    assert media.parse(forge(lambda data: None), b"").manifest.size == CHUNK + 1
+
+
+WRONG = [-1, 1.0, True, None, "1", [], {}]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+@pytest.mark.parametrize(
+    "where", [("size",), ("about", "made"), *(("regions", 0, key) for key in ("start", "size")),
+              *(("partitions", 0, key) for key in ("start", "size", "attributes"))], ids=str
+)  # fmt: skip
+def test_numbers_that_cannot_be_are_no_manifest(where, value):
+    with pytest.raises(NoManifest):
+        media.parse(forge(lambda data: put(data, where, value)), b"")
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("about", "profile"), 5),
+        (("about", "profile"), "\x1b[2J"),
+        (("about",), []),
+        (("size",), 1 << 63),
+        (("place",), -1),
+        (("place",), CHUNK),
+        (("place",), "x"),
+        (("regions", 0, "name"), None),
+        (("regions", 0, "start"), 1),
+        (("regions", 0, "chunks"), ["ab" * 32, "zz" * 32]),
+        (("regions", 0, "chunks"), ["ab" * 32, 7]),
+        (("regions", 0, "chunks"), "ab"),
+        (("regions", 0), 3),
+        (("partitions", 0, "name"), []),
+        (("partitions", 0, "size"), CHUNK + 2),
+        (("partitions",), None),
+    ],
+    ids=str,
+)
+def test_what_nobody_would_write_is_no_manifest(where, value):
+    with pytest.raises(NoManifest):
+        media.parse(forge(lambda data: put(data, where, value)), b"")
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"{}", b"[]", b"7", b"\xff", b'{"format":1,"chunk":4194304}'])
+def test_other_json_is_no_manifest(content):
+    with pytest.raises(NoManifest):
+        media.parse(content, b"")
+
+
+def put(data, where, value):
+    for key in where[:-1]:
+        data = data[key]
+    data[where[-1]] = value
+
+
+def test_a_partition_on_no_disk_is_no_table(tmp_path):
+    path = tmp_path / "stick"
+    disk = disks.image(SIZE, PARTITIONS[:2])
+    disks.put_table(disk, [*PARTITIONS[:2], ("kos-manifest", 1 << 72, MIB)])
+    path.write_bytes(disk)
+    (fault,) = media_check.verify(path, known()).faults
+    assert "on no disk" in fault.said
 
 
 def test_an_image_that_is_no_disk_has_its_manifest_beside_it(tmp_path):

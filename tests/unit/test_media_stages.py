@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from kos_image.errors import ImageError
+from kos_image.errors import ImageError, Stopped
 from kos_image.stages import Cache, Stage, ordered
 
 
@@ -75,12 +75,24 @@ def test_a_dry_run_makes_nothing(kitchen):
 @pytest.mark.parametrize("fails", [ImageError("no"), KeyboardInterrupt(), OSError(28, "No space left on device")])
 def test_a_stage_that_fails_leaves_nothing_and_keeps_what_was_whole(kitchen, fails):
     root = kitchen.stage("root")
-    with pytest.raises(type(fails)):
+    with pytest.raises(Stopped if isinstance(fails, KeyboardInterrupt) else type(fails)):
         kitchen.build(kitchen.stage("disk", root, fails=fails))
     names = {path.name.partition("-")[0] for path in kitchen.cache.folder.iterdir()}
     assert names == {"root", "lock", "last"}
     assert kitchen.build(kitchen.stage("disk", root)) == "rootdisk"
     assert kitchen.made == ["disk"]
+
+
+def test_after_a_fault_nothing_new_begins(kitchen):
+    def slow(folder, _below):
+        time.sleep(0.5)
+        (folder / "content").touch()
+
+    first = Stage("slow", "", slow, {})
+    with pytest.raises(ImageError):
+        kitchen.build(kitchen.stage("fails", fails=ImageError("no")), kitchen.stage("later", first))
+    assert "later" not in kitchen.made
+    assert [path.name.partition("-")[0] for path in kitchen.cache.folder.glob("*-*") if path.is_dir()] == ["slow"]
 
 
 def test_what_a_killed_build_left_is_swept(kitchen):

@@ -17,9 +17,9 @@ from rich.console import Console
 from signatures import signer
 
 from ansible_collections.kind.kos.plugins.module_utils.node import trust
-from ansible_collections.kind.kos.plugins.plugin_utils import media
+from ansible_collections.kind.kos.plugins.plugin_utils import media, signing
 from ansible_collections.kind.kos.plugins.plugin_utils.media import About
-from kos_image import sticks, writer
+from kos_image import checking, sticks, view, writer
 from kos_image.errors import HostError, Refused, UsageError
 from kos_image.writer import HalfWritten
 
@@ -32,7 +32,7 @@ def known():
 
 
 def console():
-    return Console(file=io.StringIO())
+    return Console(file=io.StringIO(), width=120)
 
 
 @pytest.fixture
@@ -109,6 +109,37 @@ def test_a_partition_is_refused():
     assert said == "/dev/sdb1 is no whole disk but a part: name the disk that it is on"
 
 
+@pytest.mark.parametrize(("more", "bus"), [({"tran": "nvme"}, "NVMe"), ({}, "bus unknown")])
+def test_a_disk_that_is_built_in_takes_a_word_more(more, bus):
+    disk = row("nvme0n1", "259:0", model="Fast", **more)
+    assert (
+        refused(disk)
+        == f"/dev/nvme0n1, Fast, 67.1 MB, {bus}, is built into this machine: say --internal where you mean it"
+    )
+    assert sticks.refusal(machine(disk)[0], SIZE, {}, internal=True) is None
+
+
+def test_who_is_not_asked_sees_what_is_written_on(image, monkeypatch):
+    monkeypatch.setattr(sticks, "listing", lambda: machine({**STICK, "path": "/dev/none"}))
+    shown = console()
+    with pytest.raises(HostError, match="cannot be opened"):
+        writer.put(image, "4C53", known(), shown, None)
+    assert "Ultra Fit, 67.1 MB, USB; it holds iso9660 DEBIAN" in shown.file.getvalue()
+
+
+def test_the_list_says_what_choose_takes(tmp_path, monkeypatch):
+    shown = Console(file=io.StringIO(), width=120)
+    shown.print(view.sticks(machine(STICK)))
+    text = shown.file.getvalue()
+    assert "device or the serial" in text and "USB" in text
+    (tmp_path / "usb-Ultra_Fit").symlink_to("/dev/sdb")
+    monkeypatch.setattr(sticks, "_BY_ID", tmp_path)
+    for selector in ("/dev/sdb", "4C53", "usb-Ultra_Fit"):
+        assert sticks.choose(machine(STICK), selector).path == "/dev/sdb"
+    with pytest.raises(UsageError):
+        sticks.choose(machine(STICK), "Ultra Fit")
+
+
 def test_one_disk_is_meant():
     twin = {**row("sdc", "8:32"), "serial": "4C53"}
     assert sticks.choose(machine(STICK), "4C53").path == "/dev/sdb"
@@ -131,7 +162,7 @@ def test_the_model_is_typed():
     disk = machine(STICK)[0]
     asked = []
     writer.confirm(disk, lambda text: asked.append(text) or "Ultra Fit")
-    assert "iso9660 DEBIAN" in asked[0]
+    assert "/dev/sdb, Ultra Fit, 67.1 MB, USB (iso9660 DEBIAN)" in asked[0]
     with pytest.raises(UsageError, match="nothing was written"):
         writer.confirm(disk, lambda _text: "yes")
 
@@ -156,16 +187,23 @@ def test_an_image_that_no_stick_boots_is_not_written(tmp_path):
 
 
 @pytest.fixture
-def stick(tmp_path, monkeypatch):
+def stick(tmp_path):
     """A file where a device is opened: larger than the image, and full of an earlier life."""
     path = tmp_path / "stick"
     path.write_bytes(b"\xa5" * (40 * MIB))
-    monkeypatch.setattr(writer, "_opened", lambda disk, _size: os.open(disk.path, os.O_RDWR))
     return dataclasses.replace(machine({**STICK, "path": str(path)})[0], size=40 * MIB)
 
 
+def put(image, stick):
+    proved, device = writer.prove(image, known()), os.open(stick.path, os.O_RDWR)
+    try:
+        writer.write(image, proved, stick, device, known(), console())
+    finally:
+        os.close(device)
+
+
 def test_a_stick_is_the_image_and_nothing_of_its_earlier_life(image, stick, tmp_path):
-    writer.write(image, writer.prove(image, known()), stick, known(), console())
+    put(image, stick)
     written = (tmp_path / "stick").read_bytes()
     assert written[:SIZE] == image.read_bytes()
     assert not any(written[SIZE : SIZE + 16 * MIB]) and not any(written[-MIB:])
@@ -181,15 +219,15 @@ def test_a_stick_that_is_not_whole_does_not_boot_and_says_so(image, stick, tmp_p
 
     monkeypatch.setattr(writer.os, "fsync", stopped)
     with pytest.raises(HalfWritten, match="Ultra Fit is unusable until it is written again"):
-        writer.write(image, writer.prove(image, known()), stick, known(), console())
+        put(image, stick)
     assert not any((tmp_path / "stick").read_bytes()[:MIB])
 
 
 def test_a_stick_that_forgets_is_found(image, stick, monkeypatch):
-    put = writer._put
-    monkeypatch.setattr(writer, "_put", lambda device, content, at: put(device, content[:-1] + b"x", at))
+    keep = writer._put
+    monkeypatch.setattr(writer, "_put", lambda device, content, at: keep(device, content[:-1] + b"x", at))
     with pytest.raises(HalfWritten, match="does not keep what is written"):
-        writer.write(image, writer.prove(image, known()), stick, known(), console())
+        put(image, stick)
 
 
 def test_a_stick_that_keeps_an_older_medium_is_found(image, stick, tmp_path, monkeypatch):
@@ -197,14 +235,51 @@ def test_a_stick_that_keeps_an_older_medium_is_found(image, stick, tmp_path, mon
     (tmp_path / "stick").write_bytes(older.ljust(40 * MIB, b"\0"))
     monkeypatch.setattr(writer, "_put", lambda *_: None)
     with pytest.raises(HalfWritten, match="another medium is still there"):
-        writer.write(image, writer.prove(image, known()), stick, known(), console())
+        put(image, stick)
 
 
 def test_a_file_is_no_disk(tmp_path):
     path = tmp_path / "notes"
     path.write_bytes(bytes(SIZE))
-    with pytest.raises(HostError, match="another disk than a moment ago"):
-        writer._opened(dataclasses.replace(machine(STICK)[0], path=str(path)), SIZE)
+    disk = dataclasses.replace(machine(STICK)[0], path=str(path))
+    with pytest.raises(HostError, match="another disk than a moment ago"), writer.opened(disk, SIZE):
+        raise AssertionError("it was opened")
+
+
+def test_who_may_not_write_there_does_not_wait_for_the_proof(image, monkeypatch):
+    monkeypatch.setattr(sticks, "listing", lambda: machine(STICK))
+    monkeypatch.setattr(writer, "prove", lambda *_: pytest.fail("the image was read"))
+
+    def denied(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(writer.os, "open", denied)
+    with pytest.raises(HostError, match="run this with sudo"):
+        writer.put(image, "4C53", known(), console(), None)
+
+
+STRANGER = {"root": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP"}
+
+
+def test_under_sudo_the_key_is_that_of_who_ran_it(image, monkeypatch):
+    monkeypatch.setenv("SUDO_USER", "ada")
+    with pytest.raises(Refused, match=r"not trusted here .* --signer ~ada/\.config/kos/signing_key\.pub$"):
+        writer.prove(image, STRANGER)
+    report = checking.verify(image, STRANGER)
+    shown = Console(file=io.StringIO(), width=200)
+    shown.print(view.checked(image, report))
+    assert "--signer ~ada/" in shown.file.getvalue() and "Write it again" not in shown.file.getvalue()
+
+
+def test_no_key_is_made_in_order_to_verify(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    for name in (signing.VARIABLE, "SUDO_USER"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UsageError, match=r"no key of your own .* --signer FILE\.pub"):
+        checking.known(None)
+    assert not list(tmp_path.iterdir())
+    own = signing.signer().public
+    assert list(checking.known(None).values()) == [trust.parse_key(own)[0]]
 
 
 @pytest.fixture
@@ -220,13 +295,13 @@ def loop(tmp_path):
 
 
 def test_a_real_device_is_written(image, loop):
-    report = writer.put(image, loop, known(), console(), None)
+    report = writer.put(image, loop, known(), console(), None, internal=True)
     assert report.signer == "maker"
     with open(loop, "rb") as stream:
         assert stream.read(SIZE) == image.read_bytes()
     busy = os.open(loop, os.O_RDWR | os.O_EXCL)
     try:
         with pytest.raises(HostError, match="cannot be opened"):
-            writer.put(image, loop, known(), console(), None)
+            writer.put(image, loop, known(), console(), None, internal=True)
     finally:
         os.close(busy)

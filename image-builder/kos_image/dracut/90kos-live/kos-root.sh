@@ -48,12 +48,31 @@ unattended() {
   [ -e "${CREDENTIALS_DIRECTORY:-/nowhere}/kos.passphrase" ]
 }
 
-# The disk of the proved root, as in /dev.
-own_disk() {
+# disk_of PARTITION: the disk that it is on, as in /dev.
+disk_of() {
+  basename "$(dirname "$(readlink -f "$system/sys/class/block/$1")")"
+}
+
+uuid() {
+  blkid -p -s PART_ENTRY_UUID -o value "/dev/$1"
+}
+
+# The disk of the proved root is in $disk. Sticks of one build have the same partition UUIDs: root and hashes may come
+# from two of them, and then nobody knows which one shall remember.
+find_disk() {
+  twins="Two sticks with this same system are plugged in. Nothing was changed: pull one out and start again."
   mapper=$(basename "$(readlink -f "$system/dev/mapper/root")")
-  for part in "$system/sys/class/block/$mapper/slaves"/*; do
-    basename "$(dirname "$(readlink -f "$system/sys/class/block/$(basename "$part")")")"
-    return
+  disk=
+  for slave in "$system/sys/class/block/$mapper/slaves"/*; do
+    [ -e "$slave" ] || continue
+    own=$(basename "$slave")
+    [ "${disk:=$(disk_of "$own")}" = "$(disk_of "$own")" ] || give_up "$twins"
+  done
+  [ -n "$disk" ] || give_up "The disk that this system starts from cannot be found."
+  own=$(uuid "$own")
+  for number in "$system/sys/class/block"/*/partition; do
+    other=$(basename "$(dirname "$number")")
+    [ "$(disk_of "$other")" = "$disk" ] || [ "$(uuid "$other")" != "${own:=unknown}" ] || give_up "$twins"
   done
 }
 
@@ -166,8 +185,7 @@ later_boot() {
 }
 
 remember() {
-  disk=$(own_disk)
-  [ -n "$disk" ] || give_up "The disk that this system starts from cannot be found."
+  find_disk
   mkdir -p "$persist"
   finished=$(partition kos-persist)
   if [ -n "$finished" ]; then later_boot "$finished"; else first_boot; fi
