@@ -58,8 +58,9 @@ class AptConfiguration:
         )
 
 
-def inherit(environ: Mapping[str, str] = os.environ) -> AptConfiguration:
+def inherit(environment: Mapping[str, str] | None = None) -> AptConfiguration:
     """This machine's way to Debian packages. Raises NoMirror where it has none."""
+    environ = os.environ if environment is None else environment
     mirror, security = mirrors(_run(["apt-get", "indextargets"]))
     given = environ.get(MIRROR)
     if not (given or mirror):
@@ -107,7 +108,7 @@ def _strangeness(target: Mapping[str, str]) -> int:
 def _stanzas(text: str) -> Iterable[dict[str, str]]:
     for block in text.split("\n\n"):
         pairs = (line.partition(": ") for line in block.splitlines())
-        stanza = {key: value for key, _, value in pairs if value}
+        stanza = {key: value for key, _colon, value in pairs if value}
         if stanza:
             yield stanza
 

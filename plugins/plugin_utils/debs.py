@@ -82,7 +82,7 @@ def resolve(by: Apart, together: Sequence[Collection[str]]) -> list[list[str]]:
     named = [list(_named(by.get(*elsewhere, *sorted(packages)))) for packages in together]
     every = dict.fromkeys(row for rows in named for row in rows)
     if not every:
-        return [[] for _ in named]
+        return [[] for _rows in named]
     shown = by.run(["apt-cache", "show", *(f"{name}={version}" for name, version in every)], by.environ)
     found = {(field(text, "Package"), field(text, "Version")): text for text in _paragraphs(shown)}
     return [[found[row] for row in rows] for rows in named]

@@ -184,7 +184,7 @@ def _typed(row: Manifest | About | Partition | Region) -> bool:
 
 
 def _amount(value: object) -> bool:
-    return type(value) is int and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def embed(image: Path, sealed: Sealed) -> None:
