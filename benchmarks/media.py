@@ -86,7 +86,6 @@ class Ours:
         """Fetch the packages, and make once what every build on a machine stands on."""
         shutil.copytree(ROOT / "image-builder", self.folder / "image-builder")
         self.build()
-        self.forget()
 
     def forget(self) -> None:
         """Throw away all but what was fetched, and the toolbox."""

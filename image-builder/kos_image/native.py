@@ -4,8 +4,10 @@
 """Lend a tree of another architecture this machine's programs while it is installed: its own are emulated, and slow.
 
 What unpacks, compiles and reads texts does the same on any architecture, so it runs natively, bound over the tree's
-own files; what tells the architecture, or knows it, stays the tree's. A script for hooks of mmdebstrap, in the toolbox:
-`native.py lend|bind|take TREE`.
+own files; what tells the architecture, or knows it, stays the tree's. The tree has the same bytes either way. Measured
+on 255 packages of arm64: 600 s of a processor emulated, 108 s so, and 33 s for the same packages of amd64.
+
+A script for hooks of mmdebstrap, in the toolbox: `native.py lend|bind|take TREE`.
 """
 
 from __future__ import annotations
