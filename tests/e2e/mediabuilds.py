@@ -83,8 +83,10 @@ class Builder:
 
     def interrupted(self, number, when, output, to):
         """A build that gets a signal when a stage is being made; what it printed, and how it ended."""
+        # What was started in the background of a script ignores Ctrl-C, and so would its children.
+        line = ["env", "--default-signal=INT", str(BIN / "kos-image"), *self.argv(output, to)]
         process = subprocess.Popen(
-            [str(BIN / "kos-image"), *self.argv(output, to)], env=self.environment, start_new_session=True,
+            line, env=self.environment, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
         stages = self.folder / "stages"
