@@ -20,6 +20,8 @@ import pytest
 import tampering
 from mediabuilds import Builder
 
+from ansible_collections.kind.kos.lab import cache
+
 SEED = int(os.environ.get("KOS_MEDIA_SEED", "6"))
 BITS = 50
 pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=f"no media here: {mediums.unavailable()}")
@@ -124,7 +126,7 @@ def test_a_disturbed_build_elsewhere_gives_the_same_bytes(builder, stick, folder
 
 def test_a_package_that_was_tampered_with_is_refused(builder, tmp_path):
     elsewhere = builder.elsewhere(tmp_path / "cache")
-    victim = max(elsewhere.packages.glob("bash_*.deb"))
+    victim = max(elsewhere.packages.glob(f"bash_*_{cache.architecture()}.deb"))
     content = victim.read_bytes()
     victim.unlink()  # a link to the user's own
     victim.write_bytes(content)
@@ -138,7 +140,7 @@ def test_a_package_that_was_tampered_with_is_refused(builder, tmp_path):
 
 def test_a_cut_network_is_said_and_the_next_run_goes_on(builder, tmp_path):
     elsewhere = builder.elsewhere(tmp_path / "cache")
-    gone = max(elsewhere.packages.glob("bash_*.deb"))
+    gone = max(elsewhere.packages.glob(f"bash_*_{cache.architecture()}.deb"))
     gone.unlink()
     argv = elsewhere.argv("usb", tmp_path / "x.raw")
     done = elsewhere.run(*argv, check=False, within=("unshare", "--net"))
