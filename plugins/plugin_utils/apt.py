@@ -19,12 +19,13 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # Which indexes apt fetches is a matter of the programs installed here, not of the way to the mirror.
 _OF_ITS_OWN = ("Acquire::IndexTargets", "Acquire::Changelogs", "Acquire::CompressionTypes")
-# Whoever takes less than what Debian signed, or an index of last year, does so on this machine alone. Without
-# Check-Date apt looks at no Valid-Until either (apt.conf(5)).
+# Whoever takes less than what Debian signed does so on this machine alone. How old an index may be is inherited: a mirror
+# that keeps all versions has old ones, and says so in apt's configuration.
 _CARELESS = (
-    *("Acquire::AllowInsecureRepositories", "Acquire::AllowWeakRepositories", "Acquire::Check-Date", "Acquire::gpgv"),
-    *("Acquire::AllowDowngradeToInsecureRepositories", "Acquire::Check-Valid-Until", "Acquire::Max-ValidTime"),
-    "Acquire::Min-ValidTime",
+    "Acquire::AllowDowngradeToInsecureRepositories",
+    "Acquire::AllowInsecureRepositories",
+    "Acquire::AllowWeakRepositories",
+    "Acquire::gpgv",
 )
 _NOT_INHERITED = tuple(key.lower() for key in (*_OF_ITS_OWN, *_CARELESS))
 _DEFAULTS = 'Dir::Etc::main "/dev/null";\nDir::Etc::parts "/dev/null";\n'

@@ -78,16 +78,18 @@ def test_suite_by_its_alias_counts():
         'Acquire::AllowInsecureRepositories "true";',
         'Acquire::AllowWeakRepositories "true";',
         'Acquire::AllowDowngradeToInsecureRepositories "1";',
-        'Acquire::Check-Valid-Until "false";',
-        'acquire::check-valid-until "no";',
-        'Acquire::Check-Date "false";',
-        'Acquire::Max-ValidTime::Debian "99999999";',
-        'Acquire::Min-ValidTime "99999999";',
+        'acquire::allowinsecurerepositories "yes";',
         'Acquire::gpgv::Options:: "--ignore-time-conflict";',
     ],
 )
 def test_what_makes_apt_careless_is_not_inherited(line: str):
     assert apt.option_lines(f"{DEFAULTS}{line}\n", DEFAULTS) == ()
+
+
+def test_how_old_an_index_may_be_is_inherited():
+    """A mirror that keeps all versions has indexes that have run out."""
+    line = 'Acquire::Check-Valid-Until "false";'
+    assert apt.option_lines(f"{DEFAULTS}{line}\n", DEFAULTS) == (line,)
 
 
 def test_only_what_somebody_set_is_inherited():
