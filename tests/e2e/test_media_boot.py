@@ -1,10 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every way that media boot, and what each way to boot notices: `make e2e-media_boot`. Minutes for each where emulated.
-
-CHAINS is the table of docs/media.md: who stops a medium that was tampered with. Whatever happens stands there.
-"""
+"""Every way that media boot, and what each notices: `make e2e-media_boot`. Minutes for each where emulated."""
 
 from __future__ import annotations
 
@@ -18,6 +15,7 @@ import time
 import mediums
 import pytest
 import tampering
+from chains import BIOS, CHAINS, CONSOLE, FIRMWARE, NO_SECURE_BOOT, NOBODY, OWN_KEYS, SAYS, STOCK, WHAT
 from mediabuilds import Builder
 from tampering import Stick
 
@@ -30,29 +28,6 @@ pytestmark = [
 
 STICK_SIZE = 4 << 30
 PASSPHRASE = "correct horse battery"
-
-# Who says that a medium was tampered with, and how.
-FIRMWARE, SHIM, GRUB, VERITY, CONSOLE, NOBODY, KERNEL = (
-    "firmware", "shim", "GRUB", "dm-verity", "the console", "nobody", "no root is found",
-)  # fmt: skip
-SAYS = {
-    FIRMWARE: r"Access Denied|Access denied",
-    SHIM: r"Verification failed|Security Violation|Secure Boot violation",
-    GRUB: r"bad shim signature|shim_lock.*prohibited|error: .*signature",
-    VERITY: r"data block \d+ is corrupted",
-    KERNEL: r"Timed out waiting for device|Dependency failed for .*(sysroot|initrd-root-device|Verity)",
-    CONSOLE: r"BROKEN: this medium",
-    NOBODY: r"Verified: all",
-}
-OWN_KEYS, STOCK, NO_SECURE_BOOT, BIOS = "own keys", "stock shim", "UEFI without Secure Boot", "BIOS"
-# What a stranger does to the medium, in the words of tampering.Stick.
-WHAT = ("kernel", "initrd", "command_line", "root_hash", "replaced", "root")
-CHAINS = {
-    OWN_KEYS: (FIRMWARE, FIRMWARE, FIRMWARE, FIRMWARE, FIRMWARE, VERITY),
-    STOCK: (GRUB, CONSOLE, CONSOLE, KERNEL, CONSOLE, VERITY),
-    NO_SECURE_BOOT: (CONSOLE, CONSOLE, CONSOLE, KERNEL, CONSOLE, VERITY),
-    BIOS: (CONSOLE, CONSOLE, CONSOLE, KERNEL, CONSOLE, VERITY),
-}
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import chains
 import pytest
 import typer
 import yaml
@@ -120,6 +121,10 @@ def test_every_sentence_of_the_errors_page_is_one_that_the_code_says():
     missing = [text for text in quoted if any(part.strip() not in said for part in text.split("…") if part.strip())]
     assert len(quoted) > 10
     assert not missing
+
+
+def test_the_table_of_who_notices_tampering_is_the_one_that_is_tried():
+    assert "\n".join(chains.table()) in (ROOT / "docs" / "media.md").read_text()
 
 
 def test_the_service_of_the_tutorial_is_planned_and_rendered(tmp_path):
