@@ -107,22 +107,22 @@ def checked(medium: Path, report: Report) -> RenderableType:
     if report.ok:
         grown = ", its partition table as it has grown on its stick" if report.grown else ""
         return Text.assemble(("✓ ", "green"), f"{medium}: every byte as {report.signer} signed it: {what}{grown}")
-    lines = [
-        Text.assemble(
-            ("✗ ", "red"), (f"{medium} is not {'yours' if report.stranger else 'as it was made'}", "red"), f": {what}"
+    if report.whole:
+        return Group(
+            Text.assemble(
+                ("? ", "yellow"), (f"{medium} is whole, but who signed it is not known here", "yellow"), f": {what}"
+            ),
+            Text(f"  {report.stranger} signed every byte of it. If you trust that key: {suggested()}"),
         )
-    ]
+    lines = [Text.assemble(("✗ ", "red"), (f"{medium} is not as it was made", "red"), f": {what}")]
     lines += [Text(f"  {fault}") for fault in report.faults[:_FAULTS_SHOWN]]
     if len(report.faults) > _FAULTS_SHOWN:
         lines.append(Text(f"  and {len(report.faults) - _FAULTS_SHOWN} more", style="dim"))
-    way = f"If you trust that key: {suggested()}" if report.stranger else "Write it again from an image that verifies."
-    return Group(*lines, Text(f"  {way}", style="cyan"))
+    return Group(*lines, Text("  Write it again from an image that verifies.", style="cyan"))
 
 
 def sticks(found: Sequence[Disk]) -> RenderableType:
     """The disks that an image may be written on."""
-    if not found:
-        return Text("No stick or card is here that could be written on: plug one in.", style="yellow")
     title = "Say it again with the device or the serial of one"
     table = _table("device", "size", "bus", "model", "serial", "holds", title=title)
     for one in found:
