@@ -35,24 +35,24 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 
 def dry_run(data: dict[str, Any]) -> RenderableType:
-    """The definition, each stage with its state, and the sizes."""
-    parts: list[RenderableType] = []
-    if data["definition"]:
-        parts += [_definition(data["definition"]), Text()]
-    stages = _table("stage", "", "size", title="Stages")
+    """Each stage with its size and state, what is to be fetched, the place of the result; then the definition."""
+    stages = _table("stage", "size", "", title="Stages")
+    stages.columns[1].no_wrap = True
     for row in data["stages"]:
         state = (
             Text("cached", style="green") if row["cached"] else Text(f"to build, because {row['because']}", "yellow")
         )
-        stages.add_row(row["name"], state, size(row["size"]) if row["size"] else "")
-    parts.append(stages)
+        stages.add_row(row["name"], size(row["size"]) if row["size"] else "—", state)
+    parts: list[RenderableType] = [stages, Text()]
     packages = data["packages"]
     if packages:
         said = (
             f"{packages['count']} packages, {size(packages['download'])}; still to fetch: {size(packages['missing'])}"
         )
-        parts += [Text(), Text(said, style="dim")]
+        parts.append(Text(said, style="dim"))
     parts.append(Text(f"Would write {data['to']}", style="dim"))
+    if data["definition"]:
+        parts += [Text(), _definition(data["definition"])]
     return Group(*parts)
 
 
@@ -66,7 +66,7 @@ def _definition(data: dict[str, Any]) -> RenderableType:
     rows.add_row("root", f"{root['format']}{', every block proved (dm-verity)' if root['verity'] else ''}")
     rows.add_row("partitions", ", ".join(one["label"] for one in data["partitions"]))
     rows.add_row("kernel", " ".join(data["kernel_arguments"]))
-    rows.add_row("packages", ", ".join(data["packages"]))
+    rows.add_row("packages", f"{len(data['packages'])} by name, and what they need; --json lists them")
     return rows
 
 
