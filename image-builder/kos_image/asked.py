@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +15,10 @@ from .definition import Architecture
 from .errors import UsageError
 
 # What is made of a profile beside media that boot, and how its file ends.
-OTHERS = {"nocloud": "img", "oci": "oci.tar", "bundle": "kos"}
+OTHERS = {"nocloud": "img", "oci": "tar", "bundle": "kos"}
 OUTPUTS = (*definition.outputs(), *OTHERS)
+# RFC 1123, without dots: the name of one machine.
+_HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 LIVE, NODES = ("usb", "portable"), ("disk", "qcow2", "pi")
 _NEXT = {
     "usb": "kos-image write {name} DEVICE, or try it first: kai lab boot {name}",
@@ -24,6 +27,7 @@ _NEXT = {
     "disk": "kos-image write {name} DEVICE, or give it to a virtual machine",
     "pi": "kos-image write {name} DEVICE",
     "bundle": "kai deploy -i INVENTORY --bundle {name}",
+    "nocloud": "start a virtual machine with the qcow2 as its first disk and {name} as its second",
     "oci": "skopeo inspect oci-archive:{name}",
 }
 
@@ -55,6 +59,8 @@ class Asked:
             "--hostname": (self.hostname, (*NODES, "nocloud")),
             "--model": (self.models, (*definition.outputs(), "bundle")),
         }
+        if self.hostname and not _HOSTNAME.fullmatch(self.hostname):
+            raise UsageError(f"'{self.hostname}' is no name for a machine: letters, digits and hyphens, at most 63")
         for option, (value, outputs) in given.items():
             if value and self.output not in outputs:
                 raise UsageError(f"{option} is for {', '.join(outputs)}, not for {self.output}: leave it out")
@@ -80,10 +86,9 @@ class Asked:
         ending = OTHERS.get(self.output, "qcow2" if self.output == "qcow2" else "raw")
         return f"kos-{self.scope}.{ending}"
 
-    @property
-    def next(self) -> str:
-        """What to do with the result, as a command."""
-        said = _NEXT.get(self.output, "").format(name=self.file_name, profile=self.profile)
+    def next(self, name: str) -> str:
+        """What to do with the result, whose file is called `name`, as a command."""
+        said = _NEXT[self.output].format(name=name, profile=self.profile)
         if self.output in ("disk", "pi") and not self.ssh_keys:
             said += "; nobody can log in to it yet: build it with --ssh-key FILE"
         return said

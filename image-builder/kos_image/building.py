@@ -10,15 +10,18 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kind.kos.plugins.module_utils.node import models
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError
+
 from . import bundled, host, locks, oci_base, recipe, secureboot, toolbox
 from .asked import Asked
 from .definition import Definition, define
-from .errors import ImageError
+from .errors import ImageError, UsageError
 from .kit import TOOLBOX, Kit
 from .packages import Lock
 from .stages import Cache, Outlook, Stage, ordered
@@ -44,22 +47,28 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(home) / "kos" / "media"
 
 
-def plan(asked: Asked) -> Planned:
-    """What would be made; makes only a package lock where there is none. Raises ImageError, ConfigurationError."""
-    folder = cache_folder()
+def plan(asked: Asked, keep: bool = True) -> Planned:
+    """What would be made; a package lock that is made for it is kept if it shall be.
+
+    Raises ImageError, ConfigurationError.
+    """
+    folder, to = cache_folder(), _place(asked)
+    _require_models(asked.models)
+    if asked.secure_boot:
+        secureboot.require_pair(*asked.secure_boot)
     own = host.architecture()
     place = locks.place(asked.locks, asked.architecture)
-    target = locks.current(place, asked.architecture, folder)
-    tools = target if asked.architecture == own else locks.current(locks.place(asked.locks, own), own, folder)
+    target = locks.current(place, asked.architecture, folder, keep)
+    tools = target if asked.architecture == own else locks.current(locks.place(asked.locks, own), own, folder, keep)
     definition = define(asked.output, asked.architecture) if asked.is_medium else None
     if definition:
         locks.require(target, asked.output, definition.packages)
     locks.require(tools, toolbox.SET, toolbox.wanted(own))
     generations = bundled.wanted(asked)
     beside = {**(bundled.sets(asked, generations) if asked.has_bundle else {}), **oci_base.sets(asked.output)}
-    target = locks.extended(target, place, beside, folder)
+    target = locks.extended(target, place, beside, folder, keep)
     last = recipe.last(Kit(asked, target, tools, own, folder, definition, generations))
-    return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, _place(asked))
+    return Planned(asked, definition, target, Cache(folder / "stages", asked.scope), last, to)
 
 
 def lock(architecture: str, given: Path | None) -> dict[str, Any]:
@@ -72,6 +81,7 @@ def lock(architecture: str, given: Path | None) -> dict[str, Any]:
 def keys(folder: Path, name: str, given: Path | None, tell: Callable[[Stage, str, float], None]) -> dict[str, str]:
     """Make a set of Secure Boot keys in a new folder; which files sign media, and which enrol it. Raises ImageError."""
     cache, own = cache_folder(), host.architecture()
+    secureboot.require_new(folder)
     host.require(cache)
     tools = locks.current(locks.place(given, own), own, cache)
     kit = Kit(Asked("development", "usb", own), tools, tools, own, cache)
@@ -122,19 +132,41 @@ def make(planned: Planned, tell: Callable[[Stage, str, float], None]) -> dict[st
     entry = planned.cache.build([planned.last], tell, os.cpu_count() or 1)[planned.last.name]
     _deliver(entry, planned.to, planned.cache.folder / _WRITTEN)
     facts = json.loads((entry / recipe.FACTS).read_text())
-    return {"to": str(planned.to), **facts, "seconds": round(time.monotonic() - began, 2), "next": planned.asked.next}
+    return {
+        "to": str(planned.to),
+        **facts,
+        "seconds": round(time.monotonic() - began, 2),
+        "next": planned.asked.next(planned.to.name),
+    }
 
 
 def _place(asked: Asked) -> Path:
-    if asked.to and not asked.to.is_dir():
-        return asked.to.absolute()
-    return (asked.to or Path()).absolute() / asked.file_name
+    """Where the result goes. Raises UsageError for what is no place for a file."""
+    to = (asked.to or Path()).absolute()
+    to = to / asked.file_name if to.is_dir() else to
+    if to.exists() and not to.is_file():
+        raise UsageError(f"{to} is not a file: build into a file, and put that on a stick with `kos-image write`")
+    if not to.parent.is_dir():
+        raise UsageError(f"there is no folder {to.parent}: make it, or correct --to")
+    if not os.access(to.parent, os.W_OK):
+        raise UsageError(f"{to.parent} cannot be written to: name another place with --to")
+    return to
+
+
+def _require_models(given: Iterable[Path]) -> None:
+    names = [path.stem.lower() for path in given]
+    if len(set(names)) != len(names):
+        raise UsageError("two of the models have one name: rename a file")
+    for path in given:
+        try:
+            models.require_gguf(str(path))
+        except NodeError as error:
+            raise UsageError(f"{path}: {error}") from error
 
 
 def _deliver(entry: Path, to: Path, record: Path) -> None:
     """Put a result, and what lies beside it, where it was asked for, unless it is there already."""
     known = _known(record)
-    to.parent.mkdir(parents=True, exist_ok=True)
     # The result itself comes last: where it is, what belongs to it is too.
     sources = sorted(entry.glob(f"{recipe.RESULT}*"), reverse=True)
     targets = {source: to.with_name(to.name + source.name.removeprefix(recipe.RESULT)) for source in sources}
@@ -151,10 +183,10 @@ def _deliver(entry: Path, to: Path, record: Path) -> None:
 def _known(record: Path) -> dict[str, Any]:
     """What was delivered where; nothing where the record of it is broken: then all is delivered again."""
     try:
-        found: dict[str, Any] = json.loads(record.read_text())
+        found = json.loads(record.read_text())
     except (OSError, ValueError):
         return {}
-    return found
+    return found if isinstance(found, dict) else {}
 
 
 def _require_room(need: int, to: Path) -> None:

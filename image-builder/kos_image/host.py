@@ -30,6 +30,7 @@ PACKAGES = {
     "dpkg": "dpkg-deb",
     "mmdebstrap": "mmdebstrap",
     "mount": "mount",
+    "openssl": "openssl",
     "tar": "tar",
     "uidmap": "newuidmap",
     "util-linux": "unshare",
@@ -42,6 +43,8 @@ FREE_MIB = 4096
 MEMORY_MIB = 3072
 # What Debian's trees use: user ids up to nobody's.
 _IDS = 65535
+_SUBIDS = (Path("/etc/subuid"), Path("/etc/subgid"))
+_FIRST_ID = 100000  # of subordinate ids, where nothing else is set (login.defs, SUB_UID_MIN)
 _BINFMT = Path("/proc/sys/fs/binfmt_misc")
 # The kernel's word for an emulator is QEMU's own; Debian's packages bring the line that registers it. qemu-user-static
 # leads to them on 12 and on 13, where it is qemu-user with qemu-user-binfmt; that of 12 works in no other tree.
@@ -140,11 +143,18 @@ def _impossible(seen: Survey) -> Iterator[str]:
 
 
 def _no_namespace(why: str) -> str:
-    user = getpass.getuser()
+    user, ids = getpass.getuser(), _free_ids(_SUBIDS)
     return (
         f"{user} gets no user namespace ({why}): run this as root, or as root `apt-get install uidmap` and "
-        f"`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}`"
+        f"`usermod --add-subuids {ids} --add-subgids {ids} {user}`"
     )
+
+
+def _free_ids(files: Iterable[Path]) -> str:
+    """A range of subordinate ids that nobody has, as usermod takes it: what follows the last one."""
+    lines = [line.split(":") for file in files if file.exists() for line in file.read_text().splitlines()]
+    first = max([_FIRST_ID, *(int(line[1]) + int(line[2]) for line in lines if len(line) == 3)])
+    return f"{first}-{first + _IDS}"
 
 
 def require(cache: Path, target: str | None = None) -> None:

@@ -31,20 +31,19 @@ def renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[s
     """Resolve all packages anew and write the lock; and what has changed. Raises ImageError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.parent):
-        return _renew(path, architecture, cache)
+        before = _before(path)
+        now = _resolved(architecture, cache, before)
+        now.write(path)
+    return now, _changes(before, now)
 
 
-def _renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[str, Any]]]:
-    before = _before(path)
+def _resolved(architecture: str, cache: Path, before: Lock | None) -> Lock:
     media = _sets(architecture)
     now = packages.resolve(media, architecture, cache)
     beside = {name: wanted for name, wanted in before.asked.items() if name not in media} if before else {}
     if beside:
         now = joined(now, packages.resolve(beside, architecture, cache, system=False))
-    if before and before.packages == now.packages:
-        now = replace(now, made=before.made)
-    now.write(path)
-    return now, _changes(before, now)
+    return replace(now, made=before.made) if before and before.packages == now.packages else now
 
 
 def _before(path: Path) -> Lock | None:
@@ -55,9 +54,11 @@ def _before(path: Path) -> Lock | None:
         return None
 
 
-def current(path: Path, architecture: str, cache: Path) -> Lock:
-    """The lock, made now where there is none. Raises ImageError."""
-    return Lock.read(path) if path.exists() else renew(path, architecture, cache)[0]
+def current(path: Path, architecture: str, cache: Path, keep: bool = True) -> Lock:
+    """The lock, made now where there is none, and kept if it shall be. Raises ImageError."""
+    if path.exists():
+        return Lock.read(path)
+    return renew(path, architecture, cache)[0] if keep else _resolved(architecture, cache, None)
 
 
 def require(lock: Lock, name: str, wanted: Collection[str]) -> None:
@@ -69,15 +70,29 @@ def require(lock: Lock, name: str, wanted: Collection[str]) -> None:
         )
 
 
-def extended(lock: Lock, path: Path, sets: Mapping[str, Collection[str]], cache: Path) -> Lock:
+def extended(lock: Lock, path: Path, sets: Mapping[str, Collection[str]], cache: Path, keep: bool = True) -> Lock:
     """The lock with these sets for systems that are there; what it lacks of them is resolved now. Raises ImageError."""
-    lacking = {name: sorted(wanted) for name, wanted in sets.items() if lock.asked.get(name) != tuple(sorted(wanted))}
-    if lacking:
-        lock = joined(
-            lock.only(lock.asked.keys() - lacking), packages.resolve(lacking, lock.architecture, cache, system=False)
-        )
+    if not _lacking(lock, sets):
+        return lock
+    if not keep:
+        return _with(lock, sets, cache)
+    with locked(path.parent):
+        # Another build may have added to it meanwhile.
+        lock = _with(Lock.read(path), sets, cache)
         lock.write(path)
     return lock
+
+
+def _with(lock: Lock, sets: Mapping[str, Collection[str]], cache: Path) -> Lock:
+    lacking = _lacking(lock, sets)
+    if not lacking:
+        return lock
+    found = packages.resolve(lacking, lock.architecture, cache, system=False)
+    return joined(lock.only(lock.asked.keys() - lacking.keys()), found)
+
+
+def _lacking(lock: Lock, sets: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    return {name: sorted(wanted) for name, wanted in sets.items() if lock.asked.get(name) != tuple(sorted(wanted))}
 
 
 def _sets(architecture: str) -> dict[str, list[str]]:

@@ -108,7 +108,7 @@ def build(
     if bool(secure_boot_key) != bool(secure_boot_certificate):
         raise typer.BadParameter("--secure-boot-key and --secure-boot-certificate go together")
     asked = Asked(
-        profile=profile, output=output, architecture=definition.architecture(arch or host.architecture()),
+        profile=profile, output=output, architecture=_architecture(arch, output),
         to=to, locks=lock,
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
@@ -116,7 +116,7 @@ def build(
     )  # fmt: skip
     if not dry_run:
         host.enter()
-    planned = building.plan(asked)
+    planned = building.plan(asked, keep=not dry_run)
     if dry_run:
         data = building.described(planned)
         _show(data, as_json, view.dry_run(data))
@@ -124,6 +124,13 @@ def build(
     with view.Progress(quiet=as_json) as progress:
         made = building.make(planned, progress.tell)
     _show(made, as_json, view.made(made))
+
+
+def _architecture(given: str | None, output: str) -> definition.Architecture:
+    """The one that was asked for; else this machine's, or the only one that the output is made for."""
+    own = host.architecture()
+    known = definition.architectures(output) if output in definition.outputs() else [own]
+    return definition.architecture(given or (own if own in known else known[0]))
 
 
 def _pair(key: Path | None, certificate: Path | None) -> tuple[Path, Path] | None:

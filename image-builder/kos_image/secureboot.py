@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
-from .errors import UsageError
+from .command import run
+from .errors import HostError, ImageError, UsageError
 from .toolbox import Toolbox
 
 _SET = ("PK", "KEK", "db")  # each signs the next: platform key, key exchange key, signatures
@@ -30,12 +32,8 @@ def make_keys(toolbox: Toolbox, folder: Path, name: str) -> Key:
 
     Raises ImageError.
     """
-    try:
-        folder.mkdir(mode=0o700, parents=True)
-    except FileExistsError as error:
-        raise UsageError(
-            f"{folder} exists already: a set of keys is made in a new folder, so that none is lost"
-        ) from error
+    require_new(folder)
+    folder.mkdir(mode=0o700, parents=True)
     out = {"out": folder}
     for kind in _SET:
         subject = ("-subj", f"/CN={name} {kind}/")
@@ -54,6 +52,30 @@ def _make_enrolment(toolbox: Toolbox, folder: Path) -> None:
         toolbox.run(["cert-to-efi-sig-list", "-g", owner, f"/build/out/{kind}.crt", listed], {"out": folder})
         toolbox.run(["sign-efi-sig-list", "-g", owner, *key, kind, listed, enrolled], {"out": folder})
         (folder / f"{kind}.esl").unlink()
+
+
+def require_new(folder: Path) -> None:
+    """Raise UsageError where there is something in the place of a new set of keys."""
+    if folder.exists():
+        raise UsageError(f"{folder} exists already: a set of keys is made in a new folder, so that none is lost")
+
+
+def require_pair(private: Path, certificate: Path) -> None:
+    """Raise UsageError unless `certificate` is that of the key `private`, which nobody else can read."""
+    _require_private(private)
+    key = ["openssl", "pkey", "-pubout", "-passin", "pass:", "-in", str(private)]
+    its_own = ["openssl", "x509", "-pubkey", "-noout", "-in", str(certificate)]
+    if _public(key, f"{private} is no private key") != _public(its_own, f"{certificate} is no certificate"):
+        raise UsageError(f"{certificate} is not the certificate of {private}: name the two that belong together")
+
+
+def _public(argv: Sequence[str], otherwise: str) -> str:
+    try:
+        return run(argv)
+    except HostError:
+        raise
+    except ImageError as error:
+        raise UsageError(f"{otherwise} (PEM, no passphrase): `kos-image keys` makes db.key and db.crt") from error
 
 
 def enrolment(key: Key) -> list[Path]:

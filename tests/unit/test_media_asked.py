@@ -22,6 +22,7 @@ KEY = Path("key.pub")
         ("usb", {"ssh_keys": (KEY,)}, "--ssh-key is for disk, qcow2, pi, nocloud, not for usb"),
         ("oci", {"models": (KEY,)}, "--model is for .*, not for oci"),
         ("bundle", {"hostname": "attic"}, "--hostname is for .*, not for bundle"),
+        ("nocloud", {"hostname": "bad name!"}, "'bad name!' is no name for a machine"),
         ("iso", {}, "there is no output 'iso': one of disk, pi, portable, qcow2, usb, nocloud, oci, bundle"),
     ],
 )
@@ -34,9 +35,9 @@ def test_an_option_that_an_output_does_not_take_is_refused(output, options, said
 def test_every_output_has_a_name_of_its_own_and_says_what_comes_next(output):
     asked = Asked("development", output, "arm64")
     assert asked.file_name.startswith(f"kos-development-{output}-arm64.")
-    assert "{" not in asked.next
+    assert "{" not in asked.next("x")
 
 
 def test_a_card_that_lets_nobody_in_says_so():
-    assert "nobody can log in" in Asked("development", "pi", "arm64").next
-    assert "nobody" not in Asked("development", "pi", "arm64", ssh_keys=(KEY,)).next
+    assert "nobody can log in" in Asked("development", "pi", "arm64").next("x")
+    assert "nobody" not in Asked("development", "pi", "arm64", ssh_keys=(KEY,)).next("x")
