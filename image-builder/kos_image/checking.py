@@ -47,7 +47,7 @@ def suggested() -> str:
 
 def examine(medium: Path) -> Sealed:
     """The manifest of a medium, before anything else of it is read. Raises ImageError for what is none."""
-    _require_readable(medium)
+    require_readable(medium)
     try:
         return media.read(medium)
     except NoManifest as error:
@@ -62,7 +62,7 @@ def examine(medium: Path) -> Sealed:
 
 def verify(medium: Path, keys: Mapping[str, str], progress: Progress | None = None) -> Report:
     """What came out of reading a medium to its end, even where a stranger signed it. Raises ImageError."""
-    _require_readable(medium)
+    require_readable(medium)
     try:
         report = media_check.verify(medium, keys, progress)
         if not report.stranger or report.sealed is None:
@@ -83,7 +83,7 @@ def _beside(medium: Path) -> Sealed:
         raise _none(medium, str(error)) from error
 
 
-def _require_readable(medium: Path) -> None:
+def require_readable(medium: Path) -> None:
     """Raises UsageError for what is not there or a folder, HostError for what may not be read."""
     try:
         with medium.open("rb") as stream:

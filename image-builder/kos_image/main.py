@@ -196,6 +196,7 @@ def verify(
 
       kos-image verify /dev/sdb --signer office.pub
     """
+    checking.require_readable(medium)
     keys = checking.known(signer)
     with writer.bar(Console(quiet=True) if as_json else errors, "reading") as progress:
         report = checking.verify(medium, keys, progress)

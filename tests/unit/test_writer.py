@@ -401,7 +401,7 @@ def run(*argv):
     return subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True, check=False)
 
 
-def test_what_cannot_be_read_is_a_sentence_and_no_bar(image, tmp_path):
+def test_what_cannot_be_read_is_a_sentence_and_no_bar(image, tmp_path, monkeypatch):
     public = tmp_path / "maker.pub"
     public.write_text(signer().public)
     for path, said, code in (
@@ -416,6 +416,8 @@ def test_what_cannot_be_read_is_a_sentence_and_no_bar(image, tmp_path):
         done = run("verify", path, "--signer", public, "--json")
         assert done.returncode == code and said in json.loads(done.stdout)["error"] and not done.stderr
     assert run("verify", image, "--signer", public).returncode == 0
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nobody"))
+    assert "there is no" in run("verify", tmp_path / "none.raw").stderr  # rather than a key to prove it with
     assert run("write", tmp_path / "none.raw").returncode == 2
 
 
