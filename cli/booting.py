@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from ..lab import host, machines, media, media_tree, medium, privilege
+from ..lab import host, machines, media, media_tree, medium, privilege, qemu
 from ..lab.errors import LabError, UsageError
 from ..lab.identity import identify
 from ..lab.machines import Boot
@@ -95,7 +95,7 @@ def boot(
     privilege.become_root()
     lab = identify()
     tree = media_tree.ensure(lab, found.architecture, host.require(host.survey()), _say)
-    with media.booted(lab, tree, found, asked) as running:
+    with media.booted(lab, tree, found, asked, tell=lambda accelerator: _say(_starting(accelerator))) as running:
         if asked.ssh:
             _say(f"its SSH is on port {asked.ssh}: {_login(found, asked.ssh)}")
         if screen:
@@ -103,6 +103,15 @@ def boot(
         code = running.process.wait()
     if code:
         raise LabError(f"QEMU ended with {code}; what it said is above")
+
+
+def _starting(accelerator: str) -> str:
+    """How long it may take, and the way out: QEMU's terminal hears no Ctrl-C."""
+    if accelerator == qemu.KVM:
+        said = "Starting it on /dev/kvm: the first screen comes in half a minute or less."
+    else:
+        said = "Starting it emulated, without /dev/kvm: two minutes to the first screen, more on a slow machine."
+    return f"{said}\nCtrl-A X switches it off."
 
 
 def _login(found: Medium, port: int) -> str:

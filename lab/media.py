@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -64,17 +64,20 @@ class _Bench:
 @contextlib.contextmanager
 def booted(
     lab: Lab, image: Path, medium: Medium, boot: Boot, stdin: int | IO[bytes] | None = None,
-    stdout: int | IO[bytes] | None = None,
+    stdout: int | IO[bytes] | None = None, tell: Callable[[str], None] = lambda _accelerator: None,
 ) -> Iterator[Running]:  # fmt: skip
     """A machine that boots a medium, with its serial port on `stdin` and `stdout`; off, and gone, afterwards.
 
-    `image` is what `media_tree.ensure` gave. Ctrl-A X on the serial port switches the machine off.
+    `image` is what `media_tree.ensure` gave; `tell` hears KVM or TCG before it starts. Ctrl-A X on the serial
+    port switches the machine off.
     Raises UsageError where the two do not fit, LabError where something fails.
     """
     machine = machines.machine_for(medium, boot)
     with _folder() as folder:
         bench = _Bench(image, folder, {Path(machines.MEDIUM).name: medium.path})
-        argv = _prepared(bench, medium, boot, machine, _accelerator(lab, image, medium))
+        accelerator = _accelerator(lab, image, medium)
+        argv = _prepared(bench, medium, boot, machine, accelerator)
+        tell(accelerator)
         process = subprocess.Popen(
             bench.line(machines.PROGRAMS[machine], argv), stdin=stdin, stdout=stdout, env={**os.environ, "PATH": PATH}
         )

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.text import Text
 
 from ansible_collections.kind.kos.cli import options
@@ -25,7 +26,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
 
-from . import building, checking, definition, host, sticks, view, writer
+from . import building, checking, definition, host, view, writer
 from .asked import OUTPUTS, Asked
 from .errors import ImageError, Stopped
 
@@ -195,8 +196,10 @@ def verify(
 
       kos-image verify /dev/sdb --signer office.pub
     """
-    with writer.bar(errors, "reading") as progress:
-        report = checking.verify(medium, checking.known(signer), progress)
+    checking.require_readable(medium)
+    keys = checking.known(signer)
+    with writer.bar(Console(quiet=True) if as_json else errors, "reading") as progress:
+        report = checking.verify(medium, keys, progress)
     _show(checking.described(medium, report), as_json, view.checked(medium, report))
     if not report.ok:
         raise typer.Exit(Exit.INVALID_CONFIGURATION)
@@ -227,7 +230,7 @@ def write(
       kos-image write kos-personal_node-usb-amd64.raw /dev/sdb
     """
     if device is None:
-        console.print(view.sticks(sticks.candidates(sticks.listing())))
+        console.print(view.sticks(writer.offered(image)))
         return
     ask = None if yes else lambda question: console.input(Text(question))
     report = writer.put(image, device, checking.known(signer), errors, ask, internal)

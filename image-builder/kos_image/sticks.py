@@ -103,13 +103,14 @@ def candidates(disks: Iterable[Disk]) -> list[Disk]:
     return [disk for disk in disks if disk.kind == "disk" and disk.removable and disk.size]
 
 
-def choose(disks: Iterable[Disk], selector: str) -> Disk:
+def choose(disks: Collection[Disk], selector: str) -> Disk:
     """The one device that is named by its path, a link to it, its name in by-id, or its serial. Raises UsageError."""
     known = [one for disk in disks for one in disk.all]
     paths = {os.path.realpath(selector), os.path.realpath(_BY_ID / selector)} if selector else set()
     found = {one.number: one for one in known if one.path in paths or (one.serial == selector and one.kind in _WHOLE)}
     if not found:
-        raise UsageError(f"this machine has no disk '{selector}': kos-image write IMAGE lists those that it has")
+        way = "kos-image write IMAGE lists those that it has" if candidates(disks) else "no stick or card is plugged in"
+        raise UsageError(f"this machine has no disk '{selector}': {way}")
     if len(found) > 1:
         said = ", ".join(sorted(one.path for one in found.values()))
         raise UsageError(f"'{selector}' names more than one disk ({said}): give the path of one")

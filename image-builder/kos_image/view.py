@@ -35,24 +35,24 @@ def _table(*columns: str, title: str | None = None) -> Table:
 
 
 def dry_run(data: dict[str, Any]) -> RenderableType:
-    """The definition, each stage with its state, and the sizes."""
-    parts: list[RenderableType] = []
-    if data["definition"]:
-        parts += [_definition(data["definition"]), Text()]
-    stages = _table("stage", "", "size", title="Stages")
+    """Each stage with its size and state, what is to be fetched, the place of the result; then the definition."""
+    stages = _table("stage", "size", "", title="Stages")
+    stages.columns[1].no_wrap = True
     for row in data["stages"]:
         state = (
             Text("cached", style="green") if row["cached"] else Text(f"to build, because {row['because']}", "yellow")
         )
-        stages.add_row(row["name"], state, size(row["size"]) if row["size"] else "")
-    parts.append(stages)
+        stages.add_row(row["name"], size(row["size"]) if row["size"] else "—", state)
+    parts: list[RenderableType] = [stages, Text()]
     packages = data["packages"]
     if packages:
         said = (
             f"{packages['count']} packages, {size(packages['download'])}; still to fetch: {size(packages['missing'])}"
         )
-        parts += [Text(), Text(said, style="dim")]
+        parts.append(Text(said, style="dim"))
     parts.append(Text(f"Would write {data['to']}", style="dim"))
+    if data["definition"]:
+        parts += [Text(), _definition(data["definition"])]
     return Group(*parts)
 
 
@@ -66,7 +66,7 @@ def _definition(data: dict[str, Any]) -> RenderableType:
     rows.add_row("root", f"{root['format']}{', every block proved (dm-verity)' if root['verity'] else ''}")
     rows.add_row("partitions", ", ".join(one["label"] for one in data["partitions"]))
     rows.add_row("kernel", " ".join(data["kernel_arguments"]))
-    rows.add_row("packages", ", ".join(data["packages"]))
+    rows.add_row("packages", f"{len(data['packages'])} by name, and what they need; --json lists them")
     return rows
 
 
@@ -107,22 +107,22 @@ def checked(medium: Path, report: Report) -> RenderableType:
     if report.ok:
         grown = ", its partition table as it has grown on its stick" if report.grown else ""
         return Text.assemble(("✓ ", "green"), f"{medium}: every byte as {report.signer} signed it: {what}{grown}")
-    lines = [
-        Text.assemble(
-            ("✗ ", "red"), (f"{medium} is not {'yours' if report.stranger else 'as it was made'}", "red"), f": {what}"
+    if report.whole:
+        return Group(
+            Text.assemble(
+                ("? ", "yellow"), (f"{medium} is whole, but who signed it is not known here", "yellow"), f": {what}"
+            ),
+            Text(f"  {report.stranger} signed every byte of it. If you trust that key: {suggested()}"),
         )
-    ]
+    lines = [Text.assemble(("✗ ", "red"), (f"{medium} is not as it was made", "red"), f": {what}")]
     lines += [Text(f"  {fault}") for fault in report.faults[:_FAULTS_SHOWN]]
     if len(report.faults) > _FAULTS_SHOWN:
         lines.append(Text(f"  and {len(report.faults) - _FAULTS_SHOWN} more", style="dim"))
-    way = f"If you trust that key: {suggested()}" if report.stranger else "Write it again from an image that verifies."
-    return Group(*lines, Text(f"  {way}", style="cyan"))
+    return Group(*lines, Text("  Write it again from an image that verifies.", style="cyan"))
 
 
 def sticks(found: Sequence[Disk]) -> RenderableType:
     """The disks that an image may be written on."""
-    if not found:
-        return Text("No stick or card is here that could be written on: plug one in.", style="yellow")
     title = "Say it again with the device or the serial of one"
     table = _table("device", "size", "bus", "model", "serial", "holds", title=title)
     for one in found:

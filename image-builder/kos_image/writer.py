@@ -19,11 +19,10 @@ from rich.text import Text
 
 from ansible_collections.kind.kos.plugins.plugin_utils import media_check
 from ansible_collections.kind.kos.plugins.plugin_utils.chunks import Progress
-from ansible_collections.kind.kos.plugins.plugin_utils.media import NoManifest
+from ansible_collections.kind.kos.plugins.plugin_utils.media import NoManifest, Sealed
 from ansible_collections.kind.kos.plugins.plugin_utils.media_check import Report
 
-from . import sticks
-from .checking import suggested
+from . import checking, sticks
 from .errors import HostError, ImageError, Refused, UsageError
 from .sticks import Disk
 
@@ -55,6 +54,7 @@ def put(
     `known` are the public keys whose signature counts, by name; `internal` allows a disk that is built in. Returns the
     report of the image.
     """
+    examine(image)
     disk = target(image, selector, internal)
     if ask is None:
         console.print(Text(f"Writing onto {disk.said}; it holds {disk.holds}."))
@@ -68,10 +68,28 @@ def put(
     return report
 
 
+def offered(image: Path) -> list[Disk]:
+    """The sticks and cards that the image may be put on. Raises HostError where there is none, ImageError."""
+    examine(image)
+    found = sticks.candidates(sticks.listing())
+    if not found:
+        raise HostError("no stick or card is here that could be written on: plug one in")
+    return found
+
+
+def examine(image: Path) -> None:
+    """Refuse what is no image for a stick, before anybody waits for the proof. Raises ImageError."""
+    _require_writable(image, checking.examine(image))
+
+
+def _require_writable(image: Path, sealed: Sealed) -> None:
+    output = sealed.manifest.about.output
+    if output not in WRITABLE:
+        raise UsageError(f"{image} is a {output}, which no machine boots from a stick: build usb, portable, disk or pi")
+
+
 def target(image: Path, selector: str, internal: bool = False) -> Disk:
     """The disk that `selector` names, once nothing speaks against it. Raises UsageError, HostError."""
-    if not image.is_file():
-        raise UsageError(f"there is no image {image}: kos-image build makes one")
     disk = sticks.choose(sticks.listing(), selector)
     said = sticks.refusal(disk, image.stat().st_size, sticks.needed_devices(image), internal)
     if said:
@@ -96,12 +114,12 @@ def prove(image: Path, known: Mapping[str, str], progress: Progress | None = Non
     except NoManifest as error:
         raise Refused(f"{image} is not written anywhere: {error}") from error
     if report.stranger:
-        raise Refused(f"{image} is not written anywhere: {report.faults[0].said}; if you trust that key: {suggested()}")
+        raise Refused(
+            f"{image} is not written anywhere: {report.faults[0].said}; if you trust that key: {checking.suggested()}"
+        )
     if not report.ok or report.sealed is None:
         raise Refused(f"{image} is not written anywhere: {report.faults[0]}; build it or copy it again")
-    output = report.sealed.manifest.about.output
-    if output not in WRITABLE:
-        raise UsageError(f"{image} is a {output}, which no machine boots from a stick: build usb, portable, disk or pi")
+    _require_writable(image, report.sealed)
     return report
 
 
@@ -181,8 +199,17 @@ def _forget(device: int) -> None:
 
 @contextlib.contextmanager
 def bar(console: Console, said: str) -> Iterator[Progress]:
-    """A bar with speed and remaining time, moved by the function that it gives."""
+    """A bar with speed and remaining time, moved by the function that it gives; not seen before that is called."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=console) as bar:
-        task = bar.add_task(said)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    bar = Bar(*columns, TimeRemainingColumn(), console=console)
+    task = bar.add_task(said)
+
+    def move(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield move
+    finally:
+        if bar.live.is_started:
+            bar.stop()

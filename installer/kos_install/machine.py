@@ -37,12 +37,13 @@ class Machine:
     secure_boot: str
     disks: tuple[Disk, ...]
     addresses: tuple[str, ...]
+    cards: tuple[str, ...] = ()
 
 
 def look() -> Machine:
     """This machine, now."""
     found = facts.facts()
-    return Machine(found["cpu"], found["memory_mb"], secure_boot(), _disks(), _addresses())
+    return Machine(found["cpu"], found["memory_mb"], secure_boot(), _disks(), _addresses(), cards())
 
 
 def secure_boot(system: Path = Path("/")) -> str:
@@ -70,6 +71,11 @@ def addresses(listing: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         for one in row.get("addr_info", ())
         if one.get("scope") == "global"
     )
+
+
+def cards(system: Path = Path("/")) -> tuple[str, ...]:
+    """The network cards that have a driver: bridges and the like have no device."""
+    return tuple(sorted(path.name for path in (system / "sys/class/net").glob("*") if (path / "device").exists()))
 
 
 def _disks() -> tuple[Disk, ...]:

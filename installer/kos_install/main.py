@@ -85,8 +85,8 @@ class _Short:
 
 
 def wait(console: Console, short: _Short) -> str:
-    """The key that was pressed, or nothing when there is more to show than before."""
-    known, shown = short.found is not None, ""
+    """The key of the menu that was pressed, or nothing when all is to be shown anew: on Enter, or as more is known."""
+    known, shown, told = short.found is not None, "", False
     with _keys():
         while True:
             now = medium.progress()
@@ -101,7 +101,17 @@ def wait(console: Console, short: _Short) -> str:
                 console.print(screen.foot())
                 shown = line.plain
             if select.select([sys.stdin], [], [], _LOOK_EVERY)[0]:
-                return os.read(sys.stdin.fileno(), 1).decode(errors="replace")
+                key = os.read(sys.stdin.fileno(), 1).decode(errors="replace")
+                if key in screen.MENU:
+                    return key
+                # The rest of an arrow key; that of Page Up has a 5, which would switch off.
+                termios.tcflush(sys.stdin, termios.TCIFLUSH)
+                if key in ("", "\r", "\n"):
+                    return ""
+                if not told:
+                    sys.stdout.write("\r" + screen.OTHER_KEY.ljust(console.width - 1) + "\n")
+                    sys.stdout.flush()
+                    told = True
             if not known and short.found is not None:
                 return ""
 
@@ -119,7 +129,7 @@ def _keys() -> Iterator[None]:
 
 
 def act(key: str, console: Console) -> None:
-    """Do what a key of the menu stands for; any other shows the screen anew."""
+    """Do what a key of the menu stands for."""
     if key == screen.SHELL:
         console.clear()
         console.print(_KAI)

@@ -24,6 +24,7 @@ MENU = {
     REBOOT: "reboot",
     POWER_OFF: "power off",
 }
+OTHER_KEY = f"That key does nothing here: {min(MENU)} to {max(MENU)} do, and Enter shows all of this anew."
 _SHOWN = 3  # of what is wrong; the journal has the rest
 
 
@@ -51,7 +52,7 @@ def _rows(view: View) -> list[tuple[str, Text]]:
     record, machine = view.record, view.machine
     made = datetime.fromtimestamp(record.get("made", 0), UTC).strftime("%Y-%m-%d")
     if record:
-        what = f"{record['profile']}, {record['output']} for {record['architecture']}, of {made}"
+        what = f"{record['profile']}, {record['output']} for {record['architecture']}, packages of {made}"
     else:
         what = "this system was not started from one"
     return [
@@ -59,13 +60,20 @@ def _rows(view: View) -> list[tuple[str, Text]]:
         ("Secure Boot", Text(machine.secure_boot)),
         ("Machine", Text(f"{machine.cores} cores, {machine.memory_mb} MB of memory")),
         ("Disks", Text("\n".join(_disk(disk, view.medium) for disk in machine.disks) or "none")),
-        ("Network", Text(", ".join(machine.addresses) or "no address yet")),
+        ("Network", Text(_network(machine))),
         ("Minimum", _minimum(view.short)),
     ]
 
 
+def _network(machine: Machine) -> str:
+    if not machine.cards:
+        return "no network card that this system knows"
+    return ", ".join(machine.addresses) or f"no address yet ({', '.join(machine.cards)})"
+
+
 def _disk(disk: Disk, medium: str) -> str:
-    said = f"{disk.path}, {disk.size / 10**9:.0f} GB{', ' + disk.model if disk.model else ''}"
+    size = f"{disk.size / 10**9:.0f} GB" if disk.size >= 10**9 else _size(disk.size)
+    said = f"{disk.path}, {size}{', ' + disk.model if disk.model else ''}"
     return f"{said} (this medium)" if disk.path == medium else said
 
 
@@ -93,9 +101,8 @@ def verification(now: Verification) -> Text:
 def foot() -> Text:
     """What can be done, and what not yet."""
     keys = "   ".join(f"{key} {said}" for key, said in MENU.items())
-    return Text(
-        "Installing onto a disk is not part of this medium: it comes with the installer.\n", style="dim"
-    ) + Text(keys, style="bold")
+    honest = "Installing onto a disk is not part of this medium: it comes with the installer.\n"
+    return Text.assemble((honest, "dim"), (keys, "bold"))
 
 
 def _size(count: int) -> str:

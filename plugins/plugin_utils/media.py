@@ -218,12 +218,15 @@ def read(path: Path) -> Sealed:
     """The manifest that a medium carries: a device or an image. Raises OSError, NoManifest."""
     with path.open("rb") as stream:
         try:
-            partitions = table.read(stream.read(table.HEAD)).partitions
+            head = stream.read(table.HEAD)
+            partitions = table.read(head).partitions
         except NoTable as error:
+            if not table.traced(head):
+                raise NoManifest("it is not laid out as a disk") from error
             raise NoManifest(str(error), TABLE, table.BOOT_CODE, table.HEAD - table.BOOT_CODE) from error
         place = next((one.start for one in partitions if one.name == PARTITION), None)
         if place is None:
-            raise NoManifest(f"there is no partition {PARTITION}: this is no medium of kOS that carries its manifest")
+            raise NoManifest(f"it has no partition {PARTITION}")
         stream.seek(place)
         block = stream.read(PARTITION_SIZE)
     try:
@@ -252,4 +255,4 @@ def read_beside(image: Path) -> Sealed:
     try:
         return parse(path.read_bytes(), signature.read_bytes())
     except FileNotFoundError as error:
-        raise NoManifest(f"{image} carries no manifest, and {error.filename} is not there: copy it along") from error
+        raise NoManifest(f"it carries no manifest, and {error.filename} is not there: copy it along") from error

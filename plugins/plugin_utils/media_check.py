@@ -37,7 +37,8 @@ class Fault:
 class Report:
     """What came out: the manifest where there is one, who signed it ("" when nobody trusted did), and every fault.
 
-    `stranger` is the fingerprint of a key that signed it and is not trusted.
+    `stranger` is the fingerprint of a key that signed it and is not trusted; `whole` says that all is as that key
+    signed it, where somebody has read on.
     """
 
     sealed: Sealed | None
@@ -45,6 +46,7 @@ class Report:
     faults: tuple[Fault, ...]
     grown: bool = False
     stranger: str = ""
+    whole: bool = False
 
     @property
     def ok(self) -> bool:
@@ -75,9 +77,14 @@ def verify(
     signer, stranger, unsigned = _signer(sealed, known)
     if unsigned:
         return Report(sealed, "", (*broken, *unsigned), stranger=stranger)
+    grown, altered = bytes_of(path, sealed, progress)
+    return Report(sealed, signer, (*broken, *altered), grown)
+
+
+def bytes_of(path: Path, sealed: Sealed, progress: Progress | None = None) -> tuple[bool, list[Fault]]:
+    """Whether a portable stick has grown, and where it is not what its manifest says, whoever signed that."""
     grown, skipped, moved = _growth(path, sealed.manifest)
-    altered = _altered(path, sealed.manifest, skipped, progress)
-    return Report(sealed, signer, (*broken, *moved, *altered), grown)
+    return grown, [*moved, *_altered(path, sealed.manifest, skipped, progress)]
 
 
 def _signer(sealed: Sealed, known: Mapping[str, str]) -> tuple[str, str, list[Fault]]:

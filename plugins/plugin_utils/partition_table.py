@@ -22,6 +22,7 @@ TAIL = 33 * SECTOR
 _HEADER = struct.Struct("<8sIIIIQQQQ16sQIII")
 _ENTRY = struct.Struct("<16s16sQQQ72s")
 _PROTECTIVE = 0xEE
+_MAGIC, _BOOTABLE = b"EFI PART", b"\x55\xaa"
 _MOST_SECTORS = (1 << 63) // SECTOR  # what a file may be long
 
 
@@ -58,7 +59,7 @@ def read(head: bytes) -> Table:
     magic, _version, length, crc, reserved, here, copy, _first, _last, _id, where, count, size, crc_of_entries = (
         _HEADER.unpack_from(header)
     )
-    if magic != b"EFI PART":
+    if magic != _MAGIC:
         raise NoTable("it has no GPT header")
     blank = header[:16] + bytes(4) + header[20:92]
     if (length, here, reserved) != (92, 1, 0) or zlib.crc32(blank) != crc or any(header[92:]):
@@ -72,10 +73,16 @@ def read(head: bytes) -> Table:
     return Table(tuple(sorted((one for one in found if one), key=lambda one: one.start)), copy * SECTOR)
 
 
+def traced(head: bytes) -> bool:
+    """Whether this was ever such a disk, broken as it may be: header and protective MBR each show that alone."""
+    protective = head[510:SECTOR] == _BOOTABLE and head[450:451] == bytes([_PROTECTIVE])
+    return protective or head[SECTOR : SECTOR + 8] == _MAGIC
+
+
 def _check_protective(sector: bytes) -> None:
     """One old partition of all the disk, which keeps old tools away; its length may be that of another disk."""
     status, _chs, kind, first = sector[446], sector[447:450], sector[450], struct.unpack_from("<I", sector, 454)[0]
-    if sector[510:] != b"\x55\xaa" or (kind, first) != (_PROTECTIVE, 1) or status not in (0, 0x80):
+    if sector[510:] != _BOOTABLE or (kind, first) != (_PROTECTIVE, 1) or status not in (0, 0x80):
         raise NoTable("its protective MBR is not one")
     if any(sector[462:510]):
         raise NoTable("its protective MBR holds more than it should")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import io
 import json
@@ -36,6 +37,7 @@ HERE = Machine(
     "on",
     (Disk("/dev/sda", 32 * 10**9, "Ultra Fit"), Disk("/dev/nvme0n1", 512 * 10**9, "")),
     ("192.0.2.4 (eth0)",),
+    ("eth0",),
 )
 
 
@@ -57,7 +59,12 @@ def test_the_screen_fits_a_serial_line():
 
 def test_the_screen_says_what_there_is():
     text = shown(screen.head(View(RECORD, HERE, "/dev/sda", [])))
-    for said in ("personal_node, usb for amd64, of 2025-06-15", "32 GB, Ultra Fit (this medium)", "4 cores", "met"):
+    for said in (
+        "personal_node, usb for amd64, packages of 2025-06-15",
+        "32 GB, Ultra Fit (this medium)",
+        "4 cores",
+        "met",
+    ):
         assert said in text
     assert "(this medium)" not in text.splitlines()[4]
     assert "not started from one" in shown(screen.head(View({}, HERE, "", None)))
@@ -75,6 +82,37 @@ def test_the_screen_says_what_there_is():
 )
 def test_what_the_verification_says(now, said):
     assert said in screen.verification(now).plain
+
+
+def test_a_small_disk_has_a_size():
+    small = dataclasses.replace(HERE, disks=(Disk("/dev/sda", 512 * 10**6, ""), Disk("/dev/sdb", 10**9, "")))
+    text = shown(screen.head(View(RECORD, small, "", None)))
+    assert "/dev/sda, 512 MB" in text and "/dev/sdb, 1 GB" in text
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({}, "192.0.2.4 (eth0)"),
+        ({"addresses": ()}, "no address yet (eth0)"),
+        ({"addresses": (), "cards": ()}, "no network card that this system knows"),
+    ],
+)
+def test_no_network_card_is_told_from_no_address(more, said):
+    assert said in shown(screen.head(View(RECORD, dataclasses.replace(HERE, **more), "", None)))
+
+
+def test_a_bridge_is_no_network_card(tmp_path):
+    (tmp_path / "sys/class/net/eth0/device").mkdir(parents=True)
+    (tmp_path / "sys/class/net/lo").mkdir()
+    assert machine.cards(tmp_path) == ("eth0",)
+
+
+def test_the_menu_is_not_dim():
+    foot, stream = screen.foot(), io.StringIO()
+    Console(file=stream, width=80, force_terminal=True, color_system="standard").print(foot)
+    menu = stream.getvalue().splitlines()[-1]
+    assert "5 power off" in menu and menu.startswith("\x1b[1m")
 
 
 def test_it_is_honest_about_the_installer():
@@ -208,9 +246,14 @@ def test_a_key_leads_away_and_back():
         terminal.type(b"1")
         terminal.wait("RAN /bin/bash")
         terminal.wait("5 power off")
+        terminal.type(b"x\x1b[5~")
+        terminal.wait("That key does nothing here: 1 to 5 do")
+        drawn = terminal.said.count("Medium")
         terminal.type(b"5")
         terminal.wait("RAN systemctl")
     said = terminal.said
+    assert drawn == said[: said.index("RAN systemctl")].count("Medium")
+    assert said.count("That key does nothing") == 1
     assert "kai is here" in said and "Not verified: no medium" in said
 
 

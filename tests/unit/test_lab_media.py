@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import struct
@@ -17,8 +18,9 @@ from typer.testing import CliRunner
 
 from ansible_collections.kind.kos.cli import booting
 from ansible_collections.kind.kos.cli.lab import app
-from ansible_collections.kind.kos.lab import machines, media, medium, pi_card
-from ansible_collections.kind.kos.lab.errors import UsageError
+from ansible_collections.kind.kos.lab import machines, media, medium, pi_card, qemu
+from ansible_collections.kind.kos.lab.errors import LabError, UsageError
+from ansible_collections.kind.kos.lab.identity import Lab
 from ansible_collections.kind.kos.lab.machines import Boot
 from ansible_collections.kind.kos.lab.medium import Medium
 from ansible_collections.kind.kos.plugins.plugin_utils import media as manifests
@@ -146,6 +148,30 @@ def test_there_is_no_network_without_ssh():
 def test_who_may_log_in_is_said():
     assert booting._login(PC, 2222) == "ssh -p 2222 root@localhost"
     assert booting._login(Medium(Path("/x"), "qcow2", 1, "amd64"), 2222) == f"ssh -p 2222 {nocloud.USER}@localhost"
+
+
+@pytest.mark.parametrize(("accelerator", "said"), [(qemu.KVM, "half a minute"), (qemu.TCG, "emulated")])
+def test_before_it_starts_it_says_how_long_that_takes_and_the_way_out(tmp_path: Path, monkeypatch, accelerator, said):
+    found = made(tmp_path / "x.raw", (ROOT["amd64"], "root"))
+    folder = contextlib.nullcontext(tmp_path)
+    for name, value in {
+        "_accelerator": lambda *_: accelerator, "_prepared": lambda *_: [], "_folder": lambda: folder,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(media, name, value)
+    heard: list[str] = []
+
+    def start(*_argv, **_more):
+        assert heard, "it started without a word"
+        raise LabError("started")
+
+    monkeypatch.setattr(media.subprocess, "Popen", start)
+    with (
+        pytest.raises(LabError, match="started"),
+        media.booted(Lab("unit", tmp_path), tmp_path, found, Boot(), tell=heard.append),
+    ):
+        pass
+    (accelerated,) = heard
+    assert said in booting._starting(accelerated) and "Ctrl-A X" in booting._starting(accelerated)
 
 
 def test_the_examples_name_what_kos_image_makes():

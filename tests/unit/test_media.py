@@ -275,8 +275,11 @@ def test_the_same_image_gives_the_same_manifest(tmp_path):
 def test_what_is_no_medium_is_told_so(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("hello")
+    with pytest.raises(NoManifest, match="not laid out as a disk"):
+        media_check.verify(path, known())
+    path.write_bytes(disks.image(SIZE, PARTITIONS)[:1000])
     (fault,) = media_check.verify(path, known()).faults
     assert (fault.region, fault.said) == ("partition table", "it is cut short")
     path.write_bytes(disks.image(SIZE, PARTITIONS[:2]))
-    with pytest.raises(NoManifest, match="no medium of kOS"):
+    with pytest.raises(NoManifest, match="no partition kos-manifest"):
         media_check.verify(path, known())

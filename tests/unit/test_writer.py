@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 import os
 import subprocess
+import sys
+import tarfile
 
 import disks
 import pytest
@@ -265,10 +268,24 @@ def test_under_sudo_the_key_is_that_of_who_ran_it(image, monkeypatch):
     monkeypatch.setenv("SUDO_USER", "ada")
     with pytest.raises(Refused, match=r"not trusted here .* --signer ~ada/\.config/kos/signing_key\.pub$"):
         writer.prove(image, STRANGER)
-    report = checking.verify(image, STRANGER)
+    text = said_of(image, STRANGER)
+    assert "is whole, but who signed it is not known here" in text and "--signer ~ada/" in text
+    assert "Write it again" not in text
+
+
+def said_of(image, keys):
     shown = Console(file=io.StringIO(), width=200)
-    shown.print(view.checked(image, report))
-    assert "--signer ~ada/" in shown.file.getvalue() and "Write it again" not in shown.file.getvalue()
+    shown.print(view.checked(image, checking.verify(image, keys)))
+    return shown.file.getvalue()
+
+
+def test_what_a_stranger_signed_and_is_damaged_is_damaged(image):
+    with image.open("r+b") as stream:
+        stream.seek(5 * MIB)
+        stream.write(b"?")
+    report = checking.verify(image, STRANGER)
+    assert not report.whole and not checking.described(image, report)["whole"] and report.stranger
+    assert "is not as it was made" in said_of(image, STRANGER) and "Write it again" in said_of(image, STRANGER)
 
 
 def test_no_key_is_made_in_order_to_verify(tmp_path, monkeypatch):
@@ -305,3 +322,112 @@ def test_a_real_device_is_written(image, loop):
             writer.put(image, loop, known(), console(), None, internal=True)
     finally:
         os.close(busy)
+
+
+def tar_of(path, *names):
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            tar.addfile(tarfile.TarInfo(name))
+    return path
+
+
+def strangers_to_us(folder):
+    """What a person may name in place of a medium, and what is said of it."""
+    text = folder / "passwd"
+    text.write_text("root:x:0:0:root:/root:/bin/bash\n" * 40)
+    seed = folder / "seed.img"
+    seed.write_bytes(bytes(43) + b"CIDATA     " + bytes(456) + b"\x55\xaa" + bytes(MIB))
+    qcow = folder / "node.qcow2"
+    qcow.write_bytes(b"QFI\xfb" + bytes(MIB))
+    (folder / "node.raw.manifest.json").write_text("{}")
+    return {
+        text: "it is not laid out as a disk; kos-image build makes one",
+        seed: "it is a seed",
+        qcow: "not laid out as a disk",
+        tar_of(folder / "home.kos", "manifest.json", "manifest.sig"): f"kai bundle verify {folder}/home.kos",
+        tar_of(folder / "base.tar", "blobs", "oci-layout"): "skopeo inspect",
+        folder / "node.raw.manifest.json": "it belongs to node.raw",
+    }
+
+
+def test_what_is_no_medium_is_told_what_it_is(tmp_path):
+    for path, said in strangers_to_us(tmp_path).items():
+        for look in (checking.examine, lambda one: checking.verify(one, known())):
+            with pytest.raises(Refused, match=f"{path} is no medium of kOS: ") as told:
+                look(path)
+            assert said in str(told.value) and "as it was made" not in str(told.value)
+
+
+def test_a_manifest_without_its_signature_is_asked_for(tmp_path):
+    path = tmp_path / "node.qcow2"
+    path.write_bytes(b"QFI\xfb" + bytes(MIB))
+    media.write_beside(path, media.describe(path, About("personal_node", "qcow2", "amd64", 1, "ab"), signer()))
+    assert checking.examine(path).manifest.about.output == "qcow2"
+    media.beside(path)[1].unlink()
+    with pytest.raises(Refused, match=r"json\.sig is not there: copy it along"):
+        checking.examine(path)
+
+
+def test_without_a_stick_the_image_is_looked_at_all_the_same(image, tmp_path, monkeypatch):
+    monkeypatch.setattr(sticks, "listing", lambda: machine(row("nvme0n1", "259:0")))
+    with pytest.raises(HostError, match="no stick or card is here"):
+        writer.offered(image)
+    for path, error, said in (
+        (tmp_path / "none.raw", UsageError, "there is no .*none.raw"),
+        (tmp_path, UsageError, "is a folder"),
+        (made(tmp_path / "other", "qcow2"), UsageError, "is a qcow2"),
+        (next(iter(strangers_to_us(tmp_path))), Refused, "no medium of kOS"),
+    ):
+        with pytest.raises(error, match=said):
+            writer.offered(path)
+        with pytest.raises(error, match=said):
+            writer.put(path, "/dev/sdz", known(), console(), None)
+    with image.open("r+b") as stream:
+        stream.seek(10 * MIB + 60)
+        stream.write(b"?")
+    with pytest.raises(Refused, match=r"is broken .kos-manifest"):
+        writer.offered(image)
+
+
+def test_a_list_is_only_promised_where_there_is_one():
+    with pytest.raises(UsageError, match="lists those that it has"):
+        sticks.choose(machine(STICK), "/dev/sdz")
+    with pytest.raises(UsageError, match="no stick or card is plugged in"):
+        sticks.choose(machine(row("nvme0n1", "259:0")), "/dev/sdz")
+
+
+def run(*argv):
+    code = "import sys; from kos_image import main; main.main()"
+    return subprocess.run([sys.executable, "-c", code, *map(str, argv)], capture_output=True, text=True, check=False)
+
+
+def test_what_cannot_be_read_is_a_sentence_and_no_bar(image, tmp_path, monkeypatch):
+    public = tmp_path / "maker.pub"
+    public.write_text(signer().public)
+    for path, said, code in (
+        (tmp_path / "none.raw", f"there is no {tmp_path}/none.raw", 2),
+        (tmp_path, "is a folder", 2),
+        (public, "is no medium of kOS", 3),
+    ):
+        done = run("verify", path, "--signer", public)
+        told = " ".join(done.stderr.split())
+        assert (done.returncode, done.stdout) == (code, "") and said.split("/")[0] in told, done
+        assert "reading" not in told and "Errno" not in told
+        done = run("verify", path, "--signer", public, "--json")
+        assert done.returncode == code and said in json.loads(done.stdout)["error"] and not done.stderr
+    assert run("verify", image, "--signer", public).returncode == 0
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "nobody"))
+    assert "there is no" in run("verify", tmp_path / "none.raw").stderr  # rather than a key to prove it with
+    assert run("write", tmp_path / "none.raw").returncode == 2
+
+
+def test_a_device_that_fails_is_a_sentence(image, monkeypatch):
+    def fails(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checking.media_check, "verify", fails)
+    with pytest.raises(Refused, match=r"cannot be read to its end .Input/output error.: it is broken"):
+        checking.verify(image, known())
+    monkeypatch.setattr(checking.Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no")))
+    with pytest.raises(HostError, match="sudo"):
+        checking.verify(image, known())
