@@ -19,8 +19,8 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # Which indexes apt fetches is a matter of the programs installed here, not of the way to the mirror.
 _OF_ITS_OWN = ("Acquire::IndexTargets", "Acquire::Changelogs", "Acquire::CompressionTypes")
-# Whoever takes less than what Debian signed does so on this machine alone. How old an index may be is inherited: a mirror
-# that keeps all versions has old ones, and says so in apt's configuration.
+# Whoever takes less than what Debian signed does so on this machine alone. How old an index may be is inherited: a
+# mirror that keeps all versions has old ones, and apt's configuration says so.
 _CARELESS = (
     "Acquire::AllowDowngradeToInsecureRepositories",
     "Acquire::AllowInsecureRepositories",
