@@ -109,7 +109,8 @@ class Ours:
         """One build, or what is missing of it."""
         own = {
             "KOS_MEDIA_CACHE": self.folder / "cache", "KOS_MEDIA_LOCK": self.folder / "locks",
-            "PYTHONPATH": self.folder / "image-builder", "XDG_CONFIG_HOME": self.folder / "config",
+            "PYTHONPATH": f"{self.folder / 'image-builder'}:{ROOT / 'collections'}",
+            "XDG_CONFIG_HOME": self.folder / "config",
         }  # fmt: skip
         environ = {name: str(path) for name, path in own.items()}
         argv = [BIN / "kos-image", "build", "--profile", PROFILE, "--output", OUTPUT, "--arch", ARCHITECTURE]
