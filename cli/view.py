@@ -18,7 +18,8 @@ errors = Console(stderr=True, highlight=False)
 _TIERS = ("kernel extension", "base service", "agent", "adapter")
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
+def table_of(*columns: str, title: str | None = None) -> Table:
+    """An empty table as all of kOS has them."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -41,7 +42,7 @@ def counted(number: int, noun: str) -> str:
 def plan_view(plan: dict[str, Any], why: bool = True) -> RenderableType:
     """A plan: services in start order, what is not available, ports, totals, preflight."""
     columns = ["service", "for", "runs on", *(["why"] if why else [])]
-    table = _table(*columns, title=f"Plan of {plan['profile']}, in start order")
+    table = table_of(*columns, title=f"Plan of {plan['profile']}, in start order")
     for row in plan["services"]:
         cells = [Text(row["name"], style="bold"), ", ".join(row["capabilities"]), row["substrate"]]
         table.add_row(*cells, *([Text(row["why"], style="dim")] if why else []))
@@ -80,14 +81,14 @@ def _membership(plan: dict[str, Any]) -> Text:
 
 
 def _unavailable(rows: list[dict[str, str]]) -> Table:
-    table = _table("not available yet", "for", "why")
+    table = table_of("not available yet", "for", "why")
     for row in rows:
         table.add_row(Text(row["requested"], style="yellow"), row["capability"], Text(row["why"], style="dim"))
     return table
 
 
 def _answers(rows: list[dict[str, str]]) -> Table:
-    table = _table("setting", "", "answer")
+    table = table_of("setting", "", "answer")
     states = {"met": Text("✓", style="green"), "elsewhere": Text("→"), "unavailable": Text("–", style="yellow")}
     for row in rows:
         table.add_row(f"{row['key']}: {row['value']}", states[row["state"]], Text(row["says"], style="dim"))
@@ -126,7 +127,7 @@ def changes_view(host: str, changes: list[dict[str, str]], download_bytes: int) 
     """What a deploy would do on one host."""
     if not changes:
         return Text(f"{host}: nothing to do", style="green")
-    table = _table("does", "what", "for", "why", title=f"Changes on {host}")
+    table = table_of("does", "what", "for", "why", title=f"Changes on {host}")
     kinds = ("user", "package", "image", "secret", "file", "unit", "generation", "volume", "group")
     for row in sorted(changes, key=lambda row: (kinds.index(row["kind"]), row["name"])):
         style = {"remove": "red", "stop": "red", "restart": "yellow"}.get(row["action"], "green")
@@ -150,7 +151,7 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         nothing = Text(f"{status['node']}: nothing has been deployed here (kai deploy)", style="yellow")
         return Group(nothing, *map(_kept_volume, status["kept_volumes"]))
     headline = Text.assemble((status["node"], "bold"), " ", _verdict(status), (_generation_text(generation), "dim"))
-    table = _table("service", "for", "state", "memory", "runs on")
+    table = table_of("service", "for", "state", "memory", "runs on")
     for row in status["services"]:
         state = Text("● healthy", style="green") if row["healthy"] else Text(f"✗ {row['detail']}", style="red")
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else "–"
@@ -258,7 +259,7 @@ def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:
     """Each finding with the command that mends it."""
     if not findings:
         return Text(f"{host}: nothing to mend", style="green")
-    table = _table("what", "is wrong", "mend it with", title=f"{host}: {len(findings)} to mend")
+    table = table_of("what", "is wrong", "mend it with", title=f"{host}: {len(findings)} to mend")
     for row in findings:
         table.add_row(Text(row["what"], style="bold"), row["problem"], Text(row["fix"], style="cyan"))
     return table
@@ -266,7 +267,7 @@ def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:
 
 def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     """The generations a node keeps."""
-    table = _table("", "number", "id", "profile", "last", "services", title=f"Generations on {host}")
+    table = table_of("", "number", "id", "profile", "last", "services", title=f"Generations on {host}")
     for row in rows:
         mark = Text("●", style="green") if row["current"] else Text("")
         last = Text(row["result"], style="red" if row["result"] == "reverted" else "")
@@ -278,7 +279,7 @@ def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     """The keys whose signature a node accepts."""
     if not rows:
         return Text(f"{host}: trusts nobody yet; the first deploy enrols its controller", style="yellow")
-    table = _table("", "name", "key", title=f"Trusted signers on {host}  (● signed what runs)")
+    table = table_of("", "name", "key", title=f"Trusted signers on {host}  (● signed what runs)")
     for row in rows:
         table.add_row(Text("●" if row["current"] else "", style="green"), row["name"], row["fingerprint"])
     return table
@@ -288,7 +289,7 @@ def models_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     """The language models of a node."""
     if not rows:
         return Text(f"{host}: no model: kai model add FILE|URL --sha256 HEX", style="yellow")
-    table = _table("", "name", "size", "SHA-256", title=f"Language models on {host}  (● answers to `default`)")
+    table = table_of("", "name", "size", "SHA-256", title=f"Language models on {host}  (● answers to `default`)")
     for row in rows:
         mark = Text("●" if row["default"] else "", style="green")
         table.add_row(mark, Text(row["name"], style="bold"), size(row["size"]), row["sha256"])
@@ -299,13 +300,13 @@ def bundle_view(bundle: dict[str, Any]) -> RenderableType:
     """A bundle: what it was made for, by whom, and how much of what is in it."""
     head = Text(f"Bundle {bundle['id'][:12]}…, {bundle['architecture']}, {size(bundle['size'])}", style="bold")
     made = Text(f"made {bundle['made']} by {bundle['by']}", style="dim")
-    table = _table("generation", "profile", "environment", "services", "packages", "images", title="Made for")
+    table = table_of("generation", "profile", "environment", "services", "packages", "images", title="Made for")
     for row in bundle["generations"]:
         counts = [str(len(row[key])) for key in ("services", "packages", "images")]
         table.add_row(f"{row['id'][:12]}…", row["profile"], row["environment"] or "-", *counts)
     parts: list[RenderableType] = [head, made, Text(), table, Text(), _bundle_contents(bundle["content"])]
     if bundle["images"]:
-        images = _table("image or wheels", "size")
+        images = table_of("image or wheels", "size")
         for row in bundle["images"]:
             images.add_row(f"{row['repository']}@{row['digest'][:19]}…", size(row["size"]))
         parts += [Text(), images]
@@ -325,7 +326,7 @@ def _bundle_contents(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         what = next((name for prefix, name in _BUNDLED.items() if row["path"].startswith(prefix)), "other files")
         sums.setdefault(what, []).append(row["size"])
-    table = _table("content", "files", "size")
+    table = table_of("content", "files", "size")
     for what, sizes in sorted(sums.items()):
         table.add_row(what, str(len(sizes)), size(sum(sizes)))
     return table
@@ -333,7 +334,7 @@ def _bundle_contents(rows: list[dict[str, Any]]) -> Table:
 
 def backup_view(host: str, record: dict[str, Any]) -> RenderableType:
     """What one backup stored."""
-    rows = _table("service", "files", "size", "took", title=f"{host}: snapshot {record['snapshot']}")
+    rows = table_of("service", "files", "size", "took", title=f"{host}: snapshot {record['snapshot']}")
     for name, row in record["services"].items():
         rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
     places = ", ".join(record["repositories"])
@@ -348,7 +349,7 @@ def snapshots_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     """The snapshots in a node's first repository."""
     if not rows:
         return Text(f"{host}: no snapshot yet (kai backup)", style="yellow")
-    listed = _table("snapshot", "made (UTC)", "node", "size", "added", "", title=f"Snapshots that {host} sees")
+    listed = table_of("snapshot", "made (UTC)", "node", "size", "added", "", title=f"Snapshots that {host} sees")
     for row in rows:
         made = row["time"].replace("T", " ").rstrip("Z")
         marks = Text(", ".join(row["tags"]), style="yellow")
@@ -359,7 +360,7 @@ def snapshots_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
 def restore_view(host: str, report: dict[str, Any]) -> RenderableType:
     """What a restore brought back, and whether it runs."""
     snapshot, came = report["snapshot"], report["manifest"]
-    rows = _table("restored", "files", "size", "took", title=f"{host}: snapshot {snapshot['id']} of {came['node']}")
+    rows = table_of("restored", "files", "size", "took", title=f"{host}: snapshot {snapshot['id']} of {came['node']}")
     for name, row in report["services"].items():
         rows.add_row(Text(name, style="bold"), str(row["files"]), size(row["bytes"]), f"{row['seconds']} s")
     sick = [row for row in report["health"] if not row["healthy"]]
@@ -372,7 +373,7 @@ def restore_view(host: str, report: dict[str, Any]) -> RenderableType:
 
 def verify_view(host: str, report: dict[str, Any]) -> RenderableType:
     """What a check of the repositories and of one snapshot found."""
-    rows = _table("checked", "", "size", title=f"{host}: {'all is well' if report['ok'] else 'NOT all is well'}")
+    rows = table_of("checked", "", "size", title=f"{host}: {'all is well' if report['ok'] else 'NOT all is well'}")
     for row in report["repositories"]:
         rows.add_row(Text(row["place"], style="bold"), _intact(row), "")
     for name, row in report["services"].items():

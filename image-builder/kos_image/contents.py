@@ -40,7 +40,7 @@ def site(kit: Kit) -> Stage:
         (shared / "medium.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
     inputs = {
-        "source": python_site.source_digest(),
+        "source": kit.source,
         "medium": settings(record),
         "signer": signer.public,
         "date": str(kit.epoch),
@@ -66,7 +66,6 @@ def data(kit: Kit) -> Stage:
     below, gathered = _wheels(kit), bundled.stage(kit)
     signer = signing.signer()
     asked = kit.asked
-    source = python_site.source_digest()
     names = {asked.output, *bundled.sets(asked, kit.generations)}
 
     def make(folder: Path, made: Folders) -> None:
@@ -84,14 +83,14 @@ def data(kit: Kit) -> Stage:
         with bundles.opened(target / bundled.FILE) as opened:
             parts = sbom.bundled(opened.manifest)
         parts += [*sbom.packages([*lock.packages, *_of_toolbox(kit)]), *sbom.wheels(materials)]
-        parts.append(sbom.kos(_version(), source))
+        parts.append(sbom.kos(_version(), kit.source))
         text = sbom.document(f"kos-{asked.scope}", _version(), kit.epoch, kit.seed, parts)
         (target / sbom.FILE).write_text(text)
 
     inputs = {
         "packages": settings(sorted(kit.lock.digest(name) for name in names)),
         "medium": asked.scope,
-        "source": source,
+        "source": kit.source,
         "version": _version(),
         "signer": signer.public,
         "date": str(kit.epoch),

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from ansible_collections.kind.kos.cli.bundles.build import Wanted
 
-from . import disk, host, packages, toolbox
+from . import disk, host, packages, python_site, toolbox
 from .asked import Asked
 from .definition import Definition
 from .packages import Lock, Package
@@ -65,6 +65,11 @@ class Kit:
     def box(self, made: Folders) -> Toolbox:
         """The toolbox, for a stage that is made after it."""
         return Toolbox(made[TOOLBOX] / "tree", self.epoch, host.scratch(self.folder))
+
+    @cached_property
+    def source(self) -> str:
+        """All that kai, kos-install and kos-image are made of, as one input of a stage."""
+        return python_site.source_digest()
 
     @cached_property
     def toolbox(self) -> Stage:

@@ -13,18 +13,17 @@ from typing import Any
 
 from ansible_collections.kind.kos.plugins.plugin_utils.unit_store import locked
 
-from . import packages, toolbox
-from .definition import ARCHITECTURES, architectures, define, outputs
-from .errors import Refused, UsageError
+from . import definition, packages, toolbox
+from .definition import architectures, define, outputs
+from .errors import Refused
 from .packages import Lock, joined
 
 
 def place(given: Path | None, architecture: str) -> Path:
     """The lock of an architecture, in the folder given or in the user's own. Raises UsageError."""
-    if architecture not in ARCHITECTURES:
-        raise UsageError(f"there is no architecture '{architecture}' here: {' or '.join(ARCHITECTURES)}")
+    known = definition.architecture(architecture)
     data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return (given or data / "kos" / "media") / f"{architecture}.lock"
+    return (given or data / "kos" / "media") / f"{known}.lock"
 
 
 def renew(path: Path, architecture: str, cache: Path) -> tuple[Lock, list[dict[str, Any]]]:

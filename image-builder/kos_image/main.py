@@ -267,12 +267,6 @@ def main() -> None:
         _fail({"error": said}, said, Exit.PREFLIGHT_FAILED if error.errno == errno.ENOSPC else Exit.UNEXPECTED)
     except SigningFailed as error:
         _fail({"error": str(error)}, str(error), Exit.UNEXPECTED)
-    except KeyboardInterrupt:
-        _fail(
-            {"error": "stopped"},
-            "Stopped. What was whole is kept, and the next run goes on from there.",
-            Exit.UNEXPECTED,
-        )
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:

@@ -132,8 +132,7 @@ def resolve(
 ) -> Lock:
     """The packages of each set with all that they need, as the mirror has them now; apt keeps its indexes in `cache`.
 
-    A set is a whole `system`, or only for one that is there. Raises
-    ImageError.
+    A set is a whole `system`, or only for one that is there. Raises ImageError.
     """
     always = [] if not system else [pattern.format(architecture=architecture) for pattern in ALWAYS]
     folder = cache / "apt" / architecture

@@ -31,7 +31,6 @@ Make = Callable[[Path, Folders], None]
 UNFINISHED = "making-"  # how the names of what a build is at begin: the next one sweeps it away, if this one is killed
 _KEPT_SECONDS = 14 * 86400
 _USED = ".used"
-_INPUTS = ".inputs.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +181,6 @@ class Cache:
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-        (folder / _INPUTS).write_text(json.dumps(stage.all_inputs, indent=1))
         os.rename(folder, entry)
 
     @contextmanager

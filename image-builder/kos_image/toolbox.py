@@ -98,7 +98,6 @@ def make(locked: Sequence[Package], architecture: str, debs: Path, epoch: int, f
         (tree / mounted).mkdir(exist_ok=True)
     (folder / bootstrap.DEBS).unlink()
     shutil.rmtree(folder / bootstrap.REPOSITORY)
-    folder.chmod(0o700)  # its set-user-ID programs are not for the users of this machine
 
 
 def _output(argv: Sequence[str], environ: Mapping[str, str], name: str) -> str:

@@ -14,10 +14,9 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.spinner import Spinner
-from rich.table import Table
 from rich.text import Text
 
-from ansible_collections.kind.kos.cli.view import counted, errors, size
+from ansible_collections.kind.kos.cli.view import counted, errors, size, table_of
 from ansible_collections.kind.kos.plugins.plugin_utils.media_check import Report
 
 from .checking import suggested
@@ -27,16 +26,9 @@ from .sticks import Disk
 _FAULTS_SHOWN = 8
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
 def dry_run(data: dict[str, Any]) -> RenderableType:
     """Each stage with its size and state, what is to be fetched, the place of the result; then the definition."""
-    stages = _table("stage", "size", "", title="Stages")
+    stages = table_of("stage", "size", "", title="Stages")
     stages.columns[1].no_wrap = True
     for row in data["stages"]:
         state = (
@@ -57,7 +49,7 @@ def dry_run(data: dict[str, Any]) -> RenderableType:
 
 
 def _definition(data: dict[str, Any]) -> RenderableType:
-    rows = _table("", "", title=f"{data['output']} for {data['architecture']}: {data['summary']}")
+    rows = table_of("", "", title=f"{data['output']} for {data['architecture']}: {data['summary']}")
     boot = [
         name for name, wanted in (("BIOS", "bios"), ("UEFI", "uefi"), ("Raspberry Pi", "pi")) if data["boot"][wanted]
     ]
@@ -84,7 +76,7 @@ def locked(data: dict[str, Any]) -> RenderableType:
     rows: list[RenderableType] = [
         Text.assemble(("✓ ", "green"), (data["lock"], "bold"), f"  {counted(data['packages'], 'package')}")
     ]
-    table = _table("package", "before", "now")
+    table = table_of("package", "before", "now")
     for row in data["changes"]:
         table.add_row(row["name"], row["before"] or "—", row["now"] or "—")
     return Group(
@@ -124,7 +116,7 @@ def checked(medium: Path, report: Report) -> RenderableType:
 def sticks(found: Sequence[Disk]) -> RenderableType:
     """The disks that an image may be written on."""
     title = "Say it again with the device or the serial of one"
-    table = _table("device", "size", "bus", "model", "serial", "holds", title=title)
+    table = table_of("device", "size", "bus", "model", "serial", "holds", title=title)
     for one in found:
         table.add_row(
             Text(one.path, style="bold"), size(one.size), one.bus, one.model or "—", one.serial or "—", one.holds
