@@ -1,0 +1,30 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What actions work with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..answers import Answers
+from ..hardware.model import Machine
+from ..storage.actions import Plan
+
+
+@dataclass(frozen=True)
+class Context:
+    """One install. `secrets` (passphrase, tpm2_pin, wifi passphrases by SSID …) live in memory alone."""
+
+    answers: Answers
+    machine: Machine
+    plan: Plan
+    target: Path = Path("/run/kos/target")
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # id of the action, done, total, "bytes" or "steps"
+    progress: Callable[[str, int, int, str], None] = lambda *_: None
+    log: Callable[[str], None] = lambda _text: None
+    # shown once to whoever watches; never kept
+    show_recovery_key: Callable[[str], None] = field(default=lambda _key: None, repr=False)

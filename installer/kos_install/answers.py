@@ -1,0 +1,217 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The answers of an install: what the screens ask, and what an unattended install reads from a file.
+
+No secret is ever in them: a passphrase is typed, or read from where `Secret` says; of passwords only hashes are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
+from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict, parse
+
+VERSION = 1
+# What crypt(5) of Debian makes and a machine may believe: yescrypt, SHA-512, SHA-256. Never a password.
+_HASH = re.compile(
+    r"^\$(y\$[./A-Za-z0-9]+\$[./A-Za-z0-9]{1,86}\$[./A-Za-z0-9]{43}"
+    r"|[56]\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{43,86})$"
+)
+_HOSTNAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
+_USER = r"^[a-z_][a-z0-9_-]{0,31}$"
+_NIC = r"^[A-Za-z0-9_.:*-]{1,32}$"
+# RFC 9106 and design: whoever asks for less than this gets it only on a medium that was built for tests.
+ARGON2ID_FLOOR_KIB = 65536
+
+
+def _hash(text: str) -> str:
+    if not _HASH.match(text):
+        raise ValueError("no hash that Debian knows: make one with mkpasswd, or leave it away")
+    return text
+
+
+def _public_key(text: str) -> str:
+    kind, _space, rest = text.strip().partition(" ")
+    if "\n" in text or not kind.startswith(("ssh-", "ecdsa-", "sk-")) or not rest or "PRIVATE" in text:
+        raise ValueError("not the public key of OpenSSH: one line of the file that ends in .pub")
+    return text.strip()
+
+
+PasswordHash = Annotated[str, AfterValidator(_hash)]
+PublicKey = Annotated[str, AfterValidator(_public_key)]
+
+
+class DiskSelector(Strict):
+    """Which disk: every key that is given must match, and exactly one disk may."""
+
+    serial: str | None = None
+    by_id: str | None = Field(default=None, description="a name below /dev/disk/by-id or /dev/disk/by-path")
+    path: str | None = Field(default=None, description="such as /dev/nvme0n1; it may be another disk at the next start")
+    model: str | None = None
+    bus: Literal["nvme", "sata", "usb", "virtio", "scsi", "mmc"] | None = None
+    min_gb: Annotated[int, Field(ge=1)] | None = None
+    max_gb: Annotated[int, Field(ge=1)] | None = None
+
+
+class Storage(Strict):
+    """Where the node goes, and what becomes of what is there."""
+
+    layout: Literal["whole_disk", "free_space", "mirror"] = "whole_disk"
+    disk: DiskSelector = Field(default_factory=DiskSelector, description="without a key: the only disk there is")
+    second: DiskSelector | None = Field(default=None, description="the other half of a mirror")
+    data: DiskSelector | None = Field(default=None, description="a disk of its own for /var and /home")
+    swap: Literal["zram", "none"] = "zram"
+
+    @model_validator(mode="after")
+    def _mirror(self) -> Self:
+        if (self.layout == "mirror") != (self.second is not None):
+            raise ValueError("a mirror, and nothing else, has a second disk: storage.second")
+        return self
+
+
+class Secret(Strict):
+    """Where a secret comes from: a person at the screen, a credential of systemd, a file beside the answers."""
+
+    credential: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    file: str | None = Field(default=None, description="beside the answers; it is never copied")
+    prompt: bool = False
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum((self.credential is not None, self.file is not None, self.prompt)) != 1:
+            raise ValueError("exactly one of credential, file and prompt: true")
+        return self
+
+
+class Argon2id(Strict):
+    """What one guess at the passphrase costs. Only for tests: without it the machine's memory decides."""
+
+    memory_kib: Annotated[int, Field(ge=32, le=4 << 20)]
+    iterations: Annotated[int, Field(ge=4, le=64)] = 4
+    threads: Annotated[int, Field(ge=1, le=4)] = 1
+
+
+class Tpm2(Strict):
+    """Unlock by the machine's own chip; enrolled on the first boot on which Secure Boot is enforced."""
+
+    pin: Secret | None = None
+
+
+class Tang(Strict):
+    """Unlock by a server of the same network."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+    thumbprint: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{20,100}$")]
+
+
+class RemoteUnlock(Strict):
+    """An SSH server before the disk is open, for a machine without a screen."""
+
+    ssh_keys: Annotated[list[PublicKey], Field(min_length=1)]
+    port: Annotated[int, Field(ge=1, le=65535)] = 22
+
+
+class Encryption(Strict):
+    """How the disk is locked. A passphrase always opens it; the others open it too."""
+
+    passphrase: Secret = Field(default_factory=lambda: Secret(prompt=True))
+    recovery_key: bool = True
+    argon2id: Argon2id | None = None
+    tpm2: Tpm2 | None = None
+    fido2: bool = False
+    tang: Tang | None = None
+    remote_unlock: RemoteUnlock | None = None
+    secure_boot: Literal["stock", "own"] = Field(
+        default="stock", description="stock: the keys computers are sold with; own: keys made on this machine"
+    )
+
+
+class Vlan(Strict):
+    """A network within a network."""
+
+    id: Annotated[int, Field(ge=1, le=4094)]
+
+
+class Wifi(Strict):
+    """A wireless network."""
+
+    ssid: Annotated[str, Field(min_length=1, max_length=32)]
+    passphrase: Secret
+
+
+class Interface(Strict):
+    """One network card, by its name or a pattern of names."""
+
+    match: Annotated[str, Field(pattern=_NIC)] = "en*"
+    dhcp: bool = True
+    addresses: list[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/\d{1,3}$")]] = []
+    gateway: str | None = None
+    dns: list[str] = []
+    vlan: Vlan | None = None
+    wifi: Wifi | None = None
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Self:
+        if not self.dhcp and not self.addresses:
+            raise ValueError("without dhcp it needs addresses, such as 192.0.2.7/24")
+        return self
+
+
+class User(Strict):
+    """Who may log in."""
+
+    name: Annotated[str, Field(pattern=_USER)] = "kos"
+    full_name: str = ""
+    password_hash: PasswordHash | None = None
+    ssh_keys: list[PublicKey] = []
+
+
+class Confirm(Strict):
+    """Leave to destroy, for an install that nobody watches: the serial number of each disk that may be wiped."""
+
+    wipe: list[str] = []
+
+
+class Answers(Strict):
+    """Version 1 of the file."""
+
+    version: Literal[1]
+    profile: str | None = Field(default=None, description="a profile of the medium; default: the one it was built for")
+    environment: str | None = None
+    settings: dict[str, Any] = Field(default={}, description="a layer of configuration, over the profile's own")
+    accept_shortfall: list[Literal["cpu", "memory", "disk", "gpu", "network"]] = []
+    hostname: Annotated[str, Field(pattern=_HOSTNAME)] = "kos"
+    locale: Annotated[str, Field(pattern=r"^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[a-z]+)?$")] = "C.UTF-8"
+    language: Annotated[str, Field(pattern=r"^[a-z]{2}(_[A-Z]{2})?$")] = "en"
+    keyboard: Annotated[str, Field(pattern=r"^[a-z0-9_-]{2,32}$")] = "us"
+    timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")] = "UTC"
+    storage: Storage = Storage()
+    encryption: Encryption = Encryption()
+    network: list[Interface] = [Interface()]
+    user: User = User()
+    confirm: Confirm = Confirm()
+    after: Literal["reboot", "power_off", "wait"] = "wait"
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if not self.user.ssh_keys and not self.user.password_hash:
+            raise ValueError("nobody could log in: give user.ssh_keys or user.password_hash")
+        return self
+
+
+def load(path: Path) -> Answers:
+    """The answers in a file of YAML, JSON or TOML. Raises ConfigurationError, OSError."""
+    document = read_document(path)
+    return parse(Answers, document.data, document.place)
+
+
+def schema() -> str:
+    """The JSON Schema of the file."""
+    return json.dumps(Answers.model_json_schema(), indent=1, sort_keys=True) + "\n"

@@ -1,0 +1,38 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the engine tells: one JSON object a line, in a fixed vocabulary, in order.
+
+Every event has `event`, and `seq` that counts from 1; a client ignores what it does not know. None ever holds a secret
+but `recovery_key`, which is sent to clients and is neither kept in the history nor written to a file.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+State = Literal[
+    "detecting", "answering", "planned", "applying", "verifying", "done", "failed"
+]  # fmt: skip
+
+# name of the event -> its other fields
+VOCABULARY: dict[str, tuple[str, ...]] = {
+    "state": ("state",),
+    "hardware": ("machine",),
+    "resumable": ("disk", "done", "total", "answers"),
+    "refused": ("faults",),  # answers that are wrong, or cannot be planned here
+    "plan": ("plan", "digest", "before_after", "wipes", "warnings"),
+    "action": ("id", "kind", "state", "number", "total"),  # state: started, skipped, done
+    "progress": ("id", "done", "total", "unit"),  # unit: bytes or steps
+    "log": ("text",),
+    "recovery_key": ("key",),
+    "failed": ("sentence", "resumable"),
+    "done": ("hostname", "addresses", "fingerprint", "next"),
+}
+
+
+def event(name: str, **fields: Any) -> dict[str, Any]:
+    """An event without its number. Raises KeyError for a word that is not in the vocabulary."""
+    if set(fields) != set(VOCABULARY[name]):
+        raise KeyError(f"{name} has {', '.join(VOCABULARY[name])}")
+    return {"event": name, **fields}
