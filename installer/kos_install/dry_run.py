@@ -54,8 +54,7 @@ def _refuse(faults: list[dict[str, Any]], lines: list[str], as_json: bool) -> No
 
 def _alone(asked: Answers, machine: Machine, made: Plan) -> list[str]:
     """What is missing for an install that nobody watches."""
-    paths = wiped(made)
-    return unattended(asked, [disk for disk in machine.disks if disk.path in paths])
+    return unattended(asked, machine, wiped(made))
 
 
 def _data(asked: Answers, machine: Machine, made: Plan) -> dict[str, Any]:

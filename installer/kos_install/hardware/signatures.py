@@ -27,12 +27,14 @@ _HOLDERS: dict[str, Holder] = {
 _RAID = "raid_member"  # linux_raid_member, isw_raid_member, ddf_raid_member …
 _LINUX = ("ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs")
 _APPLE = ("apfs", "hfs", "hfsplus")
-# Types of GPT that say more than a file system does. Sources: Microsoft, UEFI, Discoverable Partitions Specification.
-_TYPES = {
+# Types of GPT that say more than a file system does: what serves a system, and is none.
+# Sources: Microsoft, UEFI, Discoverable Partitions Specification.
+TYPES = {
     "e3c9e316-0b5c-4db8-817d-f92df00215ae": "reserved by Windows",
     "de94bba4-06d1-4d40-a16a-bfd50179d6ac": "recovery of Windows",
     names.TYPES["esp"]: "EFI system partition",
     names.TYPES["bios"]: "boot code of GRUB",
+    names.TYPES["journal"]: "journal of an install",
 }
 # Of several signatures the one that counts comes first: an old file system may shine through a newer container.
 _RANK = {"crypto": 0, "raid": 1, "filesystem": 2, "other": 3}
@@ -76,9 +78,9 @@ def system(kind: str, found: Signature, label: str = "", boots: Mapping[str, str
     """
     if label.startswith("kos-"):
         return f"kOS ({label})"
-    if kind in _TYPES:
-        started = (boots or {}).get(uuid, "")
-        return f"{_TYPES[kind]}{f' of {started}' if started else ''}"
+    if kind in TYPES:
+        started = (boots or {}).get(uuid)
+        return f"EFI: {started}" if started else TYPES[kind]
     if found.holds == "bitlocker":
         return "Windows (BitLocker)"
     if found.type == "ntfs":

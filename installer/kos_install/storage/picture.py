@@ -13,13 +13,14 @@ from .actions import Kept, Partitioned, Plan, Table
 from .layouts import gaps
 from .selection import described
 from .sizes import GIB, human
-from .words import purpose
+from .words import HOLDS, purpose
 
 _HALF = 38
 _SIZE = 8
 # A gap is worth a line from here on; GPT and alignment leave smaller ones everywhere.
 _GAP = GIB
 _EMPTY = "(nothing)"
+_ROWS = 20  # of what was there: a screen has 24
 
 
 def picture(machine: Machine, plan: Plan) -> str:
@@ -39,7 +40,7 @@ def _disk(disk: Disk, table: Table) -> Iterator[str]:
     yield "  EVERYTHING ON THIS DISK IS LOST" if table.wipe else "  every partition stays, new ones are added"
     yield _row("  before", "  after")
     yield f"{'-' * _HALF} | {'-' * _HALF}"
-    for before, after in zip_longest(_before(disk), _after(table), fillvalue=""):
+    for before, after in zip_longest(_few(_before(disk)), _few(_after(table)), fillvalue=""):
         yield _row(before, after)
 
 
@@ -52,7 +53,7 @@ def _before(disk: Disk) -> list[str]:
     if disk.table == "gpt":
         rows += [(start, _cell("", "free", end - start)) for start, end in gaps(disk) if end - start >= _GAP]
     if not rows:
-        return [_cell("", disk.filesystem or disk.holds or _EMPTY, disk.size)]
+        return [_cell("", HOLDS.get(disk.holds) or disk.filesystem or _EMPTY, disk.size)]
     return [text for _start, text in sorted(rows)]
 
 
@@ -62,10 +63,13 @@ def _after(table: Table) -> list[str]:
     return [text for _start, text in sorted(rows)]
 
 
+def _few(rows: list[str]) -> list[str]:
+    return rows if len(rows) <= _ROWS else [*rows[: _ROWS - 1], f"    … and {len(rows) - _ROWS + 1} more"]
+
+
 def _content(part: Partition) -> str:
     """What a person knows it by: its system, else its name, else what it is made of."""
-    what = part.os or part.label or part.fs_label or part.filesystem or part.holds
-    return what or "unknown"
+    return part.os or HOLDS.get(part.holds) or part.label or part.fs_label or part.filesystem or part.holds or "unknown"
 
 
 def _made(part: Partitioned) -> str:

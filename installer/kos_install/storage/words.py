@@ -17,6 +17,15 @@ PURPOSE = {
     names.ROOT: "encrypted",
     names.DATA: "encrypted",
 }
+# What a disk or a partition may be that is no file system of its own.
+HOLDS = {
+    "luks": "encrypted volume (LUKS)",
+    "raid": "member of a RAID",
+    "lvm": "part of an LVM group",
+    "zfs": "part of a ZFS pool",
+    "bcache": "part of a bcache",
+    "bitlocker": "Windows (BitLocker)",
+}
 _WHOLE = {
     "journal": "begin the journal: from here on an interrupted install can be resumed",
     "unpack": "unpack the system of this medium",
