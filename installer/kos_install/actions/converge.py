@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make the target a node: the playbook of every other door, against a root that is not booted, from the medium's bundle.
+"""Make the target a node: the playbook of every other door, on a root that is not booted, from the medium's bundle.
 
 Its generation is *pending* then: units are enabled, secrets are made and the gate is passed on the first boot.
 """
@@ -23,7 +23,7 @@ from ..storage.actions import Converge
 from . import own, target
 from .context import Context
 
-# Of the target: on its encrypted disk there is room for what Ansible sends, in the memory of the medium there may be none.
+# Of the target: on its encrypted disk there is room for what Ansible sends, in the medium's memory there may be none.
 _WORK = "/var/tmp/kos-install"  # noqa: S108  (made for root alone)
 _LOG = "/var/log/kos-install/converge.log"
 _STEPS = {"plan.ready": 1, "stage.end": 2, "switch.end": 3, "commit.end": 4}
@@ -60,7 +60,7 @@ def stands(context: Context, _action: Converge) -> bool:
 
 
 def variables(root: Root) -> dict[str, Any]:
-    """What is said beyond the node's own inventory: paths as they are seen from here, and that the bundle has it all."""
+    """What is said beyond the node's own inventory: paths as they are seen from here, and what to install from."""
     return {"kos_root": root.path, "kos_user_layer": root.join(own_node.LAYER), "kos_bundle": root.join(own.BUNDLE)}
 
 
