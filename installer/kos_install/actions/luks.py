@@ -72,8 +72,13 @@ def again(context: Context, action: Luks) -> None:
                 _kill(device, slot, _passphrase(context), context.log)
             run(["cryptsetup", "token", "remove", "--token-id", token, device], log=context.log)
         _give_recovery_key(context, device)
+    reopen(context, action)
+
+
+def reopen(context: Context, action: Luks) -> None:
+    """Open it, unless it is open. Raises ApplyFailed."""
     if not Path(system_layout.MAPPER, action.name).exists():
-        _open(device, action.name, _passphrase(context), context.log)
+        _open(_device(context, action), action.name, _passphrase(context), context.log)
 
 
 def close(name: str, log: Log) -> None:
@@ -107,10 +112,18 @@ def uuid(device: str) -> str:
 
 def as_asked(header: Mapping[str, Any], action: Luks) -> bool:
     """Whether just one slot is argon2id, with what was asked for; and a recovery key is there, or is not."""
-    costly = [slot["kdf"] for slot in header["keyslots"].values() if slot["kdf"]["type"] != "pbkdf2"]
-    wanted = ("argon2id", action.memory_kib, action.iterations, action.threads)
-    found = [(kdf["type"], kdf.get("memory"), kdf.get("time"), kdf.get("cpus")) for kdf in costly]
-    return found == [wanted] and bool(recovery_tokens(header)) == action.recovery_key
+    return costs(header) == [cost(action)] and bool(recovery_tokens(header)) == action.recovery_key
+
+
+def costs(header: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """What guesses cost at the slots that a person's passphrase opens: function, KiB, iterations, threads."""
+    found = [slot["kdf"] for slot in header["keyslots"].values() if slot["kdf"]["type"] != "pbkdf2"]
+    return [(kdf["type"], kdf.get("memory"), kdf.get("time"), kdf.get("cpus")) for kdf in found]
+
+
+def cost(action: Luks) -> tuple[Any, ...]:
+    """What it was asked to cost, in the same words."""
+    return "argon2id", action.memory_kib, action.iterations, action.threads
 
 
 def recovery_tokens(header: Mapping[str, Any]) -> dict[str, list[str]]:
@@ -134,9 +147,12 @@ def back_up_header(device: str, target: Path, log: Log) -> None:
 
     Raises ApplyFailed.
     """
-    target.unlink(missing_ok=True)
-    run(["cryptsetup", "luksHeaderBackup", "--batch-mode", "--header-backup-file", str(target), device], log=log)
-    target.chmod(0o400)
+    unfinished = target.with_name(f".{target.name}.new")
+    unfinished.unlink(missing_ok=True)
+    # It makes the file for root alone.
+    run(["cryptsetup", "luksHeaderBackup", "--batch-mode", "--header-backup-file", str(unfinished), device], log=log)
+    unfinished.chmod(0o400)
+    unfinished.rename(target)
 
 
 def new_recovery_key() -> str:

@@ -120,7 +120,7 @@ def _shadow(disk: Node) -> Iterator[int]:
 
 
 def _make(shadow: int, disk: Node, action: Table, log: Log) -> None:
-    lines = [] if not action.wipe else ["label: gpt"]
+    lines = ["label: gpt", *([f"label-id: {action.uuid}"] if action.uuid else [])] if action.wipe else []
     lines += ["unit: sectors", f"sector-size: {disk.sector}", ""]
     lines += [_line(one, disk.sector) for one in action.make]
     options = ["--wipe", "never", "--no-reread", "--no-tell-kernel", "--sector-size", str(disk.sector), "--quiet"]

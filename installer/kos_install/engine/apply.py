@@ -24,7 +24,7 @@ from ..storage.actions import Action, Journal, Table
 from . import journal as journals
 
 LOCK = Path("/run/kos/install.lock")
-# These made the disk what it is. They are never done again in a disk that an install was begun on.
+# These made the disk what it is. Where one does not stand any more, it is somebody else's disk now.
 _ONCE = ("release", "wipe", "table", "journal")
 
 Modules = Callable[[str], ModuleType]
@@ -46,11 +46,12 @@ def apply(
     anew = False
     for action in actions:
         module = modules(action.kind)
-        if journal is not None and not anew and journal.done(action) and module.stands(context, action):
+        done = journal is not None and not anew and journal.done(action)
+        if done and module.stands(context, action):
             getattr(module, "again", _nothing)(context, action)
             context.action(action.id, "skipped")
             continue
-        if journal is not None and action.kind in _ONCE:
+        if done and action.kind in _ONCE:
             raise ApplyFailed(
                 "the disk is not as this install made it: somebody changed it since; begin a new install instead"
             )
