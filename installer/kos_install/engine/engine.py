@@ -88,7 +88,7 @@ class Engine:
         except ConfigurationError as error:
             self._tell("refused", faults=[str(fault) for fault in error.faults])
         except InstallError as error:
-            self._tell("refused", faults=[str(error)])
+            self._tell("refused", faults=list(getattr(error, "faults", [str(error)])))
         except (KeyError, TypeError, ValueError) as error:
             self._tell("refused", faults=[f"a request that cannot be read: {type(error).__name__} {error}"])
 
@@ -140,7 +140,10 @@ class Engine:
         self._work()
 
     def _do_abandon(self, _asked: dict[str, Any]) -> None:
+        if self._found:
+            self._found.abandon()
         self._found = self._plan = None
+        self._history.forget("resumable", "plan", "failed", "refused")
         self._enter("answering")
 
     def _do_stop(self, _asked: dict[str, Any]) -> None:
@@ -221,6 +224,7 @@ class Engine:
             show_recovery_key=self._show_recovery_key,
         )
         self._stopped.clear()
+        self._history.forget("action", "progress", "failed", "refused", "resumable")
         self._enter("applying")
         self._start(lambda: self._run(context))
 
@@ -256,5 +260,5 @@ class Engine:
             self._tell("state", state=state)
 
     def _tell(self, name: str, **fields: Any) -> None:
-        kept = [*self._secrets.values(), *([self._recovery_key] if name != "recovery_key" else [])]
+        kept = [*self._secrets.values(), *([self._recovery_key] if self._recovery_key and name != "recovery_key" else [])]
         self._history.add(name, secrets.redacted(fields, kept))

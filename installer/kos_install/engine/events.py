@@ -36,7 +36,9 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 # Events with a secret: whoever watches sees them, the history does not hold them.
 LIVE = frozenset({"recovery_key", "door"})
 # Of these only the newest says anything; a client that comes later is not told the others.
-NEWEST = frozenset({"medium", "hardware", "resumable", "draft", "refused", "plan"})
+NEWEST = frozenset({"state", "medium", "hardware", "resumable", "draft", "refused", "plan", "failed", "done"})
+# Of these the newest of each action.
+OF_ACTION = frozenset({"action", "progress"})
 
 
 def event(name: str, **fields: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from .events import LIVE, NEWEST, event
+from .events import LIVE, NEWEST, OF_ACTION, event
 
 # Lines of the log that a client is told when it comes; the systemd journal has all of them.
 LOGGED = 2000
@@ -46,10 +46,16 @@ class History:
         found = self._kept.get(name)
         return {key: value for key, value in found.items() if key not in {"event", "seq"}} if found else None
 
+    def forget(self, *names: str) -> None:
+        """Keep nothing of these any more: an install begins anew."""
+        with self._lock:
+            for key in [key for key, told in self._kept.items() if told["event"] in names]:
+                del self._kept[key]
+
     def _key(self, name: str, fields: dict[str, Any]) -> Any:
         if name in NEWEST:
             return name
-        return (name, fields["id"]) if name == "progress" else self._number
+        return (name, fields["id"]) if name in OF_ACTION else self._number
 
     def _shorten(self, name: str) -> None:
         if name != "log":

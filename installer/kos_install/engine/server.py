@@ -31,7 +31,7 @@ _LOOK_EVERY = 1.0  # seconds between two looks at the verification of the medium
 def serve(world: World, path: Path = SOCKET) -> None:
     """Run the engine until SIGTERM or SIGINT. Raises UsageError where another one runs, OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(path.with_suffix(".lock")):
+    with _only_one(path.with_name(f"{path.stem}-engine.lock")):
         asyncio.run(_Server(world).run(path))
 
 

@@ -24,6 +24,8 @@ class Found:
     total: int
     answers: Answers
     plan: Plan
+    # Makes it impossible to go on with it, and what it encrypted unreadable.
+    abandon: Callable[[], None] = lambda: None
 
 
 def _nothing(*_: Any) -> Any:

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..engine.history import LOGGED
 from ..hardware.model import Machine
 from .draft import Draft, reader, writer
 
@@ -65,6 +67,71 @@ class Session:
     addresses: list[str] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     verification: dict[str, Any] = field(default_factory=dict)
+    state: str = "detecting"
+    plan: dict[str, Any] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    resumable: dict[str, Any] = field(default_factory=dict)
+    actions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    progress: dict[str, dict[str, Any]] = field(default_factory=dict)
+    log: deque[str] = field(default_factory=lambda: deque(maxlen=LOGGED))
+    failed: dict[str, Any] = field(default_factory=dict)
+    done: dict[str, Any] = field(default_factory=dict)
+    door: dict[str, Any] = field(default_factory=dict, repr=False)
+    recovery_key: str = field(default="", repr=False)
+    # Whether somebody has answered here: what another screen drafts is then not taken over.
+    touched: bool = False
+
+    def hear(self, event: dict[str, Any]) -> None:
+        """Take in what the engine tells; a word that is not known here is left alone."""
+        fields = {key: value for key, value in event.items() if key not in {"event", "seq"}}
+        if heard := getattr(self, f"_hear_{event['event']}", None):
+            heard(fields)
+
+    def _hear_state(self, fields: dict[str, Any]) -> None:
+        if fields["state"] == "applying" and self.state not in {"applying", "verifying"}:
+            self.failed = {}
+        self.state = fields["state"]
+
+    def _hear_medium(self, fields: dict[str, Any]) -> None:
+        self.record, self.verification = fields["record"], fields["verification"]
+
+    def _hear_hardware(self, fields: dict[str, Any]) -> None:
+        self.machine, self.addresses = Machine.model_validate(fields["machine"]), fields["addresses"]
+
+    def _hear_draft(self, fields: dict[str, Any]) -> None:
+        if not self.touched:
+            self.draft.answers = fields["answers"]
+
+    def _hear_resumable(self, fields: dict[str, Any]) -> None:
+        self.resumable = fields
+
+    def _hear_refused(self, fields: dict[str, Any]) -> None:
+        self.faults = fields["faults"]
+
+    def _hear_plan(self, fields: dict[str, Any]) -> None:
+        self.plan, self.faults = fields, []
+        self.actions, self.progress = {}, {}
+
+    def _hear_action(self, fields: dict[str, Any]) -> None:
+        self.actions[fields["id"]] = fields
+
+    def _hear_progress(self, fields: dict[str, Any]) -> None:
+        self.progress[fields["id"]] = fields
+
+    def _hear_log(self, fields: dict[str, Any]) -> None:
+        self.log.append(fields["text"])
+
+    def _hear_failed(self, fields: dict[str, Any]) -> None:
+        self.failed = fields
+
+    def _hear_done(self, fields: dict[str, Any]) -> None:
+        self.done = fields
+
+    def _hear_door(self, fields: dict[str, Any]) -> None:
+        self.door = fields
+
+    def _hear_recovery_key(self, fields: dict[str, Any]) -> None:
+        self.recovery_key = fields["key"]
 
 
 @dataclass(frozen=True)
