@@ -14,13 +14,10 @@ from ..storage.actions import Plan, Table, Wipe
 
 def wiped(plan: Plan, machine: Machine) -> list[Disk]:
     """The disks that lose all that is on them, in the order of the plan."""
-    paths = [action.disk.path for action in plan.actions if isinstance(action, Wipe) or _wipes(action)]
+    wiping = [action for action in plan.actions if isinstance(action, Wipe | Table)]
+    paths = [action.disk.path for action in wiping if isinstance(action, Wipe) or action.wipe]
     disks = {disk.path: disk for disk in machine.disks}
     return [disks[path] for path in dict.fromkeys(paths)]
-
-
-def _wipes(action: Any) -> bool:
-    return isinstance(action, Table) and action.wipe
 
 
 def called(disk: Disk) -> str:

@@ -260,5 +260,8 @@ class Engine:
             self._tell("state", state=state)
 
     def _tell(self, name: str, **fields: Any) -> None:
-        kept = [*self._secrets.values(), *([self._recovery_key] if self._recovery_key and name != "recovery_key" else [])]
+        kept = [
+            *self._secrets.values(),
+            *([self._recovery_key] if self._recovery_key and name != "recovery_key" else []),
+        ]
         self._history.add(name, secrets.redacted(fields, kept))

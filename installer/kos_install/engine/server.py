@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The engine as a process: JSON lines over a Unix socket that only its own user may open. Losing a client costs nothing."""
+"""The engine as a process: JSON lines over a Unix socket that only its own user may open.
+
+Losing a client costs nothing.
+"""
 
 from __future__ import annotations
 

@@ -106,8 +106,10 @@ class Installer(App[None]):
         else:
             self._send([(do, fields)])
 
-    @work
-    async def _send(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
+    def _send(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
+        self.run_worker(self._sent(requests))
+
+    async def _sent(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
         try:
             if self._link is None:
                 raise ConnectionError
@@ -198,14 +200,18 @@ class Installer(App[None]):
         """Help for the screen that is shown."""
         base = self._base()
         if isinstance(base, Framed) and not isinstance(self.screen, Reading):
-            more = _("Where a terminal has no function keys: Ctrl+G is F1, Ctrl+S F2, Ctrl+O F3, Ctrl+T F9, Ctrl+B Esc.")
+            more = _(
+                "Where a terminal has no function keys: Ctrl+G is F1, Ctrl+S F2, Ctrl+O F3, Ctrl+T F9, Ctrl+B Esc."
+            )
             self.push_screen(Reading(base.title_text, f"{base.help_text}\n\n{more}"))
 
     @work
     async def action_save(self) -> None:
         """Write the answers to a file; secrets are never in it."""
         self._settle()
-        text = _("Secrets are not in it. A file for an install that nobody watches needs a few lines more: see the manual.")
+        text = _(
+            "Secrets are not in it. A file for an install that nobody watches needs a few lines more: see the manual."
+        )
         path = await self.push_screen_wait(Ask(_("Save the answers to a file"), text, "/root/answers.yaml"))
         if path:
             try:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.widgets import Static
 
 from .codes import qr
@@ -33,10 +33,14 @@ class Key(Framed):
         key = self.session.recovery_key
         with Horizontal(classes="beside"):
             with Vertical(classes="said"):
-                yield Static(escape(_("Write this down now. It opens the disk when the passphrase is lost, and is shown only here.")))
-                yield Static(escape("\n" + grouped(key) + "\n"), id="key")
-                yield Line(escape(_("[ I have written it down ]")), id="noted")
-            yield Static(escape(qr(key)), classes="code")
+                yield Static(
+                    Content(
+                        _("Write this down now. It opens the disk when the passphrase is lost, and is shown only here.")
+                    )
+                )
+                yield Static(Content("\n" + grouped(key) + "\n"), id="key")
+                yield Line(Content(_("[ I have written it down ]")), id="noted")
+            yield Static(Content(qr(key)), classes="code")
 
     def on_mount(self) -> None:
         """The only thing to do here."""
@@ -51,7 +55,9 @@ class Key(Framed):
 def grouped(key: str) -> str:
     """The key in lines of two groups, to be read aloud."""
     groups = key.split("-")
-    return "\n".join("-".join(groups[at : at + 2]) + ("-" if at + 2 < len(groups) else "") for at in range(0, len(groups), 2))
+    return "\n".join(
+        "-".join(groups[at : at + 2]) + ("-" if at + 2 < len(groups) else "") for at in range(0, len(groups), 2)
+    )
 
 
 class Done(Framed):
@@ -72,12 +78,12 @@ class Done(Framed):
         fingerprint = str(done.get("fingerprint", ""))
         with Horizontal(classes="beside"):
             with Vertical(classes="said"):
-                yield Static(escape(said(done)), id="outcome")
-                yield Line(escape(_("[ Start the installed machine ]")), id="reboot")
-                yield Line(escape(_("[ Power off ]")), id="power_off")
+                yield Static(Content(said(done)), id="outcome")
+                yield Line(Content(_("[ Start the installed machine ]")), id="reboot")
+                yield Line(Content(_("[ Power off ]")), id="power_off")
                 if self.session.recovery_key:
-                    yield Line(escape(_("[ Recovery key ]")), id="key")
-            yield Static(escape(qr(fingerprint)) if fingerprint else "", classes="code")
+                    yield Line(Content(_("[ Recovery key ]")), id="key")
+            yield Static(Content(qr(fingerprint)) if fingerprint else "", classes="code")
 
     def on_mount(self) -> None:
         """The likely thing first."""

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person has answered so far: the answers file in the making, and beside it the secrets, which it never holds."""
+"""What was answered so far: the answers file in the making, and beside it the secrets, which it never holds."""
 
 from __future__ import annotations
 

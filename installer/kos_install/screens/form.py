@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.markup import escape
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
+from textual.content import Content
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
@@ -38,14 +38,14 @@ class Form(Framed):
         self.page = self._make(self.session)
         self.title_text, self.help_text = self.page.title, self.page.help
         self.keys = _("F1 help  F2 save answers  F9 tools  Esc back  Tab next field  Ctrl+N continue")
-        yield Static(escape(self.page.lead), id="lead")
+        yield Static(Content(self.page.lead), id="lead")
         for question in self.page.questions:
             yield Asked(question, question.read(self.session.draft))
-        yield Static(id="aside")
+        yield Static(id="aside", classes="wide" if self.page.wide else "")
         yield Static(id="faults")
         with Horizontal(id="ways"):
-            yield Line(escape(_("[ Continue ]")), id="next")
-            yield Line(escape(_("[ Back ]")), id="back")
+            yield Line(Content(_("[ Continue ]")), id="next")
+            yield Line(Content(_("[ Back ]")), id="back")
 
     def on_mount(self) -> None:
         """Show what depends on the answers."""
@@ -90,7 +90,7 @@ class Form(Framed):
         if self.page.slow:
             self._say_slowly(language())
         else:
-            self.query_one("#aside", Static).update(escape(self.page.aside(self.session)))
+            self.query_one("#aside", Static).update(Content(self.page.aside(self.session)))
 
     @work(thread=True, exclusive=True)
     def _say_slowly(self, _language: str) -> None:
@@ -100,7 +100,7 @@ class Form(Framed):
 
     def _said(self, text: str) -> None:
         if self.is_mounted:
-            self.query_one("#aside", Static).update(escape(text))
+            self.query_one("#aside", Static).update(Content(text))
             self._depend()
 
     def on_line_pressed(self, event: Line.Pressed) -> None:
@@ -118,7 +118,7 @@ class Form(Framed):
         """Go on, where nothing is wrong."""
         faults = wrong(self.page, self.session.draft)
         if faults:
-            self.query_one("#faults", Static).update(escape("\n".join(f"! {fault}" for fault in faults)))
+            self.query_one("#faults", Static).update(Content("\n".join(f"! {fault}" for fault in faults)))
             self.query_one("#faults", Static).scroll_visible(animate=False)
         else:
             self.installer.go(1)

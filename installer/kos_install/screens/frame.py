@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
-from rich.markup import escape
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical, VerticalScroll
+from textual.content import Content
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option as Row
@@ -53,7 +54,7 @@ class Framed(Screen[None]):
     def on_mount(self) -> None:
         """Say where one is."""
         self.headline()
-        self.query_one("#below", Static).update(escape(f" {self.keys}"))
+        self.query_one("#below", Static).update(Content(f" {self.keys}"))
 
     def headline(self) -> None:
         """The line above: the screen's name, and whether the engine can be reached."""
@@ -61,7 +62,7 @@ class Framed(Screen[None]):
         lost = "" if self.installer.connected else _("no connection to the engine, trying again") + "  "
         left, right = f" kOS  {self.title_text}", f"{lost}{place} "
         gap = max(1, self.app.size.width - len(left) - len(right))
-        self.query_one("#above", Static).update(escape(left + " " * gap + right))
+        self.query_one("#above", Static).update(Content(left + " " * gap + right))
 
     def told(self, event: dict[str, Any]) -> None:
         """Show what an event changed."""
@@ -85,10 +86,10 @@ class Reading(Dialog):
     def compose(self) -> ComposeResult:
         """The text, which scrolls."""
         with Vertical(classes="dialog"):
-            yield Static(escape(self._title), classes="title")
+            yield Static(Content(self._title), classes="title")
             with VerticalScroll(id="reading"):
-                yield Static(escape(self._text))
-            yield Static(escape(_("Esc closes; the arrows scroll")), classes="dim")
+                yield Static(Content(self._text))
+            yield Static(Content(_("Esc closes; the arrows scroll")), classes="dim")
 
     def on_mount(self) -> None:
         """A log is read from its end."""
@@ -108,10 +109,10 @@ class Search(Dialog):
     def compose(self) -> ComposeResult:
         """A field for what is looked for, and what fits."""
         with Vertical(classes="dialog"):
-            yield Static(escape(self._title), classes="title")
+            yield Static(Content(self._title), classes="title")
             yield Input(placeholder=_("type to search"), compact=True)
             yield OptionList(compact=True)
-            yield Static(escape(_("Enter chooses, Esc leaves it as it was")), classes="dim")
+            yield Static(Content(_("Enter chooses, Esc leaves it as it was")), classes="dim")
 
     def on_mount(self) -> None:
         """All of it."""
@@ -135,8 +136,13 @@ class Search(Dialog):
         """The arrows move in the list while one types."""
         if event.key in {"up", "down", "pageup", "pagedown"} and isinstance(self.focused, Input):
             shown = self.query_one(OptionList)
-            moves = {"up": shown.action_cursor_up, "down": shown.action_cursor_down}
-            moves.get(event.key, shown.action_page_down if event.key == "pagedown" else shown.action_page_up)()
+            moves: dict[str, Callable[[], None]] = {
+                "up": shown.action_cursor_up,
+                "down": shown.action_cursor_down,
+                "pageup": shown.action_page_up,
+                "pagedown": shown.action_page_down,
+            }
+            moves[event.key]()
             event.stop()
 
     def _narrow(self, text: str) -> None:
@@ -144,7 +150,7 @@ class Search(Dialog):
         fitting = [one for one in self._options if all(word in one.label.casefold() for word in words)]
         shown = self.query_one(OptionList)
         shown.clear_options()
-        shown.add_options([Row(escape(one.label), id=one.value) for one in fitting])
+        shown.add_options([Row(Content(one.label), id=one.value) for one in fitting])
         values = [one.value for one in fitting]
         shown.highlighted = values.index(self._value) if self._value in values else 0 if values else None
 
@@ -159,10 +165,10 @@ class Ask(Dialog):
     def compose(self) -> ComposeResult:
         """The question and a field."""
         with Vertical(classes="dialog small"):
-            yield Static(escape(self._title), classes="title")
-            yield Static(escape(self._text))
+            yield Static(Content(self._title), classes="title")
+            yield Static(Content(self._text))
             yield Input(self._value, compact=True)
-            yield Static(escape(_("Enter goes on, Esc leaves")), classes="dim")
+            yield Static(Content(_("Enter goes on, Esc leaves")), classes="dim")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """That."""

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What there is to choose from that the system knows: time zones, keyboards, locales. Each has a short list to fall back on."""
+"""What the system knows to choose from: time zones, keyboards, locales. Each has a short list to fall back on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from functools import cache
 from pathlib import Path
 
 # The countries whose people the screens speak to, and those that come first on any list.
-_KEYBOARDS = {"us": "English (US)", "gb": "English (UK)", "de": "German", "at": "German (Austria)", "ch": "German (Switzerland)"}
+_KEYBOARDS = {
+    "us": "English (US)",
+    "gb": "English (UK)",
+    "de": "German",
+    "at": "German (Austria)",
+    "ch": "German (Switzerland)",
+}
 _LOCALES = ("C.UTF-8", "de_AT.UTF-8", "de_CH.UTF-8", "de_DE.UTF-8", "en_GB.UTF-8", "en_US.UTF-8")
 _XKB = Path("/usr/share/X11/xkb/rules/base.lst")
 _SUPPORTED = Path("/usr/share/i18n/SUPPORTED")
@@ -19,7 +25,11 @@ _SUPPORTED = Path("/usr/share/i18n/SUPPORTED")
 @cache
 def timezones() -> tuple[str, ...]:
     """Names of time zones; UTC comes first."""
-    names = {name for name in zoneinfo.available_timezones() if "/" in name and not name.startswith(("Etc/", "posix/", "right/"))}
+    names = {
+        name
+        for name in zoneinfo.available_timezones()
+        if "/" in name and not name.startswith(("Etc/", "posix/", "right/"))
+    }
     return ("UTC", *sorted(names))
 
 

@@ -138,7 +138,8 @@ class Session:
 class Page:
     """One page. `lead` says what it is about; `aside` says more about what is chosen, anew after each change.
 
-    `faults` is what is wrong with its answers together; `slow` marks an aside that takes longer than a key press.
+    `faults` is what is wrong with its answers together; `slow` marks an aside that takes longer than a key press,
+    `wide` one that is a picture of 79 columns.
     """
 
     name: str
@@ -149,6 +150,7 @@ class Page:
     aside: Callable[[Session], str] = lambda _session: ""
     faults: Callable[[Draft], str] = lambda _draft: ""
     slow: bool = False
+    wide: bool = False
 
 
 def wrong(page: Page, draft: Draft) -> list[str]:

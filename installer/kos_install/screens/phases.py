@@ -30,10 +30,10 @@ class Clock:
             return None
         now = time.monotonic() if now is None else now
         since, first = self.begun.setdefault(name, (now, seen["done"]))
-        moved, took = seen["done"] - first, now - since
+        moved, took = int(seen["done"]) - first, now - since
         if took < _TOLD_FROM or moved <= 0:
             return None
-        return (seen["total"] - seen["done"]) * took / moved
+        return float(seen["total"] - seen["done"]) * took / moved
 
 
 def called(kind: str) -> str:
@@ -73,7 +73,9 @@ def _line(session: Session, clock: Clock, action: dict[str, str], width: int) ->
     seen = session.progress.get(action["id"])
     if not seen or not seen["total"]:
         return f"{said} ..."
-    return f"{said:<{width}} {bar(seen['done'], seen['total'])} {_amount(seen)}{_left(clock.left(session, action['id']))}"
+    return (
+        f"{said:<{width}} {bar(seen['done'], seen['total'])} {_amount(seen)}{_left(clock.left(session, action['id']))}"
+    )
 
 
 def share(session: Session) -> tuple[int, int]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
+from textual.content import Content
 from textual.widgets import Static
 
 from .frame import Ask, Framed, Reading
@@ -30,9 +30,9 @@ class Progress(Framed):
         """The phases; ways on where it failed."""
         self.title_text = _("Installing")
         self.help_text = _(
-            "The install runs by itself: this screen may be closed, or its line cut, and it goes on. The log says what"
-            " is being done in full. If the power fails, start from the medium again: it offers to resume, looks at what"
-            " was done before, and does the rest."
+            "The install runs by itself: this screen may be closed, or its line cut, and it goes on. The log says"
+            " what is being done in full. If the power fails, start from the medium again: it offers to resume, looks"
+            " at what was done before, and does the rest."
         )
         self.keys = _("F1 help  F3 log  F9 tools")
         self._clock = Clock()
@@ -40,10 +40,10 @@ class Progress(Framed):
         yield Static(id="phases")
         yield Static(id="faults")
         with Horizontal(id="ways"):
-            yield Line(escape(_("[ Try again ]")), id="retry")
-            yield Line(escape(_("[ Change the answers ]")), id="abandon")
-            yield Line(escape(_("[ Log ]")), id="log")
-            yield Line(escape(_("[ Stop ]")), id="stop")
+            yield Line(Content(_("[ Try again ]")), id="retry")
+            yield Line(Content(_("[ Change the answers ]")), id="abandon")
+            yield Line(Content(_("[ Log ]")), id="log")
+            yield Line(Content(_("[ Stop ]")), id="stop")
 
     def on_mount(self) -> None:
         """Draw, twice a second at most."""
@@ -62,10 +62,10 @@ class Progress(Framed):
         done, total = share(session)
         lead = _("It stopped at step {done} of {total}.") if failed else _("Step {done} of {total}")
         said = lead.format(done=min(done + 1, total), total=total)
-        self.query_one("#lead", Static).update(escape(said if failed else f"{bar(done, total, 40)} {said}"))
-        self.query_one("#phases", Static).update(escape("\n".join(lines(session, self._clock))))
+        self.query_one("#lead", Static).update(Content(said if failed else f"{bar(done, total, 40)} {said}"))
+        self.query_one("#phases", Static).update(Content("\n".join(lines(session, self._clock))))
         sentence = session.failed.get("sentence", "") if failed else ""
-        self.query_one("#faults", Static).update(escape(f"! {sentence}" if sentence else ""))
+        self.query_one("#faults", Static).update(Content(f"! {sentence}" if sentence else ""))
         for name in ("retry", "abandon"):
             self.query_one(f"#{name}").display = failed
         self.query_one("#stop").display = not failed

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.widgets import Input, Static
 
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
@@ -41,23 +41,26 @@ class Resume(Framed):
         """How far it came, the secrets it needs again, both ways."""
         self.title_text = _("Interrupted install")
         self.help_text = _(
-            "Resuming takes the answers of the first time, looks whether what was done then still stands, and does the"
-            " rest. Starting over forgets that install for good: what it encrypted cannot be opened any more. It asks you"
-            " everything again."
+            "Resuming takes the answers of the first time, looks whether what was done then still stands, and does"
+            " the rest. Starting over forgets that install for good: what it encrypted cannot be opened any more. It"
+            " asks you everything again."
         )
         self.keys = _("F1 help  F9 tools  Tab next field")
         found = self.session.resumable
-        text = _("An install onto {disk} was interrupted after {done} of {total} steps. Its answers are known, its secrets are not.")
-        yield Static(escape(text.format(disk=found["disk"], done=found["done"], total=found["total"])), id="lead")
+        text = _(
+            "An install onto {disk} was interrupted after {done} of {total} steps. Its answers are known, its secrets"
+            " are not."
+        )
+        yield Static(Content(text.format(disk=found["disk"], done=found["done"], total=found["total"])), id="lead")
         self._names = wanted(found["answers"])
         with Vertical():
             for number, name in enumerate(self._names):
-                yield Static(escape(named(name)), classes="label")
+                yield Static(Content(named(name)), classes="label")
                 yield Input(id=f"secret-{number}", password=True, compact=True)
         yield Static(id="faults")
         with Horizontal(id="ways"):
-            yield Line(escape(_("[ Resume ]")), id="resume")
-            yield Line(escape(_("[ Start over ]")), id="abandon")
+            yield Line(Content(_("[ Resume ]")), id="resume")
+            yield Line(Content(_("[ Start over ]")), id="abandon")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """On to the next field."""
@@ -81,11 +84,11 @@ class Resume(Framed):
     def _resume(self) -> None:
         given = [field.value for field in self.query(Input)]
         if not all(given):
-            self.query_one("#faults", Static).update(escape("! " + _("type every secret first")))
+            self.query_one("#faults", Static).update(Content("! " + _("type every secret first")))
             return
         self.installer.resume(dict(zip(self._names, given, strict=True)))
 
     def told(self, event: dict[str, Any]) -> None:
         """Why it cannot be resumed."""
         if event["event"] == "refused":
-            self.query_one("#faults", Static).update(escape("\n".join(f"! {fault}" for fault in event["faults"])))
+            self.query_one("#faults", Static).update(Content("\n".join(f"! {fault}" for fault in event["faults"])))

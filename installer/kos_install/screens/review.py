@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal, Vertical
+from textual.content import Content
 from textual.widgets import Input, Static
 
 from ..engine.confirmation import called
@@ -33,18 +33,18 @@ class Review(Framed):
         """Summary, plan, a field for each disk that is wiped."""
         self.title_text = _("Review")
         self.help_text = _(
-            "This is what will happen, in full. Nothing has been written to any disk so far. To go on, type the model of"
-            " each disk that is wiped exactly as it stands there: so no disk is lost by a slip of a finger. Esc leads"
-            " back, and no answer is lost."
+            "This is what will happen, in full. Nothing has been written to any disk so far. To go on, type the model"
+            " of each disk that is wiped exactly as it stands there: so no disk is lost by a slip of a finger. Esc"
+            " leads back, and no answer is lost."
         )
         self.keys = _("F1 help  F2 save answers  F9 tools  Esc back  Ctrl+N install")
-        yield Static(escape(summary(self.session)), id="summary")
-        yield Static(escape(_("The plan is being made ...")), id="plan")
+        yield Static(Content(summary(self.session)), id="summary")
+        yield Static(Content(_("The plan is being made ...")), id="plan")
         yield Vertical(id="typed")
         yield Static(id="faults")
         with Horizontal(id="ways"):
-            yield Line(escape(_("[ Install ]")), id="install")
-            yield Line(escape(_("[ Back ]")), id="back")
+            yield Line(Content(_("[ Install ]")), id="install")
+            yield Line(Content(_("[ Back ]")), id="back")
 
     def on_mount(self) -> None:
         """Ask the engine for the plan of these answers."""
@@ -56,20 +56,20 @@ class Review(Framed):
         if event["event"] == "plan":
             self.call_later(self._show)
         elif event["event"] == "refused":
-            self.query_one("#faults", Static).update(escape("\n".join(f"! {fault}" for fault in event["faults"])))
+            self.query_one("#faults", Static).update(Content("\n".join(f"! {fault}" for fault in event["faults"])))
             if not self.session.plan:
                 self.query_one("#plan", Static).update("")
 
     async def _show(self) -> None:
         plan = self.session.plan
         warnings = [f"! {warning}" for warning in plan["warnings"]]
-        self.query_one("#plan", Static).update(escape("\n".join([plan["before_after"], *warnings])))
+        self.query_one("#plan", Static).update(Content("\n".join([plan["before_after"], *warnings])))
         typed = self.query_one("#typed", Vertical)
         await typed.remove_children()
         for number, disk in enumerate(self._wiped()):
             text = _("{path} will be wiped: all that is on it is lost. To confirm, type {name}")
             await typed.mount(
-                Static(escape(text.format(path=disk.path, name=called(disk))), classes="wipe"),
+                Static(Content(text.format(path=disk.path, name=called(disk))), classes="wipe"),
                 Input(id=f"typed-{number}", compact=True),
             )
         first = typed.query(Input)

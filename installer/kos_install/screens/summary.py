@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from .model import Session
 from .pages import network, profile
+from .text import table
 from .words import _
 
 
@@ -29,5 +30,4 @@ def summary(session: Session) -> str:
         (_("Opens with"), ", ".join(locks)),
         (_("Network"), ways[network.kind(draft)]),
     ]
-    width = max(len(name) for name, _value in rows) + 2
-    return "\n".join(f"{name:<{width}}{value}" for name, value in rows)
+    return table(rows)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,10 +22,8 @@ class Quiet(LinuxDriver):
 
     def __init__(self, *args: object, **more: object) -> None:
         super().__init__(*args, **more)  # type: ignore[arg-type]
-        # Textual writes to the standard error, which goes to the journal here.
-        import sys
-
-        self._file = sys.__stdout__  # type: ignore[assignment]
+        if sys.__stdout__ is not None:
+            self._file = sys.__stdout__  # Textual takes the standard error, which goes to the journal here
         self._mouse = False
 
     def _request_terminal_sync_mode_support(self) -> None:

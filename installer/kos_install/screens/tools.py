@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import subprocess
 
-from rich.markup import escape
 from textual.app import ComposeResult
 from textual.containers import Vertical
+from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option as Row
 
@@ -45,11 +45,13 @@ class Tools(Dialog):
 
     def compose(self) -> ComposeResult:
         """One line each."""
-        rows = [Row(escape(f"{number} {said}"), id=name) for number, (name, said) in enumerate(self._entries.items(), 1)]
+        rows = [
+            Row(Content(f"{number} {said}"), id=name) for number, (name, said) in enumerate(self._entries.items(), 1)
+        ]
         with Vertical(classes="dialog small"):
-            yield Static(escape(_("Tools")), classes="title")
+            yield Static(Content(_("Tools")), classes="title")
             yield OptionList(*rows, compact=True)
-            yield Static(escape(_("Enter or a digit chooses, Esc leads back")), classes="dim")
+            yield Static(Content(_("Enter or a digit chooses, Esc leads back")), classes="dim")
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
         """That one."""
@@ -81,11 +83,15 @@ class Door(Dialog):
         addresses = [str(one) for one in door["addresses"]] if isinstance(door["addresses"], list) else []
         host = (addresses or ["ADDRESS"])[0].split()[0]
         with Vertical(classes="dialog"):
-            yield Static(escape(_("Install over the network")), classes="title")
-            yield Static(escape(_("On the other machine: {command}").format(command=f"kos-install --remote root@{host}")))
-            yield Static(escape(_("Password, for this start only: {password}").format(password=door["password"])))
-            yield Static(escape(_("It must show this fingerprint: {fingerprint}").format(fingerprint=door["fingerprint"])))
-            yield Static(escape(qr(str(door["fingerprint"]))), classes="code")
+            yield Static(Content(_("Install over the network")), classes="title")
+            yield Static(
+                Content(_("On the other machine: {command}").format(command=f"kos-install --remote root@{host}"))
+            )
+            yield Static(Content(_("Password, for this start only: {password}").format(password=door["password"])))
+            yield Static(
+                Content(_("It must show this fingerprint: {fingerprint}").format(fingerprint=door["fingerprint"]))
+            )
+            yield Static(Content(qr(str(door["fingerprint"]))), classes="code")
 
 
 def shell(text: str) -> None:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.markup import escape
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
+from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, OptionList, Static, TextArea
@@ -19,7 +19,7 @@ from textual.widgets.option_list import Option as Row
 from .model import Option, Question
 from .words import _
 
-_MOVES = [
+_MOVES: list[Binding | tuple[str, str] | tuple[str, str, str]] = [
     Binding("up", "app.focus_previous", show=False),
     Binding("down", "app.focus_next", show=False),
 ]
@@ -43,10 +43,12 @@ class Field(Input):
         self.question = question
 
     def on_input_changed(self, event: Input.Changed) -> None:
+        """Every key is kept."""
         event.stop()
         self.post_message(Changed(self.question, event.value))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter goes on to the next field."""
         event.stop()
         self.screen.focus_next()
 
@@ -59,6 +61,7 @@ class Lines(TextArea):
         self.question = question
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        """Every key is kept."""
         event.stop()
         self.post_message(Changed(self.question, self.text))
 
@@ -81,25 +84,21 @@ class Choice(OptionList):
 
     def on_mount(self) -> None:
         """Begin at what is chosen."""
-        places = [number for number, one in enumerate(self._given) if one.value in self.chosen]
-        if places and not self._many:
-            self.highlighted = places[0]
+        places = [number for number, one in enumerate(self._given) if one.value in self.chosen and not one.refused]
+        self.highlighted = places[0] if places else None
 
-    def on_focus(self) -> None:
-        """Where nothing is chosen, an arrow chooses; where many are, they begin at the top."""
-        if self._many and self.highlighted is None:
-            self.action_first()
-
-    def _shown(self, option: Option) -> str:
+    def _shown(self, option: Option) -> Content:
         mark = "x" if self._many else "*"
         left, right = "[]" if self._many else "()"
         sign = mark if option.value in self.chosen else " "
-        said = escape(f"{left}{sign}{right} {option.label}")
-        return f"{said}\n      [i]{escape(option.refused)}[/i]" if option.refused else said
+        if option.refused:
+            return Content(f" -  {option.label}\n      {option.refused}")
+        return Content(f"{left}{sign}{right} {option.label}")
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
+        """Moving chooses, where one is chosen."""
         event.stop()
-        if self._many or not self._given:
+        if self._many or not self.has_focus:
             return
         value = self._given[event.option_index].value
         if [value] != self.chosen:
@@ -131,8 +130,10 @@ class Choice(OptionList):
 
     def action_down(self) -> None:
         """Down, and from the last on to what is below."""
-        if self.highlighted is not None and self.highlighted == self._edges()[1]:
+        if self.highlighted == self._edges()[1]:
             self.screen.focus_next()
+        elif self.highlighted is None:
+            self.highlighted = self._edges()[0]
         else:
             self.action_cursor_down()
 
@@ -169,8 +170,8 @@ class Switch(Line):
         self.question, self.on = question, bool(value)
         super().__init__(self._shown())
 
-    def _shown(self) -> str:
-        return escape(f"[{'x' if self.on else ' '}] {self.question.label}")
+    def _shown(self) -> Content:
+        return Content(f"[{'x' if self.on else ' '}] {self.question.label}")
 
     def action_press(self) -> None:
         """Turn it over."""
@@ -186,9 +187,9 @@ class Pick(Line):
         self.question, self.value = question, value
         super().__init__(self._shown())
 
-    def _shown(self) -> str:
+    def _shown(self) -> Content:
         label = next((one.label for one in self.question.options if one.value == self.value), self.value)
-        return escape(f"{label or _('choose ...')}  [v]")
+        return Content(f"{label or _('choose ...')}  [v]")
 
     def chose(self, value: str | None) -> None:
         """Take what was chosen from the list, if anything."""
@@ -208,7 +209,7 @@ class Asked(Horizontal):
     def compose(self) -> ComposeResult:
         """The label at the left, but of a switch, which says itself what it is."""
         if self.question.kind != "switch":
-            yield Static(escape(self.question.label), classes="label")
+            yield Static(Content(self.question.label), classes="label")
         yield answering(self.question, self._value)
 
 

@@ -16,7 +16,7 @@ from ...storage.selection import candidates
 from ...storage.sizes import human
 from .. import trial
 from ..draft import Draft
-from ..model import Option, Page, Question, Session, ask
+from ..model import Kind, Option, Page, Question, Session, ask
 from ..words import _
 
 _MIRROR, _BESIDE, _WHOLE = "mirror", "free_space", "whole_disk"
@@ -27,27 +27,31 @@ def page(session: Session) -> Page:
     here = session.machine
     kinds = [
         Option(_WHOLE, _("a whole disk: all that is on it is lost")),
-        Option(_BESIDE, _("the free space of a disk: what is on it stays")),
-        Option(_MIRROR, _("two disks with the same on both: one of them may die")),
+        Option(_BESIDE, _("free space of a disk: what is on it stays")),
+        Option(_MIRROR, _("two disks, the same on both: one may die")),
     ]
-    none = Option("", _("none: everything on the same disk"))
+    system, data = choices(here, layouts.SYSTEM_LEAST), choices(here, layouts.DATA_LEAST)
+    if sum(not one.refused for one in system) < 2:
+        kinds[2] = Option(_MIRROR, kinds[2].label, _("it needs two disks that can take kOS"))
+    more = [Option("", _("none, all on one disk")), *(one for one in data if not one.refused)]
     return Page(
         "disk",
         _("Disk"),
         _("Where shall kOS go? Nothing happens to a disk until you confirm the plan at the end."),
         _(
-            "Only disks that can take kOS can be chosen; the others say why they cannot. The medium that you started from"
-            " is never one of them. Below is what the disk holds now, and what it will hold. A data disk of its own takes"
-            " what services store. Everything is encrypted, whatever you choose here."
+            "Only disks that can take kOS can be chosen; the others say why they cannot. The medium that you started"
+            " from is never one of them. Below is what the disk holds now, and what it will hold. A data disk of its"
+            " own takes what services store. Everything is encrypted, whatever you choose here."
         ),
         [
             ask("storage.layout", _("Layout"), "choice", _WHOLE, options=kinds),
-            _disk("storage.disk", _("Disk"), choices(here, layouts.SYSTEM_LEAST), required=True),
-            _disk("storage.second", _("Second disk"), choices(here, layouts.SYSTEM_LEAST), True, mirror=True),
-            _disk("storage.data", _("Disk for data"), [none, *choices(here, layouts.DATA_LEAST)], required=False),
+            _disk("storage.disk", _("Disk"), system, required=True),
+            _disk("storage.second", _("Second disk"), system, required=True, mirror=True),
+            _disk("storage.data", _("Disk for data"), more, required=False),
         ],
         lambda session: before_after(session),
         _apart,
+        wide=True,
     )
 
 
@@ -71,7 +75,8 @@ def selector(disk: Disk, machine: Machine) -> dict[str, Any]:
 
 def _described(disk: Disk) -> str:
     systems = ", ".join(dict.fromkeys(part.os for part in disk.partitions if part.os))
-    holds = systems or (_("{count} partitions").format(count=len(disk.partitions)) if disk.partitions else "")
+    parts = _("partitions: {count}").format(count=len(disk.partitions)) if disk.partitions else disk.holds
+    holds = systems or parts
     said = [disk.path.removeprefix("/dev/"), human(disk.size), disk.model, holds or _("empty")]
     return "  ".join(filter(None, said))
 
@@ -93,11 +98,15 @@ def _disk(path: str, label: str, options: list[Option], required: bool, mirror: 
     def shown(draft: Draft) -> bool:
         return not mirror or draft.get("storage.layout", _WHOLE) == _MIRROR
 
-    return Question(path, label, "choice", read, write, options, check=check, shown=shown)
+    kind: Kind = "choice" if required else "pick"
+    return Question(path, label, kind, read, write, options, check=check, shown=shown)
 
 
 def settle(draft: Draft, machine: Machine) -> None:
-    """Write the chosen disks down as answers: by what tells each from all others."""
+    """Write the chosen disks down as answers: by what tells each from all others.
+
+    The only disk there is needs no word.
+    """
     mirror = draft.get("storage.layout", _WHOLE) == _MIRROR
     disks = {disk.path: disk for disk in machine.disks}
     for path in ("storage.disk", "storage.second", "storage.data"):

@@ -28,24 +28,31 @@ def page(session: Session) -> Page:
     questions = [
         secret("passphrase", _("Passphrase"), _passphrase),
         again("passphrase", _("Once more")),
-        Question("test", _("Test the keyboard"), "text", lambda draft: draft.scratch.get("test", ""), _test),
+        Question("test", _("Keyboard test"), "text", lambda draft: draft.scratch.get("test", ""), _test),
         ask("encryption.recovery_key", _("Recovery key, shown once at the end"), "switch", True),
         *(_tpm2() if here.tpm2 else []),
         *([ask("encryption.fido2", _("Security key (FIDO2)"), "switch", False)] if here.fido2 else []),
         *_tang(),
         *_remote(),
-        *([ask("encryption.secure_boot", _("Secure Boot"), "choice", "stock", options=bound)] if _uefi(session) else []),
+        *(
+            [ask("encryption.secure_boot", _("Secure Boot"), "choice", "stock", options=bound)]
+            if _uefi(session)
+            else []
+        ),
     ]
     return Page(
         "encryption",
         _("Encryption"),
-        _("The whole disk is encrypted. The passphrase opens it at every start; without it nobody gets in, you neither."),
         _(
-            "Four or five words that do not belong together are strong and easy to type. At the start of the machine its"
-            " keyboard may have the American layout: the field below the passphrase shows what your keys give. A recovery"
-            " key opens the disk when the passphrase is lost: it is shown once, at the end, also as a QR code. TPM 2 opens"
-            " the disk on this machine alone, from the first start on which Secure Boot is enforced; with a PIN nobody who"
-            " steals the machine gets in. Tang opens it while a server of yours can be reached."
+            "The whole disk is encrypted. The passphrase opens it at every start; without it nobody gets in, you"
+            " neither."
+        ),
+        _(
+            "Four or five words that do not belong together are strong and easy to type. At the start of the machine"
+            " its keyboard may have the American layout: the field below the passphrase shows what your keys give. A"
+            " recovery key opens the disk when the passphrase is lost: it is shown once, at the end, also as a QR"
+            " code. TPM 2 opens the disk on this machine alone, from the first start on which Secure Boot is enforced;"
+            " with a PIN nobody who steals the machine gets in. Tang opens it while a server of yours can be reached."
         ),
         questions,
         lambda session: judged(session.draft, session),
@@ -153,7 +160,9 @@ def _tang() -> list[Question]:
     return [
         Question("encryption.tang", _("A server of the network (Tang)"), "switch", on, write),
         Question("tang.url", _("Its address"), "text", reads("url"), part("url"), check=url, shown=on),
-        Question("tang.key", _("Its thumbprint"), "text", reads("thumbprint"), part("thumbprint"), check=thumbprint, shown=on),
+        Question(
+            "tang.key", _("Its thumbprint"), "text", reads("thumbprint"), part("thumbprint"), check=thumbprint, shown=on
+        ),
     ]
 
 

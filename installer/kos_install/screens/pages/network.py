@@ -112,7 +112,9 @@ def value(draft: Draft, key: str) -> str:
     return str(found.get(key, first.get(key) or ""))
 
 
-def _field(key: str, label: str, what: Any = "text", options: Any = (), shown: Any = None, check: Any = None) -> Question:
+def _field(
+    key: str, label: str, what: Any = "text", options: Any = (), shown: Any = None, check: Any = None
+) -> Question:
     def write(draft: Draft, given: str) -> None:
         draft.scratch[f"network.{key}"] = given.strip()
         settle(draft)
@@ -160,9 +162,11 @@ def _address(given: str) -> str:
 
 def _host(given: str) -> str:
     try:
-        return "" if not given or ipaddress.ip_address(given) else ""
+        if given:
+            ipaddress.ip_address(given)
     except ValueError:
         return _("an address such as 192.0.2.1, or nothing")
+    return ""
 
 
 def _hosts(given: str) -> str:

@@ -33,14 +33,16 @@ def page(session: Session) -> Page:
         _("User"),
         _("Who may log in on this machine? Give a password, an SSH key, or both. Over SSH only keys are let in."),
         _(
-            "Paste public keys, one on each line: those that ssh-keygen leaves in a file that ends in .pub, beginning with"
-            " ssh-ed25519 or ssh-rsa. Instead of a key a line may name a file on this system. A key can also be read from"
-            " a USB stick. The password is for the screen of this machine and for sudo."
+            "Paste public keys, one on each line: those that ssh-keygen leaves in a file that ends in .pub, beginning"
+            " with ssh-ed25519 or ssh-rsa. Instead of a key a line may name a file on this system. A key can also be"
+            " read from a USB stick. The password is for the screen of this machine and for sudo."
         ),
         [
             ask("user.name", _("User name"), "text", "kos", check=_name),
             ask("user.full_name", _("Full name"), "text", ""),
-            Question("login", _("Password"), "secret", lambda draft: draft.secrets.get(_LOGIN, ""), _password, check=_long),
+            Question(
+                "login", _("Password"), "secret", lambda draft: draft.secrets.get(_LOGIN, ""), _password, check=_long
+            ),
             again(_LOGIN, _("Once more")),
             Question("user.ssh_keys", _("SSH keys"), "lines", _read_keys, _write_keys, check=keys.fault),
         ],
@@ -55,7 +57,11 @@ def _name(text: str) -> str:
 
 
 def _long(text: str) -> str:
-    return "" if not text or len(text) >= _PASSWORD_LEAST else _("at least {count} characters").format(count=_PASSWORD_LEAST)
+    return (
+        ""
+        if not text or len(text) >= _PASSWORD_LEAST
+        else _("at least {count} characters").format(count=_PASSWORD_LEAST)
+    )
 
 
 def _password(draft: Draft, value: str) -> None:

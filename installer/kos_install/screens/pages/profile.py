@@ -25,7 +25,7 @@ def page(session: Session) -> Page:
     medium = session.record.get("profile", DEFAULT)
     # What the medium was made for comes first: it has all of it, and needs no network.
     names = sorted(offers.profiles(), key=lambda name: (name != medium, name))
-    options = [Option(name, _option(name, medium)) for name in names]
+    options = [Option(name, _option(name)) for name in names]
 
     def write(draft: Draft, value: str) -> None:
         if value != chosen(session):
@@ -36,7 +36,7 @@ def page(session: Session) -> Page:
     return Page(
         "profile",
         _("Profile"),
-        _("What shall this machine be? A profile says which services it runs; you can add and drop some later."),
+        _("What shall this machine be? The first profile is the one that this medium carries in full."),
         _(
             "A profile is a whole node as one file: its services, how they are kept safe, what the machine must have."
             " The medium carries everything of the profile it was made for; another one may fetch what is missing from"
@@ -90,27 +90,28 @@ def totals(session: Session) -> str:
     text = _("Services take {memory} MB of memory and {disk} MB of disk; this machine has {has} MB of memory.")
     lines = [text.format(memory=needs["memory_mb"], disk=needs["disk_mb"], has=here.memory_mb)]
     for row in planned.shortfalls:
-        said = _("Too small: {what}: {need} needed, {have} here.").format(what=_(row.what), need=row.need, have=row.have)
+        said = _("Too small: {what}: {need} needed, {have} here.").format(
+            what=_(row.what), need=row.need, have=row.have
+        )
         lines.append(said)
     if not planned.shortfalls:
         lines.append(_("This machine is big enough."))
     return "\n".join(lines)
 
 
-def _option(name: str, medium: str) -> str:
+def _option(name: str) -> str:
     said = {
-        "browser_extension": _("serves an assistant that lives in the browser"),
-        "cluster": _("one of several machines for an organisation"),
-        "desktop": _("for one person, on a desktop computer"),
-        "developer_node": _("for developing agents: everything, with insight"),
-        "development": _("for developing on one machine: little, and local"),
-        "embedded": _("for a small device: 1 GB of memory is enough"),
-        "enterprise": _("for an organisation: audited, behind its own accounts"),
+        "browser": _("serves the browsers on this machine"),
+        "browser_extension": _("serves an assistant in the browser"),
+        "cluster": _("one machine of several, for many users"),
+        "desktop": _("one person, on a desktop computer"),
+        "developer_node": _("developing agents, with all insight"),
+        "development": _("developing on one machine, small"),
+        "embedded": _("a small device with 1 GB of memory"),
+        "enterprise": _("an organisation, audited"),
         "federation_node": _("a public member of a federation"),
-        "personal_node": _("for one person or a family, always on"),
-        "server": _("for a team or a home network"),
-        "standalone": _("for one person, without any other machine"),
-        "browser": _("serves browsers on this machine"),
+        "personal_node": _("one person or a family, always on"),
+        "server": _("a team or a home network"),
+        "standalone": _("one person, without other machines"),
     }
-    mark = "  " + _("(on this medium)") if name == medium else ""
-    return f"{name:<18} {said.get(name, '')}{mark}"
+    return f"{name:<18}{said.get(name, '')}".rstrip()

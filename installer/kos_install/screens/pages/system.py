@@ -21,9 +21,9 @@ def page(_session: Session) -> Page:
         _("System"),
         _("What this machine is called, and where it stands."),
         _(
-            "The host name is what the network calls this machine: small letters, digits and hyphens. The locale decides"
-            " how programs write dates and sort names; C.UTF-8 is right for a server. Press Enter on a long list to"
-            " search in it by typing."
+            "The host name is what the network calls this machine: small letters, digits and hyphens. The locale"
+            " decides how programs write dates and sort names; C.UTF-8 is right for a server. Press Enter on a long"
+            " list to search in it by typing."
         ),
         [
             ask("hostname", _("Host name"), "text", "kos", check=_hostname),
@@ -45,4 +45,6 @@ def _plain(names: tuple[str, ...]) -> list[Option]:
 
 
 def _hostname(text: str) -> str:
-    return "" if _HOSTNAME.fullmatch(text) else _("small letters, digits and hyphens, at most 63, such as kos or node-7")
+    return (
+        "" if _HOSTNAME.fullmatch(text) else _("small letters, digits and hyphens, at most 63, such as kos or node-7")
+    )

@@ -10,6 +10,7 @@ from typing import Any
 
 from ...storage.sizes import human
 from ..model import Option, Page, Session, ask
+from ..text import table
 from ..words import LANGUAGES, _
 from .system import keyboard
 
@@ -24,11 +25,14 @@ def page(_session: Session) -> Page:
     return Page(
         "welcome",
         _("Welcome"),
-        _("This installs kOS on this machine. Nothing is written to a disk before you have seen the whole plan and confirmed it."),
+        _(
+            "This installs kOS on this machine. Nothing is written to a disk before you have seen the whole plan and"
+            " confirmed it."
+        ),
         _(
             "Choose the language of these screens and your keyboard. Below them is what this machine is, and whether"
-            " every byte of the medium is as its maker signed it. Install only from a medium that is not BROKEN: while it"
-            " is still being read you can go on."
+            " every byte of the medium is as its maker signed it. Install only from a medium that is not BROKEN: while"
+            " it is still being read you can go on."
         ),
         [ask("language", _("Language"), "choice", "en", options=languages), keyboard()],
         machine,
@@ -42,11 +46,10 @@ def machine(session: Session) -> str:
         ("", verification(session.verification)),
         (_("Machine"), _computer(session)),
         (_("Firmware"), _firmware(session)),
-        (_("Disks"), ", ".join(disks(session)) or _("none")),
+        (_("Disks"), "\n".join(disks(session)) or _("none")),
         (_("Network"), _network(session)),
     ]
-    width = max(len(name) for name, _value in rows) + 2
-    return "\n".join(f"{name:<{width}}{value}" for name, value in rows)
+    return table(rows)
 
 
 def medium(record: dict[str, Any]) -> str:
@@ -86,7 +89,7 @@ def disks(session: Session) -> list[str]:
 
 def _computer(session: Session) -> str:
     here = session.machine
-    text = _("{cores} cores, {memory} of memory").format(cores=here.cpu, memory=human(here.memory_mb << 20))
+    text = _("{cores} cores, {memory} of memory").format(cores=here.cpu, memory=f"{here.memory_mb / 1024:.1f} GB")
     graphics = ", ".join(here.gpu)
     return f"{text}, GPU: {graphics}" if graphics else text
 
@@ -109,4 +112,8 @@ def _network(session: Session) -> str:
     if session.addresses:
         return ", ".join(session.addresses)
     cards = ", ".join(card.name for card in session.machine.nics)
-    return _("no address yet ({cards}); none is needed").format(cards=cards) if cards else _("no network card; none is needed")
+    return (
+        _("no address yet ({cards}); none is needed").format(cards=cards)
+        if cards
+        else _("no network card; none is needed")
+    )
