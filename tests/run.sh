@@ -20,6 +20,9 @@ lab=(molecule e2e)
 e2e="not(vm)and(not(long))"
 [[ ${KOS_E2E:-} != full ]] || e2e="not(vm)"
 
+# Lines of pytest, of the table of scenarios, and of linters that tell what failed.
+FAULTS='^(FAILED|ERROR) |  FAILED$|AssertionError|^E   |: error: '
+
 command_of() {
   case $1 in
     ruff) echo "ruff check ." ;;
@@ -64,6 +67,8 @@ for name in "$@"; do
   esac
 done
 
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
 summary=()
 passed=0 failed=0 skipped=0 quick_failed=0
 for check in "${checks[@]}"; do
@@ -80,11 +85,13 @@ for check in "${checks[@]}"; do
   fi
   printf '\n== %s: %s\n' "$check" "${command[*]}"
   started=$SECONDS
-  if "${command[@]}" </dev/null; then
+  if "${command[@]}" </dev/null 2>&1 | tee "$said"; then
     summary+=("passed   $check  $((SECONDS - started)) s")
     ((passed += 1))
   else
     summary+=("FAILED   $check  $((SECONDS - started)) s  (again: tests/run.sh $check)")
+    # Whoever sees the end of the output alone learns which.
+    while read -r line; do summary+=("           $line"); done < <(sed 's/\x1b\[[0-9;]*m//g' "$said" | grep -aE "$FAULTS" | cut -c1-160 | tail -8)
     ((failed += 1))
     needs_lab "$check" || quick_failed=1
   fi

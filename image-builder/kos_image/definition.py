@@ -9,14 +9,15 @@ A mapping with the keys `all`, `amd64`, `arm64` holds what depends on the archit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from ansible_collections.kind.kos.plugins.plugin_utils.documents import Document, read_document
+from ansible_collections.kind.kos.plugins.plugin_utils.documents import Document, KeyPath, read_document
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
 from ansible_collections.kind.kos.plugins.plugin_utils.merging import merge, place_in
 from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict, parse
 
@@ -62,6 +63,14 @@ class Partition(Strict):
     size_mb: int = 0
 
 
+class Installed(Strict):
+    """What a medium installs on a disk: its own root, with another initrd and other files laid over it."""
+
+    packages: list[str]
+    initrd: Initrd
+    trees: list[str]
+
+
 class Definition(Strict):
     """A medium of one output and architecture; the same whatever the profile."""
 
@@ -77,6 +86,7 @@ class Definition(Strict):
     root: Root
     boot: Boot
     partitions: list[Partition]
+    installed: Installed | None = None
 
 
 def architecture(name: str) -> Architecture:
@@ -99,15 +109,24 @@ def define(output: str, architecture: str) -> Definition:
     allowed = architectures(output)
     if architecture not in allowed:
         raise UsageError(f"{output} is made for {' and '.join(allowed)}, not for {architecture}")
-    layers = [replace(layer, data=_chosen(layer.data, architecture)) for layer in _layers(output)]
-    data, origins = merge(layers)
-    data.pop("architectures")
-    data.pop("like", None)
+    data, place = _merged(output, architecture)
     if architecture != _PC:
         data["boot"] = {**data["boot"], "bios": False}
         data["partitions"] = [part for part in data["partitions"] if part["content"] != "bios"]
-    known = {**data, "output": output, "architecture": architecture}
-    return parse(Definition, known, lambda path: place_in(origins, path) or layers[-1].place())
+    if installs := data.pop("installs", None):
+        # One root is both: what runs from the stick, and what is on the disk afterwards.
+        node, _place = _merged(installs, architecture)
+        data["installed"] = {key: node[key] for key in Installed.model_fields}
+        data["packages"] = list(dict.fromkeys([*data["packages"], *node["packages"]]))
+    return parse(Definition, {**data, "output": output, "architecture": architecture}, place)
+
+
+def _merged(name: str, architecture: str) -> tuple[dict[str, Any], Callable[[KeyPath], Place]]:
+    layers = [replace(layer, data=_chosen(layer.data, architecture)) for layer in _layers(name)]
+    data, origins = merge(layers)
+    data.pop("architectures")
+    data.pop("like", None)
+    return data, lambda path: place_in(origins, path) or layers[-1].place()
 
 
 def architectures(output: str) -> list[str]:

@@ -26,6 +26,7 @@ from . import (
     disk,
     filesystems,
     initrd,
+    installing,
     nocloud,
     node,
     oci_base,
@@ -34,6 +35,7 @@ from . import (
     tree,
 )
 from .assembly import Started
+from .definition import Initrd
 from .disk import Content
 from .filesystems import Verity
 from .kit import Kit, code, files, settings
@@ -84,33 +86,41 @@ def root(kit: Kit) -> Stage:
     return Stage("root", "installing the packages", make, inputs, (kit.toolbox,))
 
 
-def starter(kit: Kit, below: Stage) -> Stage:
+def starter(kit: Kit, below: Stage, wanted: Initrd, name: str = "initrd") -> Stage:
     """Kernel and initrd."""
 
     def make(folder: Path, made: Folders) -> None:
-        initrd.make(kit.box(made), kit.medium.initrd, made[below.name], folder)
+        initrd.make(kit.box(made), wanted, made[below.name], folder)
 
     inputs = {
-        "initrd": settings(kit.medium.initrd.model_dump()),
+        "initrd": settings(wanted.model_dump()),
         "recipe": settings(code(*_INITRD_CODE), files(initrd.MODULES)),
     }
-    return Stage("initrd", "making the initrd", make, inputs, (kit.toolbox, below))
+    return Stage(name, f"making the {name}", make, inputs, (kit.toolbox, below))
 
 
 def system(kit: Kit, below: Stage, site: Stage) -> Stage:
-    """The root file system: packages, the files laid over them, kai; one that is never written to proves each block."""
+    """The root file system: packages, the files laid over them, kai; one that is never written to proves each block.
+
+    What it installs on a disk is in it: it is this root, with what `installed.lay` writes.
+    """
     definition = kit.medium
     trees = [TREES / name for name in definition.trees]
+    node = starter(kit, below, definition.installed.initrd, "node-initrd") if definition.installed else None
 
     def make(folder: Path, made: Folders) -> None:
         archive = folder / _TAR
-        without = _NOT_LIVE if definition.root.verity else ()
+        without = _NOT_LIVE if definition.root.verity and not node else ()
         with tempfile.TemporaryDirectory(dir=folder) as name:
-            links = Path(name)
+            links, own = Path(name) / "links", Path(name) / "own"
+            for made_here in (links, own):
+                made_here.mkdir()
             for link, target in definition.links.items():
                 (links / link).parent.mkdir(parents=True, exist_ok=True)
                 (links / link).symlink_to(target)
-            overlays = [*trees, links, made[site.name] / contents.SITE]
+            if node:
+                installing.lay(definition, made[node.name], TREES, own)
+            overlays = [*trees, links, own, made[site.name] / contents.SITE]
             tree.merge(made[below.name] / root_tree.TAR, overlays, kit.epoch, archive, without)
         if definition.root.verity:
             box = kit.box(made)
@@ -122,16 +132,24 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
     inputs = {
         "trees": settings([files(one) for one in trees]),
         "links": settings(definition.links),
+        "installed": settings(
+            [files(TREES / name) for name in definition.installed.trees] if definition.installed else []
+        ),
         "root": settings(definition.root.model_dump()),
         "recipe": _recipe(),
     }
-    return Stage("system", "packing the root file system", make, inputs, (kit.toolbox, below, site))
+    after = (kit.toolbox, below, site, *((node,) if node else ()))
+    return Stage("system", "packing the root file system", make, inputs, after)
 
 
 def live(kit: Kit) -> Stage:
     """A live medium."""
     below = root(kit)
-    started, over, data = starter(kit, below), system(kit, below, contents.site(kit)), contents.data(kit)
+    started, over, data = (
+        starter(kit, below, kit.medium.initrd),
+        system(kit, below, contents.site(kit)),
+        contents.data(kit),
+    )
     signer = signing.signer()
     key = Key(*kit.asked.secure_boot) if kit.asked.secure_boot else None
 
@@ -161,7 +179,11 @@ def live(kit: Kit) -> Stage:
 def installed(kit: Kit) -> Stage:
     """The disk of a node."""
     below = root(kit)
-    started, over, data = starter(kit, below), system(kit, below, contents.site(kit)), contents.data(kit)
+    started, over, data = (
+        starter(kit, below, kit.medium.initrd),
+        system(kit, below, contents.site(kit)),
+        contents.data(kit),
+    )
     signer = signing.signer()
 
     def make(folder: Path, made: Folders) -> None:
