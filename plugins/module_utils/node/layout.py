@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from . import files, system, system_layout
@@ -17,6 +19,7 @@ from .files import NodeError, Root
 CMDLINE = "/proc/cmdline"
 # All of it is mounted in a namespace of this process alone, and gone with it.
 TOP, SECOND_ESP, CANDIDATE = "/run/kos/top", "/run/kos/esp-2", "/run/kos/candidate"
+LOCK = "/run/kos/system.lock"
 # What an entry's own arguments are made of; the boot loader adds words of its own to what the kernel reports.
 ARGUMENTS = "/etc/kernel/cmdline"
 _ROOT = re.compile(r"\bsubvol=/?@root\.(\d+)")
@@ -60,14 +63,23 @@ def require(root: Root) -> Layout:
     return found
 
 
-def _device(root: Root) -> str | None:
-    """What is mounted on / where that is a btrfs."""
-    for line in (files.read(root.join("/proc/self/mountinfo")) or b"").decode().splitlines():
+def _device(root: Root, place: str = "/") -> str | None:
+    """What is mounted on `place` where that is a btrfs."""
+    # /proc/self is a link that leaves a root which is not booted.
+    for line in (files.read(root.join("/proc/1/mountinfo")) or b"").decode().splitlines():
         words = line.split()
         kind, source = words[words.index("-") + 1 : words.index("-") + 3]
-        if words[4] == "/" and kind == "btrfs":
+        if words[4] == place and kind == "btrfs":
             return source
     return None
+
+
+def device_of(place: str) -> str:
+    """The device of the btrfs that is mounted on `place`. Raises OtherLayout."""
+    found = _device(Root(), place)
+    if found is None:
+        raise OtherLayout(f"no btrfs is mounted on {place}: this machine was not laid out by kos-install")
+    return found
 
 
 def _own_arguments(root: Root, words: Sequence[str]) -> list[str]:
@@ -87,6 +99,15 @@ def apart() -> None:
         raise OtherLayout("the system's Python is older than 3.12: this is not Debian 13")
     os.unshare(os.CLONE_NEWNS)
     system.run(["mount", "--make-rprivate", "/"])
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Hold what is said about systems on this machine: one run after the other, however long one takes."""
+    os.makedirs(os.path.dirname(LOCK), exist_ok=True)
+    with open(LOCK, "w", encoding="ascii") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 def mount_top(layout: Layout) -> str:

@@ -24,6 +24,7 @@ from .slots import Slot
 FOLDER = "/var/lib/kos-system"
 RECORD, TRIALS = f"{FOLDER}/record.json", f"{FOLDER}/trials"
 PRISTINE = 0
+_KEPT_FAILED = 3
 # A boot that left no word: neither the gate nor anything after it was reached.
 _SILENT = "it was started and never reached its gate (see journalctl --boot -1): the kernel, the initrd or a mount"
 _SUBVOLUME = re.compile(r"^@root\.(\d+)$")
@@ -60,9 +61,10 @@ class Record:
         return replace(self, known={**self.known, number: row}, last=max(self.last, number))
 
     def without(self, numbers: Iterable[int]) -> Record:
-        """Less these rows; what failed stays known."""
-        gone = set(numbers)
-        return replace(self, known={n: row for n, row in self.known.items() if n not in gone or row.state == "failed"})
+        """Less these rows; what failed last stays known."""
+        failed = sorted(number for number, row in self.known.items() if row.state == "failed")
+        gone = {*numbers, *failed} - {*failed[-_KEPT_FAILED:]}
+        return replace(self, known={number: row for number, row in self.known.items() if number not in gone})
 
 
 def load(root: Root) -> Record:
