@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,7 @@ def terminable() -> Iterator[None]:
 
 
 class Playbook:
-    """A running playbook and the stream of its events."""
+    """A running playbook and the stream of its events; `within` is a command line that runs it."""
 
     def __init__(
         self,
@@ -126,12 +126,15 @@ class Playbook:
         options: list[str] | None = None,
         log: Path | None = None,
         password: VaultPassword | None = None,
+        within: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="kai-")
         self._events = Path(self._folder.name) / "events"
         self._events.touch()
         self.log = log or Path(self._folder.name) / "log"
         argv = [
+            *within,
             _program("ansible-playbook"),
             str(COLLECTION / "playbooks" / f"{name}.yml"),
             *target.arguments(),
@@ -144,7 +147,7 @@ class Playbook:
             self._process = subprocess.Popen(
                 [*argv, "-e", f"@{extra}", *vault, *(options or [])], pass_fds=descriptors,
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=subprocess.STDOUT,
-                env=_environment(**{VARIABLE: str(self._events)}), cwd=Path.cwd(),
+                env=_environment(**{VARIABLE: str(self._events), **(environment or {})}), cwd=Path.cwd(),
             )  # fmt: skip
 
     def events(self) -> Iterator[dict[str, Any] | None]:

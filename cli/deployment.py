@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 
 from ..plugins.module_utils.node import facts as node_facts
-from ..plugins.plugin_utils import assemble, hardware, layers
+from ..plugins.plugin_utils import assemble, hardware, layers, own_node
 from ..plugins.plugin_utils.assemble import COLLECTION
 from . import options
 from .ansible import Playbook, Target, log_path, nobody, terminable
@@ -71,6 +71,7 @@ def deploy(
     if auto_detect:
         profile = _detected(profile)
     accepted = options.accepted_shortfalls(accept_shortfall)
+    inventory = inventory or (None if profile else own_node.inventory())
     if not profile and not inventory:
         raise typer.BadParameter("name one: --profile personal_node, or --auto-detect")
     given = options.playbook_variables(profile, environment, site, accepted, user, configs)

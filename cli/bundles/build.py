@@ -107,7 +107,7 @@ def _repository(
 
 def _images(wanted: Iterable[Wanted], store: Path) -> Iterator[dict[str, Any]]:
     """Each image of the generations, proved, with the names of its blobs. Raises StoreBroken, ToolFailed."""
-    rows = {row["digest"]: row for one in wanted for row in bundles.image_rows(one.manifest)}
+    rows = {row["digest"]: row for one in wanted for row in sealed.image_rows(one.manifest)}
     for digest, row in sorted(rows.items()):
         if not unit_store.blob_path(store, digest).is_file():
             what, verb = _way_to(row)

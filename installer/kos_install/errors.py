@@ -21,9 +21,16 @@ class UsageError(InstallError):
 
 
 class Unplannable(InstallError):
-    """These answers and this machine do not fit together: no disk, two disks, too small, no TPM."""
+    """These answers and this machine do not fit together: no disk, two disks, too small, no TPM.
+
+    `faults` has every sentence, `str` all of them, one a line.
+    """
 
     exit = Exit.PREFLIGHT_FAILED
+
+    def __init__(self, *faults: str) -> None:
+        self.faults = faults
+        super().__init__("\n".join(faults))
 
 
 class ApplyFailed(InstallError):

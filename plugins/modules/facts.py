@@ -25,7 +25,11 @@ attributes:
   diff_mode:
     description: Has no diff.
     support: none
-extends_documentation_fragment: []
+options:
+  root:
+    description: The root that is the node, where that is not what runs; disk and operating system are those of it.
+    type: path
+    default: /
 """
 
 EXAMPLES = r"""
@@ -57,8 +61,8 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 
 def main() -> None:
     """Entry point of the module."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    root = Root()
+    module = AnsibleModule(argument_spec={"root": {"type": "path", "default": "/"}}, supports_check_mode=True)
+    root = Root(module.params["root"])
     current = store.current(root)
     module.exit_json(
         changed=False,

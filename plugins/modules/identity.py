@@ -21,6 +21,11 @@ attributes:
   diff_mode:
     description: Has no diff.
     support: none
+options:
+  root:
+    description: The root that is the node, where that is not what runs.
+    type: path
+    default: /
 """
 
 EXAMPLES = r"""
@@ -45,10 +50,10 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeErr
 
 def main() -> None:
     """Entry point of the module."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"root": {"type": "path", "default": "/"}}, supports_check_mode=True)
     if os.geteuid() != 0:
         module.fail_json(msg="the node's identity belongs to root: connect as root or set ansible_become")
-    root = Root()
+    root = Root(module.params["root"])
     if module.check_mode:
         known = identity.public_key(root)
         module.exit_json(changed=known is None, public_key=known)

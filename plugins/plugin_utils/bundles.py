@@ -167,23 +167,17 @@ def generation_row(identity: str, manifest: Mapping[str, Any]) -> dict[str, Any]
         "profile": manifest["profile"],
         "environment": manifest["environment"],
         "services": sorted(service["name"] for service in manifest["services"]),
-        "packages": sorted(manifest["packages"]),
-        "images": sorted({f"{row['repository']}@{row['digest']}" for row in image_rows(manifest)}),
+        **sealed.needs(manifest),
     }
-
-
-def image_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The images of a generation and of everything that it may move to."""
-    return [*manifest.get("images", []), *(row for move in manifest.get("alternatives", []) for row in move["images"])]
 
 
 def refusal(bundle: Bundle, wanted: Mapping[str, Any]) -> str | None:
     """Why the generation `wanted` (a `generation_row`) cannot be deployed from this bundle, or None."""
     made = bundle.manifest["generations"]
-    if wanted["id"] in {row["id"] for row in made}:
+    if not sealed.lacks(bundle.manifest, wanted["id"], wanted):
         return None
     nearest = min(made, key=lambda row: len(list(_differences(row, wanted))))
-    said = "; ".join(_differences(nearest, wanted)) or "the settings differ, or the version of kOS"
+    said = "; ".join(_differences(nearest, wanted))
     return (
         f"the bundle was made for the generation {nearest['id'][:12]}… of {nearest['profile']}, and this deploy is"
         f" {wanted['id'][:12]}… of {wanted['profile']}: {said}. Deploy with the profile and layers it was made with,"

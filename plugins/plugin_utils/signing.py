@@ -47,6 +47,16 @@ def signer() -> Signer:
     path = _path()
     if not os.environ.get(VARIABLE):
         _make(path)
+    return _signer(path)
+
+
+def made(path: Path, comment: str) -> Signer:
+    """The signer at `path`; its key is made when there is none. Raises SigningFailed."""
+    _make(path, comment)
+    return _signer(path)
+
+
+def _signer(path: Path) -> Signer:
     public = _public(path)
     if not path.exists() or not public.exists():
         raise SigningFailed(f"{VARIABLE} names {path}, but that key or its .pub file is not there")
@@ -74,7 +84,7 @@ def _path() -> Path:
     return Path(base) / "kos" / "signing_key"
 
 
-def _make(path: Path) -> None:
+def _make(path: Path, comment: str = "") -> None:
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -86,7 +96,7 @@ def _make(path: Path) -> None:
         unfinished = path.with_name("signing_key.new")
         for leftover in (unfinished, unfinished.with_suffix(".new.pub")):
             leftover.unlink(missing_ok=True)
-        comment = f"{getpass.getuser()}@{platform.node()}"
+        comment = comment or f"{getpass.getuser()}@{platform.node()}"
         _run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(unfinished)], b"")
         # The private half last: where it is, its public half is too.
         unfinished.with_suffix(".new.pub").rename(path.with_name("signing_key.pub"))

@@ -59,21 +59,23 @@ class Partitioned(Strict):
 
 
 class Kept(Strict):
-    """A partition that stays as it is, to the byte; `uuid` is GPT's."""
+    """A partition that stays as it is, to the byte; `uuid` is GPT's. Into a `shared` one the boot files are added."""
 
     number: int
     start: int
     size: int
     uuid: str
     what: str = ""
+    shared: bool = False
 
 
 class Table(Base):
-    """The partition table: a new one (`wipe`), or partitions beside those that stay (`preserve`)."""
+    """The partition table: a new one (`wipe`), called `uuid`, or partitions beside those that stay (`preserve`)."""
 
     kind: Literal["table"] = "table"
     disk: Target
     wipe: bool
+    uuid: str = ""
     make: list[Partitioned]
     preserve: list[Kept] = []
 

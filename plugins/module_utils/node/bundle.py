@@ -234,16 +234,40 @@ def _place(root: Root, bundle: Bundle, row: Mapping[str, Any]) -> str:
     return os.path.join(bundle.folder, path)
 
 
-def check_purpose(bundle: Bundle, generation: str, architecture: str) -> None:
-    """Raises BundleRefused where the bundle was made for other machines or other generations."""
+def check_architecture(bundle: Bundle, architecture: str) -> None:
+    """Raises BundleRefused where the bundle was made for other machines."""
     made = bundle.manifest["architecture"]
     if made != architecture:
         raise BundleRefused(f"the bundle is for {made}, and this node is {architecture}: make one for it with --arch")
-    if generation not in {row["id"] for row in bundle.manifest["generations"]}:
+
+
+def check_purpose(bundle: Bundle, generation: str, needs: Mapping[str, Iterable[str]]) -> None:
+    """Raises BundleRefused where the bundle lacks packages or images (`needs`) that `generation` asks for by name."""
+    if lacks(bundle.manifest, generation, needs):
         raise BundleRefused(
             f"the bundle was not made for the generation {generation[:12]}…: make one with kai bundle build,"
             " with the same profile and layers"
         )
+
+
+def lacks(manifest: Mapping[str, Any], generation: str, needs: Mapping[str, Iterable[str]]) -> list[str]:
+    """What `needs` names and the generations of the bundle do not; other settings alone ask for nothing new."""
+    made = manifest["generations"]
+    if generation in {row["id"] for row in made}:
+        return []
+    held = {kind: {name for row in made for name in row[kind]} for kind in ("packages", "images")}
+    return sorted(name for kind, names in held.items() for name in needs[kind] if name not in names)
+
+
+def image_rows(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The images of a generation and of everything that it may move to."""
+    return [*manifest.get("images", []), *(row for move in manifest.get("alternatives", []) for row in move["images"])]
+
+
+def needs(manifest: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The packages and images that a generation asks for by name."""
+    images = {f"{row['repository']}@{row['digest']}" for row in image_rows(manifest)}
+    return {"packages": sorted(manifest["packages"]), "images": sorted(images)}
 
 
 def folder_of(root: Root) -> str:

@@ -17,6 +17,8 @@ from typing import Any
 STATE = "/var/lib/kos"
 CONFIGURATION = "/etc/kos"
 _UNFINISHED = ".kos-new"
+# As the kernel has it: path_resolution(7).
+_MOST_LINKS = 40
 
 
 class Root:
@@ -27,12 +29,38 @@ class Root:
         self.booted = self.path == "/" and os.path.isdir("/run/systemd/system")
 
     def join(self, absolute: str) -> str:
-        """Where `absolute` (a path as the node sees it) lies from here."""
-        return os.path.normpath(self.path + "/" + absolute)
+        """Where `absolute` (a path as the node sees it) lies from here.
+
+        Links on the way are followed as the node would: below a root that is not booted none leads out of it.
+        """
+        path = os.path.normpath(self.path + "/" + absolute)
+        return path if self.path == "/" else _within(self.path, path)
 
     def state(self, *parts: str) -> str:
         """A path below kOS's own state directory."""
         return self.join("/".join([STATE, *parts]))
+
+
+def _within(root: str, path: str) -> str:
+    """`path`, below `root`, with the links of its parents resolved as if `root` were /. Raises NodeError."""
+    waiting = [part for part in os.path.relpath(path, root).split("/") if part not in ("", ".", "..")]
+    here, followed = root, 0
+    while len(waiting) > 1:
+        part = waiting.pop(0)
+        if part == "..":
+            here = here if here == root else os.path.dirname(here)
+            continue
+        step = os.path.join(here, part)
+        if not os.path.islink(step):
+            here = step
+            continue
+        followed += 1
+        if followed > _MOST_LINKS:
+            raise NodeError(f"{path}: too many links on the way: are two of them in a circle?")
+        target = os.readlink(step)
+        here = root if target.startswith("/") else here
+        waiting = [word for word in target.split("/") if word not in ("", ".")] + waiting
+    return os.path.join(here, *waiting)
 
 
 class NodeError(Exception):

@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from . import files, space, store, system, venvs
+from .bundle import image_rows
 from .files import NodeError, Root
 from .store import Generation
 
@@ -197,11 +198,13 @@ def _copy_from(root: Root, repository: str, digest: str) -> str:
 def load(root: Root, rows: Collection[dict[str, Any]]) -> None:
     """Put the images of `rows` from the store into their users' storages, as those users; install wheels.
 
-    Raises NoImage, NoVenv.
+    In a root that is not booted the images wait in the store for its first boot. Raises NoImage, NoVenv.
     """
     for row in rows:
         if "venv" in row:
             venvs.install(root, row, _manifest(root, row["digest"]), _blobs(root))
+            continue
+        if root.path != "/":
             continue
         _index(root, row["digest"])
         user = pwd.getpwnam(row["user"])
@@ -263,7 +266,7 @@ def prune(root: Root) -> list[str]:
     """
     left = []
     kept = [generation for row in store.listing(root) if (generation := store.load(root, row["number"]))]
-    rows = [row for generation in kept for row in _wanted(generation.manifest)]
+    rows = [row for generation in kept for row in image_rows(generation.manifest)]
     contained = [row for row in rows if "user" in row]
     names = {(row["user"], f"{row['repository']}@{row['digest']}") for row in contained}
     environments = {row["user"]: row["environment"] for row in contained}
@@ -281,14 +284,9 @@ def prune(root: Root) -> list[str]:
     return left
 
 
-def _wanted(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """The image rows of a generation and of everything that it may move to."""
-    return [*manifest.get("images", []), *(row for move in manifest.get("alternatives", []) for row in move["images"])]
-
-
 def leftovers(root: Root, manifest: dict[str, Any] | None, rows: Collection[dict[str, Any]] | None = None) -> list[str]:
     """The storages of users that `manifest` no longer names, and the environments that it, or `rows`, does not."""
-    return [*_storages(root, manifest), *venvs.leftovers(root, list(rows or _wanted(manifest or {})))]
+    return [*_storages(root, manifest), *venvs.leftovers(root, list(rows or image_rows(manifest or {})))]
 
 
 def drop(paths: Collection[str]) -> None:
@@ -300,7 +298,7 @@ def drop(paths: Collection[str]) -> None:
 
 
 def _storages(root: Root, manifest: dict[str, Any] | None) -> list[str]:
-    wanted = {row["user"] for row in _wanted(manifest or {}) if "user" in row}
+    wanted = {row["user"] for row in image_rows(manifest or {}) if "user" in row}
     return [f"{STORAGE}/{user}" for user in _users(root) if user not in wanted]
 
 

@@ -193,8 +193,7 @@ def _would_remove(root: Root, names: list[str]) -> set[str]:
 
 def make_users(root: Root) -> None:
     """Create the system users that the generation declares."""
-    argv = ["systemd-sysusers"] if root.path == "/" else ["systemd-sysusers", f"--root={root.path}"]
-    run([*argv, root.join("/etc/sysusers.d/kos.conf") if root.path == "/" else "/etc/sysusers.d/kos.conf"])
+    run(in_root(root, ["systemd-sysusers", "/etc/sysusers.d/kos.conf"]))
 
 
 def unit_states(names: Iterable[str], properties: str = SHOWN) -> dict[str, dict[str, str]]:

@@ -165,6 +165,8 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
         elif generation.signature != signature:
             # Signed anew, perhaps because the first signer is trusted no longer.
             files.write(os.path.join(generation.path, store.SIGNATURE), signature.encode())
+        if offered:
+            bundle.check_purpose(offered, generation.id, bundle.needs(generation.manifest))
         comparison = changes.compare(root, generation, request.secrets, request.purge, request.node)
         known = {f"{entry['service']}.{entry['name']}" for entry in generation.manifest["secrets"]}
         unknown = sorted(set(request.secrets) - known)
@@ -205,6 +207,8 @@ def check(root: Root, request: Request, archive: bytes | None, scratch: str) -> 
             raise NeedArchive(request.id)
         generation = store.unpack(archive, request.id, scratch)
     offered = _offered(root, request, os.path.join(scratch, bundle.FOLDER))
+    if offered:
+        bundle.check_purpose(offered, generation.id, bundle.needs(generation.manifest))
     comparison = changes.compare(root, generation, request.secrets, request.purge, request.node)
     size = 0
     source = bundle.source_of(root, offered.folder) if offered else system.USUAL
@@ -389,7 +393,7 @@ def _offered(root: Root, request: Request, folder: str) -> bundle.Bundle | None:
     if not request.bundle:
         return None
     offered = bundle.receive(root, request.bundle, folder, trust.believed(root, request.signer))
-    bundle.check_purpose(offered, request.id, facts.architecture())
+    bundle.check_architecture(offered, facts.architecture())
     return offered
 
 

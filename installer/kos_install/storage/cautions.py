@@ -1,0 +1,96 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person should know before they say yes: no reason to refuse, but one to think."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+from ..answers import Answers
+from ..hardware.model import Disk, Machine
+from .layouts import Laid
+from .selection import described
+from .sizes import human
+
+_HOLDS = {
+    "luks": "an encrypted volume",
+    "raid": "a member of a RAID",
+    "lvm": "a part of an LVM volume group",
+    "zfs": "a part of a ZFS pool",
+    "bcache": "a part of a bcache",
+    "bitlocker": "a volume encrypted by BitLocker",
+}
+
+
+def cautions(answers: Answers, machine: Machine, laid: Sequence[Laid]) -> list[str]:
+    """Every warning, the gravest first."""
+    return [
+        *(line for one in laid if one.wipe for line in _lost(one.disk)),
+        *_torn(machine, [one.disk for one in laid if one.wipe]),
+        *(line for one in laid for line in _place(one.disk)),
+        *_mirror(laid),
+        *(line for one in laid if not one.wipe for line in _beside(one)),
+        *_typing(answers),
+        *_pending(answers, machine),
+        *_cards(answers, machine),
+    ]
+
+
+def _lost(disk: Disk) -> Iterator[str]:
+    """What is on a disk that is wiped, by name."""
+    if disk.holds:
+        yield f"{disk.path} is {_HOLDS.get(disk.holds, 'a file system')}, which will be lost"
+    for one in disk.partitions:
+        what = one.os or _HOLDS.get(one.holds, "")
+        if what:
+            yield f"{what} on partition {one.number} of {disk.path} ({human(one.size)}) will be lost"
+
+
+def _torn(machine: Machine, wiped: list[Disk]) -> Iterator[str]:
+    """RAIDs, volume groups and the like that reach over to a disk which stays."""
+    paths = {disk.path for disk in wiped}
+    for disk in machine.disks:
+        shared = sorted({name for one in wiped for name in one.holders} & set(disk.holders))
+        if disk.path not in paths and shared:
+            yield f"{', '.join(shared)} is also on {described(disk)}: what it keeps there may be lost as well"
+
+
+def _place(disk: Disk) -> Iterator[str]:
+    if disk.removable or disk.bus == "usb":
+        yield f"{disk.path} can be pulled out: the node stops when it is"
+    if not disk.serial:
+        yield f"{disk.path} has no serial number: it is only told by its path and its size"
+
+
+def _mirror(laid: Sequence[Laid]) -> Iterator[str]:
+    sizes = sorted(one.disk.size for one in laid if one.wipe and one.role != "data")
+    if len(sizes) > 1 and sizes[0] < sizes[-1] * 0.9:
+        yield f"a mirror holds what its smaller disk does: {human(sizes[-1] - sizes[0])} of the larger stay unused"
+
+
+def _beside(laid: Laid) -> Iterator[str]:
+    if any(one.holds == "bitlocker" for one in laid.disk.partitions):
+        yield "BitLocker may ask for its recovery key at the next start of Windows: have it at hand"
+
+
+def _typing(answers: Answers) -> Iterator[str]:
+    if answers.keyboard != "us":
+        yield (
+            f"the passphrase is typed on a keyboard of layout {answers.keyboard} at every start, before anything shows"
+            " what it is: letters that are elsewhere on another keyboard would lock you out there"
+        )
+
+
+def _pending(answers: Answers, machine: Machine) -> Iterator[str]:
+    asked = answers.encryption
+    if asked.tpm2 and asked.secure_boot == "stock" and machine.secure_boot != "on":
+        yield "the TPM opens the disk only once Secure Boot is switched on in the firmware; until then it stays pending"
+
+
+def _cards(answers: Answers, machine: Machine) -> Iterator[str]:
+    names = [card.name for card in machine.nics]
+    for interface in answers.network:
+        if "*" not in interface.match and not any(fnmatchcase(name, interface.match) for name in names):
+            yield f"no network card is called {interface.match} here; there is {', '.join(names) or 'none'}"

@@ -1,0 +1,41 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What one guess at the passphrase costs: as much as the machine that is installed can afford at every start."""
+
+from __future__ import annotations
+
+from ..answers import ARGON2ID_FLOOR_KIB, Argon2id
+from ..hardware.model import Machine
+
+# The initrd lies in memory beside it, so a quarter; more than 1 GiB gains little and takes seconds.
+_SHARE, _MOST_KIB = 4, 1 << 20
+_ITERATIONS = 4  # the least that cryptsetup takes: memory costs an attacker more than rounds do
+_THREADS = 4  # what cryptsetup knows at most
+
+
+def argon2id(machine: Machine, asked: Argon2id | None) -> Argon2id:
+    """What to force on cryptsetup: its own benchmark falls to 64 MiB on a machine that is busy installing."""
+    if asked:
+        return asked
+    memory = min(_MOST_KIB, machine.memory_mb * 1024 // _SHARE)
+    return Argon2id(
+        memory_kib=max(ARGON2ID_FLOOR_KIB, memory),
+        iterations=_ITERATIONS,
+        threads=max(1, min(_THREADS, machine.cpu)),
+    )
+
+
+def unaffordable(machine: Machine, asked: Argon2id, test: bool) -> list[str]:
+    """Why what was asked for is refused: too cheap, but for a test, or more than the machine has."""
+    if asked.memory_kib < ARGON2ID_FLOOR_KIB and not test:
+        return [
+            f"encryption.argon2id: {asked.memory_kib} KiB makes guessing too cheap; a medium not built for tests takes"
+            f" {ARGON2ID_FLOOR_KIB} and more: leave the key away, and the machine's memory decides"
+        ]
+    if asked.memory_kib > machine.memory_mb * 1024 // 2:
+        return [
+            f"encryption.argon2id: with {machine.memory_mb} MB of memory this machine could not open a disk that needs"
+            f" {asked.memory_kib} KiB: leave the key away, and the machine's memory decides"
+        ]
+    return []

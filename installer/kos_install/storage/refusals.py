@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a machine cannot do though the answers ask for it; whatever disk it is. Each is a sentence with the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from ansible_collections.kind.kos.plugins.plugin_utils import hardware
+from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
+
+from ..answers import Answers, Secret
+from ..hardware.model import Disk, Machine
+from .cost import unaffordable
+from .selection import described
+
+# Below it neither the passphrase's argon2id nor unpacking the system has room.
+MEMORY_LEAST_MB = 480  # what a machine sold with 512 MB reports, and a little less
+
+
+def refusals(answers: Answers, machine: Machine, test: bool) -> list[str]:
+    """Everything but disks; `test`: the medium was built for tests, which may unlock cheaply."""
+    found = [*_machine(machine), *_unlocking(answers, machine), *_network(answers, machine)]
+    if answers.encryption.argon2id:
+        found += unaffordable(machine, answers.encryption.argon2id, test)
+    return found
+
+
+def _machine(machine: Machine) -> Iterator[str]:
+    if machine.memory_mb < MEMORY_LEAST_MB:
+        yield f"{machine.memory_mb} MB of memory do not suffice: {MEMORY_LEAST_MB} are the least for an install"
+    if machine.firmware == "bios" and machine.architecture != "amd64":
+        yield f"an {machine.architecture} machine starts kOS by UEFI: give it such firmware, or flash a card image"
+
+
+def _unlocking(answers: Answers, machine: Machine) -> Iterator[str]:
+    asked = answers.encryption
+    if asked.secure_boot == "own" and machine.firmware != "uefi":
+        yield "encryption.secure_boot: own needs UEFI, and a BIOS started this machine: start it by UEFI, or take stock"
+    elif asked.secure_boot == "own" and machine.secure_boot != "setup":
+        yield (
+            "encryption.secure_boot: own keys can only be enrolled in setup mode: in the firmware's Secure Boot menu"
+            " reset to setup mode (it may be called: delete all keys), start this medium again, or take stock"
+        )
+    if asked.tpm2 and not machine.tpm2:
+        yield "encryption.tpm2: this machine shows no TPM 2: switch it on in the firmware, or leave the key away"
+    elif asked.tpm2 and machine.firmware != "uefi":
+        yield "encryption.tpm2 needs Secure Boot, which a machine that is started by a BIOS lacks: leave the key away"
+    elif asked.tpm2 and asked.secure_boot == "stock" and not asked.tpm2.pin:
+        yield (
+            "encryption.tpm2: with stock keys anybody could start an initrd of theirs, and the TPM would open the disk"
+            " for it: give tpm2.pin, or take secure_boot: own"
+        )
+    if asked.fido2 and not machine.fido2:
+        yield "encryption.fido2: no FIDO2 key is plugged in: plug it in, or leave the key away"
+    for key, wanted in (("tang", asked.tang), ("remote_unlock", asked.remote_unlock)):
+        if wanted and not answers.network:
+            yield f"encryption.{key} needs a network: give one, or leave the key away"
+
+
+def _network(answers: Answers, machine: Machine) -> Iterator[str]:
+    cards = [card.name for card in machine.nics if card.wireless]
+    for number, interface in enumerate(answers.network):
+        if not interface.wifi:
+            continue
+        if not cards:
+            yield f"network[{number}].wifi: this machine has no Wi-Fi card that Linux knows: use a cable, or add a card"
+        elif not any(fnmatchcase(card, interface.match) for card in cards):
+            yield f"network[{number}].match: no Wi-Fi card is called {interface.match}; there is {', '.join(cards)}"
+
+
+def shortfalls(
+    answers: Answers, machine: Machine, minimum: Minimum | None, disk_gb: int
+) -> tuple[list[str], list[str]]:
+    """What the profile asks for and this machine lacks: (refused, accepted by the answers)."""
+    if minimum is None:
+        return [], []
+    seen = hardware.Facts(
+        os=hardware.OperatingSystem(id="debian", version="13"),
+        architecture=machine.architecture,
+        cpu=machine.cpu,
+        memory_mb=machine.memory_mb,
+        disk_gb=disk_gb,
+        gpus=machine.gpu,
+    )
+    rows = hardware.shortfalls(seen, minimum, set(answers.accept_shortfall))
+    refused = [
+        f"{row.what}: the profile needs {row.need}, and this machine has {row.have}: take another profile,"
+        f" or accept_shortfall: [{row.what}]"
+        for row in rows
+        if not row.accepted
+    ]
+    return refused, [f"{row.what}: the profile needs {row.need}, and has {row.have}" for row in rows if row.accepted]
+
+
+def unattended(answers: Answers, wiped: list[Disk]) -> list[str]:
+    """Why these answers do not suffice when nobody watches: a secret to type, a disk whose end nobody confirmed."""
+    asked: list[tuple[str, Secret | None]] = [("encryption.passphrase", answers.encryption.passphrase)]
+    asked.append(("encryption.tpm2.pin", answers.encryption.tpm2.pin if answers.encryption.tpm2 else None))
+    asked += [(f"network[{number}].wifi.passphrase", one.wifi.passphrase if one.wifi else None)
+              for number, one in enumerate(answers.network)]  # fmt: skip
+    found = [
+        f"{key}: nobody is there to type it: give a credential or a file" for key, one in asked if one and one.prompt
+    ]
+    return [*found, *(_unconfirmed(disk) for disk in wiped if not _confirmed(disk, answers.confirm.wipe))]
+
+
+def _confirmed(disk: Disk, wipe: list[str]) -> bool:
+    """By its serial number to the letter; a disk that has none is told by what its place is called."""
+    known = [disk.serial] if disk.serial else [name.rpartition("/")[2] for name in disk.by_id]
+    return any(name in wipe for name in known)
+
+
+def _unconfirmed(disk: Disk) -> str:
+    word = disk.serial or (disk.by_id[0].rpartition("/")[2] if disk.by_id else "")
+    if not word:
+        return f"confirm.wipe: {described(disk)} has nothing to tell it by: install it at the screen"
+    return f"confirm.wipe does not name {described(disk)}, which would be wiped: add {word}"
