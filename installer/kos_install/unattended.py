@@ -11,7 +11,6 @@ serial number of every disk that may be wiped.
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -72,7 +71,9 @@ def found(where: str | Path) -> Iterator[Path]:
         return
     device = f"/dev/disk/by-label/{where.removeprefix('LABEL=')}" if where.startswith("LABEL=") else where
     if not Path(device).is_block_device():
-        raise UsageError(f"{where} is no partition here: {ARGUMENT} takes LABEL=NAME, a device such as /dev/sdb1, or off")
+        raise UsageError(
+            f"{where} is no partition here: {ARGUMENT} takes LABEL=NAME, a device such as /dev/sdb1, or off"
+        )
     folder = Path(tempfile.mkdtemp(prefix="kos-answers-", dir="/run"))
     try:
         target.run(["mount", "-t", _TYPES, "-o", "ro,nodev,nosuid,noexec", device, str(folder)])
@@ -88,7 +89,7 @@ def found(where: str | Path) -> Iterator[Path]:
 
 
 def answer(where: str | Path) -> tuple[answered.Answers, dict[str, str]]:
-    """The answers and the secrets that they speak of; both are in memory then. Raises ConfigurationError, InstallError."""
+    """The answers and the secrets that they speak of, in memory. Raises ConfigurationError, InstallError."""
     with found(where) as path:
         asked = answered.load(path)
         return asked, secrets.resolve(asked, path.parent)
@@ -101,5 +102,3 @@ def complain(error: Exception) -> int:
     if isinstance(error, ConfigurationError):
         return Exit.INVALID_CONFIGURATION
     return error.exit if isinstance(error, InstallError) else Exit.UNEXPECTED
-
-

@@ -69,7 +69,9 @@ def perform(context: Context, action: Boot) -> None:
 def stands(context: Context, action: Boot) -> bool:
     """Whether each partition has the entry and a loader, startable or not yet, and the node knows its arguments."""
     root = Root(str(context.target))
-    return target.lies(root, [_arguments_file(context)]) and all(_whole(place, action) for place in places(root, action))
+    return target.lies(root, [_arguments_file(context)]) and all(
+        _whole(place, action) for place in places(root, action)
+    )
 
 
 def places(root: Root, action: Boot) -> Iterator[Place]:
