@@ -290,7 +290,7 @@ def test_gaps_of_a_table_that_is_not_aligned():
 
 @pytest.mark.parametrize(
     ("count", "said"),
-    [(0, "0 bytes"), (MIB, "1 MB"), (512110190592, "512 GB"), (GIB, "1.1 GB"), (999_999_999_999, "1 TB"),
+    [(0, "0 B"), (MIB, "1 MB"), (512110190592, "512 GB"), (GIB, "1.1 GB"), (999_999_999_999, "1 TB"),
      (2 * 10**12, "2 TB"), (99_960_000_000, "100 GB"), (31_300_000_000, "31.3 GB")],
 )  # fmt: skip
 def test_sizes_in_words(count, said):
