@@ -72,7 +72,7 @@ def expected(folder: Path, kind: str, number: int) -> list[Started]:
     if number == 0:
         return []
     parts = [f"{name} of {number} ".encode() * 50 for name in ("kernel", "initrd")]
-    arguments = f"rw rootflags=subvol=@root.{number}"
+    arguments = f"rw rootflags=subvol=@root.{number} kos.slot={number}"
     if kind == "uki":
         return [Started(b"MZ" + parts[0] + parts[1] + arguments.encode())]
     return [Started(*parts, "" if kind == "grub" else arguments)]

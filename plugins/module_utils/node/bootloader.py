@@ -21,6 +21,7 @@ LOADER_CONF = "loader/loader.conf"
 ENROLMENT = "loader/keys/auto"
 TIMEOUT = 3
 # A BIOS reads these before there is a configuration.
+_GRUB_SETUP = "/usr/lib/grub/i386-pc/grub-bios-setup"
 _GRUB_MODULES = "part_gpt fat normal linux loadenv test echo serial terminal configfile reboot"
 
 
@@ -93,4 +94,4 @@ def publish_grub(esp: str, disk: str) -> None:
 
     Raises CommandFailed.
     """
-    system.run(["grub-bios-setup", f"--directory={esp}/{grubstate.FOLDER}/i386-pc", disk])
+    system.run([_GRUB_SETUP, f"--directory={esp}/{grubstate.FOLDER}/i386-pc", disk])

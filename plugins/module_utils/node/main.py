@@ -25,6 +25,7 @@ from . import (
     servicedata,
     status,
     store,
+    system_verbs,
     transaction,
     uninstall,
     watch,
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         copy.add_argument("service")
         copy.add_argument("directory")
         copy.set_defaults(run=_copy_data, verb=name)
+    system_verbs.add(verbs)
     return parser
 
 

@@ -29,6 +29,8 @@ _SUFFIXES = {"entries": ".conf", "uki": ".efi"}
 # systemd's Automatic Boot Assessment: NAME[+TRIES_LEFT[-TRIES_DONE]].SUFFIX
 _NAME = re.compile(r"^kos-(\d+)(?:\+(\d+)(?:-(\d+))?)?\.(?:conf|efi)$")
 _TRIES = re.compile(r"^# tries: (\d)$", re.MULTILINE)
+# Tells the system that runs which entry it was started by.
+ARGUMENT = "kos.slot="
 # systemd-boot puts entries with the same key together, the highest version first.
 _SORT_KEY = "kos"
 
@@ -54,6 +56,11 @@ class Entry:
             raise NoSuchSlot(f"a boot entry can hold no quotation mark and no line break: {self.title!r}")
         if self.number < 1 or (self.tries is not None and not 1 <= self.tries <= grubstate.MOST_TRIES):
             raise NoSuchSlot(f"slot {self.number} with {self.tries} tries: slots count from 1, tries from 1 to 3")
+
+    @property
+    def all_arguments(self) -> list[str]:
+        """The arguments, and which entry this is."""
+        return [*(word for word in self.arguments if not word.startswith(ARGUMENT)), f"{ARGUMENT}{self.number}"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def stage(esp: str, entry: Entry, kind: str, key: Key | None = None) -> None:
     fatfiles.require_room(esp, os.path.getsize(entry.kernel) + os.path.getsize(entry.initrd))
     _drop(esp, entry.number)
     if kind == "uki":
-        with uki.built(entry.kernel, entry.initrd, entry.arguments, entry.title, entry.number, key) as program:
+        with uki.built(entry.kernel, entry.initrd, entry.all_arguments, entry.title, entry.number, key) as program:
             fatfiles.copy(program, _path(esp, entry, kind), masked=True)
         return
     folder = os.path.join(esp, FILES, str(entry.number))
@@ -94,7 +101,7 @@ def stage(esp: str, entry: Entry, kind: str, key: Key | None = None) -> None:
     else:
         tries = "" if entry.tries is None else f"# tries: {entry.tries}\n"
         here = f"/{FILES}/{entry.number}"
-        arguments = " ".join(f"'{word}'" for word in entry.arguments)
+        arguments = " ".join(f"'{word}'" for word in entry.all_arguments)
         text = grubstate.entry(entry.number, entry.title, f"{here}/linux", f"{here}/initrd", arguments)
         fatfiles.write(os.path.join(folder, "entry.cfg"), (tries + text).encode())
 
@@ -109,7 +116,7 @@ def _text(entry: Entry) -> str:
     here = f"/{FILES}/{entry.number}"
     return (
         f" linux {here}/linux\ninitrd {here}/initrd\ntitle {entry.title}\nsort-key {_SORT_KEY}\n"
-        f"version {entry.number}\noptions {' '.join(entry.arguments)}\n"
+        f"version {entry.number}\noptions {' '.join(entry.all_arguments)}\n"
     )
 
 

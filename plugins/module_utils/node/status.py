@@ -13,7 +13,22 @@ import shutil
 import time
 from typing import Any
 
-from . import backup, facts, fallback, files, gate, history, ledger, spares, store, system, trust, watch
+from . import (
+    backup,
+    enrol,
+    facts,
+    fallback,
+    files,
+    gate,
+    history,
+    ledger,
+    spares,
+    store,
+    system,
+    system_update,
+    trust,
+    watch,
+)
 from . import cluster as clusters
 from .files import Root
 from .gate import Health
@@ -42,6 +57,8 @@ def status(root: Root) -> dict[str, Any]:
         "fallback": fallback.in_force(root),
         "alternatives": [],
         "watch": watch.summary(root),
+        "system": system_update.status(root),
+        "enrolment": enrol.state(root),
         "concerns": [],
     }
     document["concerns"] = concerns(document)
@@ -225,7 +242,7 @@ def page(document: dict[str, Any]) -> str:
 def concerns(document: dict[str, Any]) -> list[str]:
     """What the node has done about its services by itself and could not mend, a sentence each."""
     looks = document["watch"]
-    lines = []
+    lines = [*_of_system(document["system"]), *_of_enrolment(document["enrolment"])]
     if document["fallback"]:
         row = document["fallback"]
         lines.append(f"Fallback: {fallback.said(row)}. Data was not moved; kai deploy goes back to {row['service']}")
@@ -237,6 +254,20 @@ def concerns(document: dict[str, Any]) -> list[str]:
     ]
     refused = sorted(looks["refused"].items())
     return [*lines, *(f"The fallback of {name} was tried and refused: {said}" for name, said in refused)]
+
+
+def _of_system(row: dict[str, Any] | None) -> list[str]:
+    lines = []
+    if row and row["failed"]:
+        lines.append(f"The update to system {row['failed']['slot']} went back by itself: {row['failed']['reason']}")
+    if row and row["waiting"]:
+        lines.append(f"System {row['waiting']} is tried at the next start of this machine")
+    return lines
+
+
+def _of_enrolment(row: dict[str, Any]) -> list[str]:
+    waits = row.get("tpm2") == "pending"
+    return [f"This machine's TPM does not open its disk yet: {row['why']}"] if waits else []
 
 
 def _generation_line(generation: dict[str, Any] | None, now: int) -> str:

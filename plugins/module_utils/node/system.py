@@ -42,15 +42,19 @@ USUAL = Source()
 
 
 def run(
-    argv: list[str], stdin: bytes | None = None, check: bool = True, timeout: float | None = None
+    argv: list[str],
+    stdin: bytes | None = None,
+    check: bool = True,
+    timeout: float | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run `argv` with a plain environment, for at most `timeout` seconds.
+    """Run `argv` with a plain environment and what `environment` adds, for at most `timeout` seconds.
 
     Raises CommandFailed when it cannot be run, runs too long, or fails and `check` is set.
     """
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **_ENVIRONMENT}
+    known = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **_ENVIRONMENT, **(environment or {})}
     try:
-        done = subprocess.run(argv, input=stdin, capture_output=True, env=environment, check=False, timeout=timeout)
+        done = subprocess.run(argv, input=stdin, capture_output=True, env=known, check=False, timeout=timeout)
     except subprocess.TimeoutExpired as error:
         raise CommandFailed(f"{' '.join(argv[:3])} … did not end within {timeout:.0f} s") from error
     except OSError as error:

@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine's own chip learns to open its disks: on the first boot on which Secure Boot is enforced, not before.
+
+PCR 7 holds the state of Secure Boot, so a chip that was told in the installer would open nothing afterwards. The
+installer leaves a wish, a key of a slot of its own, and the PIN sealed to this machine, all in the encrypted root; they
+are worthless once it is done. A passphrase and a recovery key stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from . import files, secureboot, system, systems
+from .files import NodeError, Root
+
+FOLDER = "/etc/kos/enrol"
+WISH, KEY, PIN = f"{FOLDER}/wish.json", f"{FOLDER}/key", f"{FOLDER}/pin"
+PIN_NAME = "kos-tpm2-pin"
+STATE = f"{systems.FOLDER}/enrol.json"
+TPM = "/dev/tpmrm0"
+PCRS = "7"
+
+
+class EnrolmentFailed(NodeError):
+    """The chip did not take the key; the passphrase still opens the disk."""
+
+
+def wish(root: Root, devices: list[str], pin: bool) -> None:
+    """Note what the first boot shall do: `devices` are UUIDs of LUKS headers. Raises OSError."""
+    files.make_directory(root.join(FOLDER))
+    os.chmod(root.join(FOLDER), 0o700)
+    files.write_json(root.join(WISH), {"devices": devices, "pin": pin}, 0o600)
+
+
+def enrol(root: Root) -> dict[str, Any]:
+    """Do what the installer was asked for, once that is possible. Raises NodeError."""
+    wanted = files.read_json(root.join(WISH), None)
+    if wanted is None:
+        return state(root)
+    why = obstacle()
+    if why:
+        return _keep(root, {"tpm2": "pending", "why": why})
+    # What must not be guessed is never in a file of another program's: it is decrypted here, by this machine alone.
+    unsealed = ["systemd-creds", "decrypt", f"--name={PIN_NAME}", root.join(PIN), "-"]
+    pin = system.run(unsealed).stdout if wanted["pin"] else None
+    for uuid in wanted["devices"]:
+        device = f"/dev/disk/by-uuid/{uuid}"
+        if not has_tpm2(device):
+            _enrol_one(root, device, pin)
+        if not has_tpm2(device):
+            raise EnrolmentFailed(
+                f"{device} has no key of the TPM after one was enrolled: the passphrase still opens it"
+            )
+    _forget(root, wanted["devices"])
+    return _keep(root, {"tpm2": "enrolled", "why": ""})
+
+
+def obstacle() -> str:
+    """Why the chip cannot be told yet; nothing where it can."""
+    if not os.path.exists(TPM):
+        return "this machine has no TPM 2.0, or firmware hides it"
+    if not secureboot.enforced():
+        return "Secure Boot is not enforced: switch it on in the firmware's settings"
+    return ""
+
+
+def has_tpm2(device: str) -> bool:
+    """Whether a LUKS header has a key of a TPM. Raises CommandFailed."""
+    metadata = json.loads(system.run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout)
+    return any(token["type"] == "systemd-tpm2" for token in metadata["tokens"].values())
+
+
+def _enrol_one(root: Root, device: str, pin: bytes | None) -> None:
+    argv = ["systemd-cryptenroll", f"--unlock-key-file={root.join(KEY)}", "--tpm2-device=auto", f"--tpm2-pcrs={PCRS}"]
+    secret = {"NEWPIN": pin.decode()} if pin is not None else {}
+    system.run([*argv, *(["--tpm2-with-pin=yes"] if pin is not None else []), device], environment=secret)
+
+
+def _forget(root: Root, devices: list[str]) -> None:
+    """Take the installer's key out of every header: by itself, so that no other slot can be meant."""
+    content = files.read(root.join(KEY))
+    for uuid in devices if content else ():
+        # One that a run before this one has removed is gone.
+        system.run(["cryptsetup", "luksRemoveKey", f"/dev/disk/by-uuid/{uuid}", "--key-file=-"], content, check=False)
+    for name in (KEY, PIN, WISH):
+        files.remove(root.join(name))
+
+
+def _keep(root: Root, told: dict[str, Any]) -> dict[str, Any]:
+    if state(root) != told:
+        files.write_json(root.join(STATE), told)
+    return told
+
+
+def state(root: Root) -> dict[str, Any]:
+    """What was done or is waited for, for status; empty where nothing was asked for."""
+    return dict(files.read_json(root.join(STATE), {}))

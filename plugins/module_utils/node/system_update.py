@@ -1,0 +1,262 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Updates of the whole system: a candidate beside what runs, tried by the boot loader, kept only when it is well.
+
+At no moment does anything write to the running root or to its boot entry. A run that was cut off anywhere leaves what
+runs as it was; the next one cleans up. Every attempt has a number of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from . import bundle, candidate, files, layout, secureboot, slots, system, systems
+from .candidate import Upgraded
+from .files import NodeError, Root
+from .layout import Layout
+from .slots import Entry, Slot
+from .systems import Known, Record
+
+TRIES = 3
+BASELINE = f"{systems.FOLDER}/baseline.json"
+
+
+class NothingStaged(NodeError):
+    """There is no candidate to publish, or it is not of what runs now."""
+
+
+def _begin(root: Root) -> tuple[Layout, list[str]]:
+    here = layout.require(root)
+    layout.apart()
+    layout.mount_top(here)
+    return here, layout.esps()
+
+
+def _entries(esps: Sequence[str]) -> list[Slot]:
+    """What the first ESP has: the others are written after it, and say the same in the end."""
+    return slots.listing(esps[0])
+
+
+def stage(root: Root, fresh: bool = False) -> dict[str, Any]:
+    """Make a candidate with all packages up to date; it boots only once it is published.
+
+    `fresh`: make one even where no package is newer. Raises NodeError, OSError.
+    """
+    here, esps = _begin(root)
+    with files.lock(root), layout.alone():
+        record = _tidied(root, here, esps)
+        number = _next_number(record, esps)
+        row = Known(number, made=int(time.time()), base=candidate.fingerprint(root))
+        record = record.put(number, row)
+        systems.save(root, record)
+        try:
+            candidate.snapshot(here.root, number)
+            with candidate.entered(here, number):
+                made = candidate.upgrade(number, bundle.source_of(root))
+                if made.packages or fresh:
+                    stage_everywhere(root, esps, entry_of(number, number, made, here.arguments))
+        except (NodeError, OSError) as error:
+            _drop(esps, number)
+            systems.save(root, record.put(number, replace(row, state="failed", reason=_said(error))))
+            raise
+        if not made.packages and not fresh:
+            _drop(esps, number)
+            systems.save(root, replace(record, known={n: r for n, r in record.known.items() if n != number}))
+            return {"slot": None, "packages": [], "kernel": made.version}
+        _note_baseline(root)
+        row = replace(row, state="staged", kernel=made.version, packages=len(made.packages))
+        systems.save(root, record.put(number, row))
+        return {"slot": number, "packages": made.packages, "kernel": made.version}
+
+
+def _said(error: Exception) -> str:
+    return files.spoken(error) if isinstance(error, OSError) else str(error)
+
+
+def next_number(root: Root, esps: Sequence[str]) -> int:
+    """A number for a new system that none ever had."""
+    return _next_number(systems.load(root), esps)
+
+
+def _next_number(record: Record, esps: Sequence[str]) -> int:
+    return systems.next_number(record, _entries(esps), systems.subvolumes(layout.TOP))
+
+
+def entry_of(number: int, own_root: int, made: Upgraded, arguments: Sequence[str]) -> Entry:
+    """The boot entry `number` of the root subvolume `own_root`."""
+    words = layout.arguments_for(arguments, own_root)
+    return Entry(number, f"kOS, system {number} ({made.version})", made.kernel, made.initrd, words, TRIES)
+
+
+def stage_everywhere(root: Root, esps: Sequence[str], entry: Entry) -> None:
+    """Stage a boot entry on each ESP, signed where they take no other. Raises NodeError, OSError."""
+    for esp in esps:
+        kind = slots.kind_of(esp)
+        slots.stage(esp, entry, kind, secureboot.key(root) if kind == "uki" else None)
+
+
+def _drop(esps: Sequence[str], number: int) -> None:
+    for esp in esps:
+        if any(slot.number == number for slot in slots.listing(esp)):
+            slots.remove(esp, number)
+    candidate.delete(number)
+
+
+def _note_baseline(root: Root) -> None:
+    """What works now, so that the gate of the candidate can tell what does not any more."""
+    running = ["systemctl", "list-units", "--type=service", "--state=running", "--plain", "--no-legend"]
+    names = [line.split()[0] for line in system.run(running).stdout.decode().splitlines() if line.strip()]
+    files.write_json(root.join(BASELINE), {"running": names, "routed": routed()})
+
+
+def routed() -> bool:
+    """Whether this machine knows a way out of its own network."""
+    said = [system.run(["ip", family, "route", "show", "default"], check=False).stdout for family in ("-4", "-6")]
+    return any(text.strip() for text in said)
+
+
+def publish(root: Root) -> dict[str, Any]:
+    """Let the staged candidate be tried at the next start. Raises NothingStaged, OSError."""
+    _here, esps = _begin(root)
+    with files.lock(root), layout.alone():
+        record = systems.load(root)
+        staged = [number for number, row in record.known.items() if row.state == "staged"]
+        if not staged:
+            raise NothingStaged("no update of the system is ready: make one with kai update")
+        number = staged[-1]
+        if record.known[number].base != candidate.fingerprint(root):
+            raise NothingStaged(
+                "this node was changed after the update was prepared, and the update would lose that: prepare it again"
+            )
+        # Should this be cut off between the two, the next look finds an entry that is not published and drops it.
+        systems.save(root, record.put(number, replace(record.known[number], state="published")))
+        for esp in esps:
+            slots.publish(esp, number)
+        return {"slot": number}
+
+
+def settle(root: Root) -> dict[str, Any]:
+    """Look at what the boot loader made of the entries, and remember it. Raises NodeError, OSError."""
+    here, esps = _begin(root)
+    with layout.alone():
+        _settled(root, here, esps)
+    return status(root) or {}
+
+
+def _settled(root: Root, here: Layout, esps: Sequence[str]) -> Record:
+    before = systems.load(root)
+    record = systems.settled(root, before, here.slot, here.root, _entries(esps))
+    if record != before:
+        systems.save(root, record)
+    return record
+
+
+def _tidied(root: Root, here: Layout, esps: Sequence[str]) -> Record:
+    """Remove what earlier attempts left, and systems that nobody would go back to."""
+    record = _settled(root, here, esps)
+    gone = systems.superfluous(record, here.slot, _entries(esps))
+    for esp in esps:
+        for slot in slots.listing(esp):
+            if slot.number in gone:
+                slots.remove(esp, slot.number)
+    left = {slot.number for slot in _entries(esps)}
+    needed = {row.root for number, row in record.known.items() if number in left}
+    for number in systems.subvolumes(layout.TOP):
+        if number not in {*needed, here.root, systems.PRISTINE}:
+            candidate.delete(number)
+    record = _settled(root, here, esps).without(gone)
+    systems.save(root, record)
+    return record
+
+
+def bless(root: Root) -> dict[str, Any]:
+    """Say that what runs came up well, on every ESP; then drop what is not needed to go back. Raises NodeError."""
+    here, esps = _begin(root)
+    with layout.alone():
+        for esp in esps:
+            if any(slot.number == here.slot for slot in slots.listing(esp)):
+                slots.bless(esp, here.slot)
+        files.remove(root.join(f"{systems.TRIALS}/{here.slot}"))
+        _tidied(root, here, esps)
+    candidate.forget_cache()
+    return status(root) or {}
+
+
+def back(root: Root, number: int | None) -> dict[str, Any]:
+    """Choose another system for the next start: the one before, or `number`. Raises NodeError, OSError."""
+    here, esps = _begin(root)
+    with layout.alone():
+        entries = _entries(esps)
+        others = [slot.number for slot in entries if slot.number != here.slot and slot.good]
+        if number is None:
+            number = max(others, default=None)
+        if number is None or number not in {slot.number for slot in entries if not slot.staged} - {here.slot}:
+            kept = ", ".join(map(str, others)) or "no other"
+            raise slots.NoSuchSlot(f"this machine has no system {number or ''} to go to (it keeps {kept})")
+        for esp in esps:
+            slots.bless(esp, number)
+            for slot in slots.listing(esp):
+                if slot.number > number and not slot.staged and slot.left != 0:
+                    slots.reject(esp, slot.number)
+    return {"from": here.slot, "to": number}
+
+
+def pin(root: Root, number: int, keep: bool) -> dict[str, Any]:
+    """Never prune system `number`, or do so again. Raises NoSuchSlot, OSError."""
+    with layout.alone():
+        record = systems.load(root)
+        if number not in record.known:
+            raise slots.NoSuchSlot(f"there is no system {number} (known: {', '.join(map(str, record.known))})")
+        pinned = {*record.pinned, number} if keep else {*record.pinned} - {number}
+        systems.save(root, replace(record, pinned=tuple(sorted(pinned))))
+    return status(root) or {}
+
+
+def renew(root: Root, version: str) -> dict[str, Any]:
+    """Make a boot entry of the running root with kernel `version`; the one with the old kernel stays to go back to.
+
+    It is what the kernel's package calls when a person upgrades it by apt. Raises NodeError, OSError.
+    """
+    here, esps = _begin(root)
+    files_of = (root.join(f"/boot/{name}-{version}") for name in ("vmlinuz", "initrd.img"))
+    with layout.alone():
+        record = _settled(root, here, esps)
+        number = _next_number(record, esps)
+        for esp in esps:
+            for older in slots.listing(esp):
+                if older.number != here.slot and not older.good:
+                    slots.remove(esp, older.number)
+        stage_everywhere(root, esps, entry_of(number, here.root, Upgraded([], version, *files_of), here.arguments))
+        row = Known(here.root, version, "kernel", "published", int(time.time()))
+        systems.save(root, record.put(number, row))
+        for esp in esps:
+            slots.publish(esp, number)
+    return {"slot": number, "kernel": version}
+
+
+def forget(root: Root, version: str) -> dict[str, Any]:
+    """Drop the boot entries of the running root whose kernel was removed, but never the one that runs.
+
+    Raises NodeError, OSError.
+    """
+    here, esps = _begin(root)
+    with layout.alone():
+        record = _settled(root, here, esps)
+        rows = record.known.items()
+        gone = [n for n, row in rows if row.root == here.root and row.kernel == version and n != here.slot]
+        for esp in esps:
+            for slot in slots.listing(esp):
+                if slot.number in gone:
+                    slots.remove(esp, slot.number)
+        systems.save(root, record.without(gone))
+    return {"slots": gone}
+
+
+def status(root: Root) -> dict[str, Any] | None:
+    """For status; None on a machine that was not laid out by the installer."""
+    here = layout.find(root)
+    return systems.summary(root, here.slot) if here else None

@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The node's verbs about its own systems: ``system stage``, ``publish``, ``back`` and what systemd calls."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from typing import Any
+
+from . import enrol, reset, system, system_update, trial
+from .files import Root
+
+
+def add(verbs: Any) -> None:
+    """Add the verb ``system`` to the node's own."""
+    parser = verbs.add_parser("system", help="updates of the whole system, and the way back from them")
+    known = parser.add_subparsers(required=True)
+    stage = known.add_parser("stage", help="make a candidate with all packages up to date")
+    stage.add_argument("--fresh", action="store_true", help="make one even where no package is newer")
+    stage.set_defaults(run=_stage)
+    for name, run in (
+        ("publish", _publish), ("status", _status), ("settle", _settle), ("bless", _bless), ("gate", _gate),
+        ("lost", _lost), ("enrol", _enrol),
+    ):  # fmt: skip
+        known.add_parser(name).set_defaults(run=run)
+    back = known.add_parser("back", help="choose the system before, or another, for the next start")
+    back.add_argument("number", type=int, nargs="?")
+    back.set_defaults(run=_back)
+    for name in ("pin", "unpin"):
+        one = known.add_parser(name)
+        one.add_argument("number", type=int)
+        one.set_defaults(run=_pin, keep=name == "pin")
+    for name, verb in (("renew", system_update.renew), ("forget", system_update.forget)):
+        one = known.add_parser(name, help="called by the kernel's packages")
+        one.add_argument("version")
+        one.set_defaults(run=_of_kernel, verb=verb)
+    fresh = known.add_parser("reset", help="make this machine as the installer left it")
+    fresh.add_argument("--confirm", default="", help="this node's host name")
+    fresh.add_argument("--data", action="store_true", help="empty /var and /home too, at the next start")
+    fresh.set_defaults(run=_reset)
+
+
+def _print(data: Any) -> int:
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")
+    return 0
+
+
+def _stage(root: Root, options: argparse.Namespace) -> int:
+    return _print(system_update.stage(root, options.fresh))
+
+
+def _publish(root: Root, _options: argparse.Namespace) -> int:
+    return _print(system_update.publish(root))
+
+
+def _status(root: Root, _options: argparse.Namespace) -> int:
+    return _print(system_update.status(root))
+
+
+def _settle(root: Root, _options: argparse.Namespace) -> int:
+    return _print(system_update.settle(root))
+
+
+def _bless(root: Root, _options: argparse.Namespace) -> int:
+    answer = system_update.bless(root)
+    if answer:
+        reset.sweep()
+    return _print(answer)
+
+
+def _gate(root: Root, _options: argparse.Namespace) -> int:
+    return 0 if trial.judge(root, float(os.environ.get("KOS_GATE_SECONDS") or trial.DEADLINE)) else 1
+
+
+def _lost(root: Root, _options: argparse.Namespace) -> int:
+    if trial.lost(root):
+        os.sync()
+        system.run(["systemctl", "reboot", "--force"])
+    return 0
+
+
+def _enrol(root: Root, _options: argparse.Namespace) -> int:
+    return _print(enrol.enrol(root))
+
+
+def _back(root: Root, options: argparse.Namespace) -> int:
+    return _print(system_update.back(root, options.number))
+
+
+def _pin(root: Root, options: argparse.Namespace) -> int:
+    return _print(system_update.pin(root, options.number, options.keep))
+
+
+def _of_kernel(root: Root, options: argparse.Namespace) -> int:
+    return _print(options.verb(root, options.version))
+
+
+def _reset(root: Root, options: argparse.Namespace) -> int:
+    return _print(reset.reset(root, options.confirm, options.data))
