@@ -234,12 +234,6 @@ def test_a_disk_without_a_serial_number_is_confirmed_by_its_place():
     assert "install it at the screen" in refused(answers(encryption=CREDENTIAL, confirm={"wipe": [""]}), bare, ALONE)
 
 
-def test_a_serial_number_that_two_disks_have_confirms_neither():
-    asked = {"storage": {"disk": {"path": "/dev/sda"}}, "encryption": CREDENTIAL}
-    here = machine("multipath")
-    assert "add pci-" in refused(answers(**asked, confirm={"wipe": ["600508b1001c"]}), here, ALONE)
-
-
 # Sizes. ------------------------------------------------------------------------------------------------------------
 
 BIG = Circumstances(minimum=Minimum(disk_gb=256, memory_mb=8192, cpu=4))

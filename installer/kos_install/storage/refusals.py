@@ -107,18 +107,15 @@ def unattended(answers: Answers, machine: Machine, wiped: list[str]) -> list[str
         f"{key}: nobody is there to type it: give a credential or a file" for key, one in asked if one and one.prompt
     ]
     for disk in machine.disks:
-        words = _words(disk, machine)
+        words = _words(disk)
         if disk.path in wiped and not set(words) & set(answers.confirm.wipe):
             found.append(_unconfirmed(disk, words))
     return found
 
 
-def _words(disk: Disk, machine: Machine) -> list[str]:
-    """What confirms the end of a disk: its serial number to the letter; where that tells nothing, its other names."""
-    serials = [other.serial for other in machine.disks]
-    if disk.serial and serials.count(disk.serial) == 1:
-        return [disk.serial]
-    return [name.rpartition("/")[2] for name in disk.by_id]
+def _words(disk: Disk) -> list[str]:
+    """What confirms the end of a disk: its serial number to the letter; of one that has none, its other names."""
+    return [disk.serial] if disk.serial else [name.rpartition("/")[2] for name in disk.by_id]
 
 
 def _unconfirmed(disk: Disk, words: list[str]) -> str:
