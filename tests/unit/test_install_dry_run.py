@@ -141,3 +141,9 @@ def test_a_configuration_that_is_wrong_is_found_before_any_disk_is_touched(run, 
     assert said in str(caught.value) and "kos-install-" not in str(caught.value)
     code, out, err = run(*described("vm_virtio"), answers={**LEAST, **more})
     assert code == 3 and out == "" and said in err
+
+
+def test_the_example_installs_alone_on_a_laptop(run):
+    example = str(MACHINES.parents[2] / "installer" / "answers.example.yaml")
+    code, out, err = run("--answers", example, *described("windows11_laptop"), answers=None)
+    assert (code, err) == (0, "") and "Nobody could leave it alone" not in out

@@ -89,12 +89,14 @@ def shortfalls(
     )
     rows = hardware.shortfalls(seen, minimum, set(answers.accept_shortfall))
     refused = [
-        f"{row.what}: the profile needs {row.need}, and this machine has {row.have}: take another profile,"
+        f"{row.what}: the profile needs {row.need}, and here is {row.have}: take another profile,"
         f" or accept_shortfall: [{row.what}]"
         for row in rows
         if not row.accepted
     ]
-    return refused, [f"{row.what}: the profile needs {row.need}, and has {row.have}" for row in rows if row.accepted]
+    return refused, [
+        f"{row.what}: the profile needs {row.need}, and here is {row.have}" for row in rows if row.accepted
+    ]
 
 
 def unattended(answers: Answers, machine: Machine, wiped: list[str]) -> list[str]:
