@@ -69,6 +69,7 @@ class Installed(Strict):
     packages: list[str]
     initrd: Initrd
     trees: list[str]
+    links: dict[str, str]
 
 
 class Definition(Strict):

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.kind.kos.plugins.module_utils.node.system_layout import INSTALLED
+from ansible_collections.kind.kos.plugins.plugin_utils.assemble import node_code
 
-from . import initrd
+from . import initrd, kit
 from .definition import Definition
 
 TREE, LIVE_ONLY, DRACUT = "tree", "live-only", "etc/dracut.conf.d/50-kos.conf"
+# The node's own code as the system has it from the start: updates and the way back need no generation.
+NODE = "usr/lib/kos/node"
 # The folder of files that make a root a live one, and the links that `definitions/_live.yaml` has for them.
 _LIVE = "live"
 # dracut on the node, with each kernel that apt brings: for any machine, as the disk may move to another.
@@ -38,10 +43,25 @@ def lay(definition: Definition, made: Path, trees: Path, folder: Path) -> None:
     shutil.copyfile(made / initrd.INITRD, own / initrd.INITRD)
     for name in wanted.trees:
         shutil.copytree(trees / name, own / TREE, symlinks=True, dirs_exist_ok=True)
+    for link, target in wanted.links.items():
+        (own / TREE / link).parent.mkdir(parents=True, exist_ok=True)
+        (own / TREE / link).symlink_to(target)
+    for name, content in node_code().items():
+        (own / TREE / NODE / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / TREE / NODE / name).write_bytes(content)
     words = {key: " ".join(value) for key, value in wanted.initrd.model_dump().items()}
     (own / TREE / DRACUT).parent.mkdir(parents=True, exist_ok=True)
     (own / TREE / DRACUT).write_text(_DRACUT.format_map(words))
     (own / LIVE_ONLY).write_text("".join(f"{path}\n" for path in live_only(definition, trees)))
+
+
+def inputs(definition: Definition, trees: Path) -> dict[str, Any]:
+    """What `lay` writes, but for the initrd; empty where nothing is installed."""
+    wanted = definition.installed
+    if wanted is None:
+        return {}
+    code = {name: sha256(content).hexdigest() for name, content in node_code().items()}
+    return {"trees": [kit.files(trees / name) for name in wanted.trees], "links": wanted.links, "code": code}
 
 
 def live_only(definition: Definition, trees: Path) -> list[str]:

@@ -132,9 +132,7 @@ def system(kit: Kit, below: Stage, site: Stage) -> Stage:
     inputs = {
         "trees": settings([files(one) for one in trees]),
         "links": settings(definition.links),
-        "installed": settings(
-            [files(TREES / name) for name in definition.installed.trees] if definition.installed else []
-        ),
+        "installed": settings(installing.inputs(definition, TREES)),
         "root": settings(definition.root.model_dump()),
         "recipe": _recipe(),
     }

@@ -22,7 +22,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.faults import Configurati
 
 from . import answers as answered
 from . import secrets
-from .actions import target
+from .actions.runner import run
 from .errors import InstallError, UsageError
 
 LABEL, CREDENTIAL, ARGUMENT = "KOS-ANSWERS", "kos.answers", "kos.answers="
@@ -45,7 +45,7 @@ class Looked:
 def look() -> Looked:
     """This machine. Raises ApplyFailed."""
     given = _CREDENTIALS / CREDENTIAL
-    named = target.run(["lsblk", "--noheadings", "--raw", "--paths", "--output", "LABEL,NAME"]).splitlines()
+    named = run(["lsblk", "--noheadings", "--raw", "--paths", "--output", "LABEL,NAME"]).splitlines()
     rows = [line.split(" ") for line in named]
     devices = tuple(sorted(row[-1] for row in rows if row[0] == LABEL))
     return Looked(Path("/proc/cmdline").read_text(encoding="utf-8"), given if given.is_file() else None, devices)
@@ -71,25 +71,23 @@ def found(where: str | Path) -> Iterator[Path]:
         return
     device = f"/dev/disk/by-label/{where.removeprefix('LABEL=')}" if where.startswith("LABEL=") else where
     if not Path(device).is_block_device():
-        raise UsageError(
-            f"{where} is no partition here: {ARGUMENT} takes LABEL=NAME, a device such as /dev/sdb1, or off"
-        )
+        raise UsageError(f"{where} is no partition here: {ARGUMENT} takes LABEL=NAME, a device as /dev/sdb1, or {OFF}")
     folder = Path(tempfile.mkdtemp(prefix="kos-answers-", dir="/run"))
     try:
-        target.run(["mount", "-t", _TYPES, "-o", "ro,nodev,nosuid,noexec", device, str(folder)])
+        run(["mount", "-t", _TYPES, "-o", "ro,nodev,nosuid,noexec", device, str(folder)])
         try:
             paths = [folder / name for name in FILES if (folder / name).is_file()]
             if len(paths) != 1:
                 raise UsageError(f"{where} has {len(paths)} files of answers, not one: call it {FILES[0]}")
             yield paths[0]
         finally:
-            target.run(["umount", str(folder)])
+            run(["umount", str(folder)])
     finally:
         folder.rmdir()
 
 
 def answer(where: str | Path) -> tuple[answered.Answers, dict[str, str]]:
-    """The answers and the secrets that they speak of, in memory. Raises ConfigurationError, InstallError."""
+    """The answers and the secrets they speak of; both are in memory then. Raises ConfigurationError, InstallError."""
     with found(where) as path:
         asked = answered.load(path)
         return asked, secrets.resolve(asked, path.parent)

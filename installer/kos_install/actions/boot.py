@@ -22,6 +22,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
 )
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 from ansible_collections.kind.kos.plugins.module_utils.node.slots import Entry
+from ansible_collections.kind.kos.plugins.module_utils.node.uki import Key
 
 from ..errors import ApplyFailed
 from ..storage.actions import Boot
@@ -130,7 +131,7 @@ def _kernel(folder: Path) -> tuple[Path, str]:
     return found[0]
 
 
-def _stage_entry(place: Place, entry: Entry, action: Boot, key: secureboot.Key | None) -> None:
+def _stage_entry(place: Place, entry: Entry, action: Boot, key: Key | None) -> None:
     there = [slot for slot in slots.listing(place.path) if slot.number == entry.number and not slot.staged]
     if not there:
         slots.stage(place.path, entry, kind_of(action), key)

@@ -14,7 +14,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from .. import medium
 from ..errors import ApplyFailed
 from ..storage.actions import Configure, Luks, Plan
-from . import data, identity, mounts, networks, own, target, users
+from . import data, identity, luks, mounts, networks, own, target, users
 from .context import Context
 from .target import Entry
 
@@ -29,7 +29,7 @@ def perform(context: Context, action: Configure) -> None:
         lambda: target.lay(root, entries(context)),
         lambda: identity.make(root, context.answers),
         lambda: users.make(root, context.answers.user),
-        lambda: _keep_headers(root, context.plan),
+        lambda: _keep_headers(context, root),
         lambda: data.take(root, lambda done, total: context.progress(action.id, done, total, "bytes")),
         lambda: own.enrol(root),
     )
@@ -44,7 +44,7 @@ def stands(context: Context, _action: Configure) -> bool:
         target.lies(root, entries(context))
         and identity.stands(root, answers)
         and users.stands(root, answers.user)
-        and all(Path(path).is_file() for _luks, path in _headers(root, context.plan))
+        and all(path.is_file() for _luks, path in _headers(root, context.plan))
         and data.lies(root)
         and own.enrolled(root)
     )
@@ -61,20 +61,15 @@ def entries(context: Context) -> list[Entry]:
     return [*mounts.entries(context.plan), *identity.entries(answers), *network, *own.entries(answers, profile)]
 
 
-def _headers(root: Root, plan: Plan) -> list[tuple[Luks, str]]:
-    luks = [one for one in plan.actions if isinstance(one, Luks)]
-    return [(one, root.join(f"{_HEADERS}/{one.name}.luks-header")) for one in luks]
+def _headers(root: Root, plan: Plan) -> list[tuple[Luks, Path]]:
+    return [
+        (one, Path(root.join(f"{_HEADERS}/{one.name}.luks-header"))) for one in plan.actions if isinstance(one, Luks)
+    ]
 
 
-def _keep_headers(root: Root, plan: Plan) -> None:
+def _keep_headers(context: Context, root: Root) -> None:
     """Copy each LUKS header: with it a disk opens whose own was overwritten."""
-    for luks, path in _headers(root, plan):
-        files.make_directory(str(Path(path).parent))
-        Path(path).parent.chmod(0o700)
-        unfinished = Path(f"{path}.new")
-        unfinished.unlink(missing_ok=True)
-        # It makes the file for root alone.
-        target.run(["cryptsetup", "luksHeaderBackup", luks.device, "--header-backup-file", str(unfinished)])
-        unfinished.chmod(0o400)
-        unfinished.rename(path)
-        files.sync_directory(path)
+    for wanted, path in _headers(root, context.plan):
+        files.make_directory(str(path.parent))
+        path.parent.chmod(0o700)
+        luks.back_up_header(wanted.device, path, context.log)

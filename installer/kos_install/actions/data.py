@@ -17,7 +17,8 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 
 from .. import medium
 from ..errors import ApplyFailed
-from . import own, target
+from . import own
+from .runner import run
 
 _LABEL = "kos-data"
 _CHUNK = 8 << 20
@@ -75,10 +76,10 @@ def _mounted() -> Iterator[Path]:
         raise ApplyFailed("the medium's data cannot be found: is the stick still plugged in?")
     folder = Path(tempfile.mkdtemp(prefix="kos-data-", dir="/run"))
     try:
-        target.run(["mount", "-o", "ro,nodev,nosuid,noexec", str(device), str(folder)])
+        run(["mount", "-o", "ro,nodev,nosuid,noexec", str(device), str(folder)])
         try:
             yield folder
         finally:
-            target.run(["umount", str(folder)])
+            run(["umount", str(folder)])
     finally:
         folder.rmdir()

@@ -13,9 +13,10 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeErr
 
 from ..errors import ApplyFailed
 from ..storage.actions import Boot, Finish
-from . import boot, mount, target
+from . import boot, mount
 from .boot import Place
 from .context import Context
+from .runner import run
 
 _EFIVARS = Path("/sys/firmware/efi/efivars")
 _LABEL = "kOS"
@@ -81,9 +82,9 @@ def _enter_one(place: Place, label: str, loader: str) -> None:
     partition = Path(place.device).resolve()
     number = Path("/sys/class/block", partition.name, "partition").read_text(encoding="ascii").strip()
     own = place.device.rpartition("/")[2].lower()
-    for entry, name, uuid in _LISTED.findall(target.run(["efibootmgr"])):
+    for entry, name, uuid in _LISTED.findall(run(["efibootmgr"])):
         if name.startswith(_LABEL) and uuid.lower() == own:
-            target.run(["efibootmgr", "--quiet", "--delete-bootnum", "--bootnum", entry])
+            run(["efibootmgr", "--quiet", "--delete-bootnum", "--bootnum", entry])
     path = "\\" + loader.replace("/", "\\")
     argv = ["efibootmgr", "--quiet", "--create", "--disk", boot.disk_of(place.device), "--part", number]
-    target.run([*argv, "--label", label, "--loader", path])
+    run([*argv, "--label", label, "--loader", path])

@@ -13,6 +13,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 
 from ..answers import Answers
 from . import target
+from .runner import run
 from .target import Entry, File, Link
 
 _MACHINE_ID = "/etc/machine-id"
@@ -70,7 +71,7 @@ def make(root: Root, answers: Answers) -> None:
         # Not "uninitialized": with that systemd would enable the units of every package at the first boot.
         target.lay(root, [File(_MACHINE_ID, f"{uuid.uuid4().hex}\n", 0o444)])
     if not Path(root.join(HOST_KEY)).is_file():
-        target.run(["ssh-keygen", "-A", "-f", root.path])
+        run(["ssh-keygen", "-A", "-f", root.path])
     if not _speaks(root, answers.locale):
         target.inside(Path(root.path), ["locale-gen"])
 
@@ -84,7 +85,7 @@ def stands(root: Root, answers: Answers) -> bool:
 
 def fingerprint(root: Root) -> str:
     """Of the SSH host key, as every OpenSSH tool prints it. Raises ApplyFailed."""
-    return target.run(["ssh-keygen", "-l", "-f", f"{root.join(HOST_KEY)}.pub"]).split()[1]
+    return run(["ssh-keygen", "-l", "-f", f"{root.join(HOST_KEY)}.pub"]).split()[1]
 
 
 def _has_machine_id(root: Root) -> bool:

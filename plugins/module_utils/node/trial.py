@@ -27,17 +27,26 @@ DEADLINE = 900.0
 _BETWEEN, _ONE_CHECK = 5.0, 60.0
 
 
-def on_trial(esps: list[str], number: int) -> bool:
-    """Whether the system that runs has yet to prove itself."""
-    return any(not slot.good for slot in slots.listing(esps[0]) if slot.number == number)
+def on_trial(root: Root, esps: list[str], number: int) -> bool:
+    """Whether the system that runs has yet to prove itself; where no ESP can be read, what was remembered counts."""
+    found = [slot.good for esp in esps[:1] for slot in slots.listing(esp) if slot.number == number]
+    if found:
+        return not all(found)
+    known = systems.load(root).known.get(number)
+    return known is not None and known.state != "good"
 
 
 def judge(root: Root, seconds: float = DEADLINE) -> bool:
-    """Wait until this system is well; False where it is on trial and is not. Raises NodeError."""
+    """Wait until this system is well; False where it is on trial and is not. Raises OtherLayout."""
     here = layout.require(root)
-    layout.apart()
-    trial = on_trial(layout.esps(), here.slot)
-    text = wait(lambda: next(complaints(root), ""), seconds if trial else 0.0)
+    esps, text = [], ""
+    try:
+        layout.apart()
+        esps = layout.esps()
+    except (NodeError, OSError) as error:
+        text = str(error)
+    trial = on_trial(root, esps, here.slot)
+    text = text or wait(lambda: first_complaint(root), seconds if trial else 0.0)
     if not text:
         sys.stdout.write(f"system {here.slot} is well\n")
         return True
@@ -45,6 +54,14 @@ def judge(root: Root, seconds: float = DEADLINE) -> bool:
     if trial:
         systems.note_trial(root, here.slot, text)
     return not trial
+
+
+def first_complaint(root: Root) -> str:
+    """What is not well, if anything; a look that cannot be taken counts as that."""
+    try:
+        return next(complaints(root), "")
+    except (NodeError, OSError, ValueError, KeyError) as error:
+        return f"it cannot be told: {error}"
 
 
 def wait(look: Callable[[], str], seconds: float) -> str:
@@ -114,7 +131,7 @@ def lost(root: Root) -> bool:
     esp = system_layout.ESP_AT if os.path.ismount(system_layout.ESP_AT) else place
     if esp == place:
         system.run(["mount", "-t", "vfat", "-o", "ro", device, place])
-    if not on_trial([esp], here.slot):
+    if not on_trial(root, [esp], here.slot):
         return False
     try:
         systems.note_trial(root, here.slot, "it ended in an emergency before its services were started")
