@@ -7,22 +7,50 @@ from __future__ import annotations
 
 import json
 import queue
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible_collections.kind.kos.cli.exits import Exit
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 
+from . import unattended
+from .actions.runner import succeeds
 from .answers import Answers
-from .engine.client import Client
+from .engine import this_machine
+from .engine.client import Socket
 from .engine.engine import Engine
 from .engine.history import History
 from .engine.world import World
+from .errors import Unplannable, UsageError
+from .hardware.model import Machine
 from .secrets import wanted
+from .storage.refusals import unattended as refusals
+
+_ENGINE = "kos-install-engine.service"
+_PATIENCE = 300.0  # seconds: of a machine that is emulated, or busy with its own medium
+# Events that end an install, and the exit code of each.
+_ENDS = {"refused": Exit.PREFLIGHT_FAILED, "failed": Exit.NOT_REVERTED, "done": Exit.OK}
 
 Event = Mapping[str, Any]
 Send = Callable[..., None]
 Tell = Callable[[Event], None]
+
+
+def main(path: Path | None, lines: bool) -> int:
+    """Install by the answers in a file, or by those that were left somewhere; the exit code. Raises InstallError."""
+    where = path or unattended.source(unattended.look())
+    if where is None:
+        raise UsageError(f"nobody left answers here: label a partition {unattended.LABEL}, or use the screens")
+    try:
+        answers, secrets = unattended.answer(where)
+        return install(answers, secrets, as_json if lines else as_text, this_machine.world)
+    except ConfigurationError as error:
+        print("\n".join(str(fault) for fault in error.faults), file=sys.stderr)
+        return Exit.INVALID_CONFIGURATION
 
 
 def install(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: Callable[[], World]) -> int:
@@ -30,12 +58,23 @@ def install(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: Cal
 
     Raises OSError where the engine is lost.
     """
-    try:
-        client = Client()
-    except OSError:
+    client = _engine()
+    if client is None:
         return _own_engine(answers, secrets, tell, world())
     with client:
         return follow(client.send, client.events(), answers, secrets, tell)
+
+
+def _engine() -> Socket | None:
+    """A connection to the engine of this machine; one that has just been started is waited for."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return Socket()
+        except OSError:
+            if time.monotonic() > until or not succeeds(["systemctl", "is-active", "--quiet", _ENGINE]):
+                return None
+            time.sleep(1)
 
 
 def _own_engine(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: World) -> int:
@@ -54,39 +93,50 @@ def _own_engine(answers: Answers, secrets: Mapping[str, str], tell: Tell, world:
 
 
 def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mapping[str, str], tell: Tell) -> int:
-    """Answer what the engine wants to know until the install is over; the exit code."""
-    typed, begun = as_typed(answers), False
-    interrupted: Any = None
+    """Answer what the engine wants to know until the install is over; the exit code.
+
+    Raises Unplannable where the answers do not confirm what would be wiped, OSError where the engine ends before.
+    """
+    typed, begun, resumes = as_typed(answers), False, False
+    machine = Machine()
     for event in events:
         tell(event)
         name = event["event"]
-        if name == "resumable":
-            interrupted = event["answers"]
-        elif name == "state" and event["state"] == "answering" and not begun:
-            begun = True
-            _begin(send, typed, secrets, interrupted)
-        elif name == "plan" and begun and interrupted != typed:
-            # The engine believes no file: what may be wiped is said again, as a person would type it.
-            send("confirm", digest=event["digest"], typed=answers.confirm.wipe)
-        elif name == "refused" and begun:
-            return Exit.PREFLIGHT_FAILED
-        elif name == "failed":
-            return Exit.NOT_REVERTED
-        elif name == "done":
-            _end(send, answers)
-            return Exit.OK
-    raise OSError("the engine of the installer ended: journalctl -u kos-engine says why")
+        if name == "hardware":
+            machine = Machine.model_validate(event["machine"])
+        elif name == "resumable":
+            resumes = event["answers"] == typed
+        elif not begun:
+            # Until here: what another client did before we came.
+            if name == "state" and event["state"] == "answering":
+                begun = True
+                _begin(send, typed, secrets, resumes)
+        elif name == "plan" and not resumes:
+            _confirm(send, answers, machine, event)
+        elif name in _ENDS:
+            return _end(send, answers, name)
+    raise OSError(f"the engine of the installer ended: journalctl -u {_ENGINE} says why")
 
 
-def _begin(send: Send, typed: Mapping[str, Any], secrets: Mapping[str, str], interrupted: Any) -> None:
-    resumes = interrupted == typed
-    if interrupted is not None and not resumes:
-        send("abandon")
+def _begin(send: Send, typed: Mapping[str, Any], secrets: Mapping[str, str], resumes: bool) -> None:
     if not resumes:
         send("answer", answers=typed)
     for name, value in secrets.items():
         send("secret", name=name, value=value)
     send("resume" if resumes else "plan")
+
+
+def _confirm(send: Send, answers: Answers, machine: Machine, shown: Event) -> None:
+    """A model's name, which a person may type, is not enough where nobody looks. Raises Unplannable."""
+    if faults := refusals(answers, machine, [disk["path"] for disk in shown["wipes"]]):
+        raise Unplannable(*faults)
+    send("confirm", digest=shown["digest"], typed=answers.confirm.wipe)
+
+
+def _end(send: Send, answers: Answers, how: str) -> int:
+    if how == "done" and answers.after != "wait":
+        send(answers.after)
+    return _ENDS[how]
 
 
 def as_typed(answers: Answers) -> dict[str, Any]:
@@ -102,11 +152,6 @@ def _typed(data: Any, key: str) -> None:
     for step in way:
         data = data[int(step)] if step.isdecimal() else data[step]
     data[last] = {"credential": None, "file": None, "prompt": True}
-
-
-def _end(send: Send, answers: Answers) -> None:
-    if answers.after != "wait":
-        send(answers.after)
 
 
 def as_json(event: Event) -> None:
