@@ -110,7 +110,7 @@ def _of_own_checks(root: Root) -> Iterator[str]:
         found = os.stat(path)
         if not os.access(path, os.X_OK):
             continue
-        if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             yield f"{path} is not run: others than root may write it"
             continue
         try:
