@@ -100,12 +100,14 @@ docs: setup ## Write the pages of docs/ that follow from data or code
 	$(BIN)/python docs/render.py
 
 .PHONY: golden
-golden: setup ## Write the reviewed plans in tests/golden again; review the difference before you commit it
+golden: setup ## Write the reviewed plans in tests/ again; review the difference before you commit it
 	$(BIN)/python tests/unit/golden.py
+	$(BIN)/python tests/unit/golden_installs.py
 
 .PHONY: schema
 schema: setup ## Write the JSON Schemas in docs/schema again from the models
 	$(BIN)/kai schema docs/schema
+	$(BIN)/kos-install --schema > docs/schema/answers.json
 
 # Without the UV_… variables of the caller: they could name another index, whose files have other hashes.
 COMPILE = env $$(env | sed -n 's/^\(UV_[A-Z_]*\)=.*/-u \1/p') $(UV)/bin/uv pip compile --quiet --no-config --universal \

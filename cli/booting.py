@@ -16,7 +16,7 @@ import typer
 from ..lab import host, machines, media, media_tree, medium, privilege, qemu
 from ..lab.errors import LabError, UsageError
 from ..lab.identity import identify
-from ..lab.machines import Boot
+from ..lab.machines import Boot, Disk
 from ..lab.medium import Medium
 from .view import errors
 
@@ -61,6 +61,18 @@ def boot(
         list[str] | None,
         typer.Option("--credential", metavar="NAME=VALUE", help="Hand systemd a credential, or NAME=@FILE."),
     ] = None,
+    disk: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--disk",
+            metavar="FILE[:SIZE]",
+            help="A disk of the machine, made where it is not there (target.raw:12G); its name is its serial number.",
+        ),
+    ] = None,
+    first: Annotated[
+        str, typer.Option("--boot", metavar="WHAT", help="What it boots from: medium or disk.")
+    ] = "medium",
+    tpm: Annotated[bool, typer.Option("--tpm", help="With a TPM 2.0, which remembers beside the first disk.")] = False,
     ssh: Annotated[bool, typer.Option("--ssh", help="With a network, and a port here that leads to its SSH.")] = False,
     memory: Annotated[int, typer.Option("--memory", metavar="MIB", help="Memory in MiB.")] = 2048,
     screen: Annotated[
@@ -81,14 +93,19 @@ def boot(
 
       kai lab boot kos-personal_node-portable-amd64.raw --grow 8G --persist
 
+      kai lab boot kos-personal_node-usb-amd64.raw --disk target.raw:12G --tpm
+
       kai lab boot kos-personal_node-qcow2-amd64.qcow2 --seed kos-personal_node-nocloud-amd64.img --ssh
     """
     _check(firmware, machines.FIRMWARES, "--firmware")
     _check(machine, ("", *machines.MACHINES), "--machine")
+    _check(first, ("medium", "disk"), "--boot")
+    disks = tuple(map(_disk, disk or []))
     asked = Boot(
         firmware=firmware, machine=machine, usb=usb, variables=_variables(variables), certificate=_file(certificate),
         seed=_file(seed), persist=persist, size=_bytes(grow), credentials=dict(map(_credential, credential or [])),
-        ssh=_free_port() if ssh else None, memory=memory,
+        ssh=_free_port() if ssh else None, memory=memory, disks=disks, from_disk=first == "disk", tpm=tpm,
+        state=_state(image.absolute(), disks, persist),
     )  # fmt: skip
     found = medium.look(image.absolute())
     machines.machine_for(found, asked)
@@ -144,12 +161,12 @@ def _file(path: Path | None) -> Path | None:
     return path.absolute() if path else None
 
 
-def _bytes(text: str) -> int | None:
+def _bytes(text: str, option: str = "--grow") -> int | None:
     if not text:
         return None
     found = re.fullmatch(r"(\d{1,9})([KMGT]?)", text)
     if not found:
-        raise UsageError(f"--grow {text}: write a number and K, M, G or T, as in 8G")
+        raise UsageError(f"{option} {text}: write a number and K, M, G or T, as in 8G")
     return int(found[1]) * _UNITS[found[2]]
 
 
@@ -161,6 +178,24 @@ def _credential(text: str) -> tuple[str, str]:
         return name, value
     path = _file(Path(value[1:]))
     return name, path.read_text().rstrip("\n") if path else ""
+
+
+def _disk(text: str) -> Disk:
+    """The disk FILE[:SIZE], which is made where it is not there."""
+    name, _colon, size = text.partition(":")
+    path = Path(name).absolute()
+    if not path.exists():
+        if not size:
+            raise UsageError(f"there is no file {path}; to make it, say how large: --disk {name}:12G")
+        with path.open("xb") as file:
+            file.truncate(_bytes(size, "--disk") or 0)
+    return Disk(path, path.stem)
+
+
+def _state(image: Path, disks: tuple[Disk, ...], persist: bool) -> Path | None:
+    """Where the machine of a disk keeps what it remembers; of one that is booted by itself, where it has."""
+    beside = (disks[0].path if disks else image).with_suffix(".machine")
+    return beside if disks or (persist and beside.is_dir()) else None
 
 
 def _free_port() -> int:

@@ -18,6 +18,9 @@ from .medium import ARM64, Medium
 
 RUN = "/run/medium"
 MEDIUM, SEED, OVERLAY = "/run/image", "/run/seed", f"{RUN}/overlay.qcow2"
+# What the machine itself remembers between boots, where it has a folder for that.
+STATE = "/run/state"
+VARIABLES, TPM, TPM_SOCKET = "variables.fd", "tpm", "tpm.sock"
 MONITOR = "qmp.sock"
 PC, VIRT, RASPI3B = "pc", "virt", "raspi3b"
 BIOS, UEFI, SECURE_BOOT = "bios", "uefi", "secure-boot"
@@ -35,8 +38,17 @@ FIRMWARE_FILES = {
     (VIRT, SECURE_BOOT): (f"{_AAVMF}/AAVMF_CODE.secboot.fd", f"{_AAVMF}/AAVMF_VARS.fd", f"{_AAVMF}/AAVMF_VARS.ms.fd"),
 }
 _FEW = 2  # processors: more help little while a medium boots
+_LONGEST_SERIAL = 20  # of a virtio disk
 _MINIMUM_MIB = {PC: 512, VIRT: 512, RASPI3B: 1024}
 _SANDBOX = "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A disk of the machine beside the medium, as it lies in a file (raw); `serial` has at most 20 characters."""
+
+    path: Path
+    serial: str
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,9 @@ class Boot:
     `machine` and `usb` follow from the medium where they are not given. `variables` are those of UEFI: MICROSOFT,
     SETUP, or a file; with a `certificate` they are made to trust that alone. `persist` lets the machine write on the
     medium itself. `size` (bytes) is that of the stick it lies on. `ssh` is a port of this machine that leads to the
-    machine's 22; without it there is no network. `memory` in MiB.
+    machine's 22; without it there is no network. `memory` in MiB. `disks` are the machine's own, written to; with
+    `from_disk` the first of them comes before the medium. `state` is a folder for what the machine remembers: UEFI's
+    variables, made of `variables` the first time, and its `tpm`.
     """
 
     firmware: str = UEFI
@@ -61,6 +75,10 @@ class Boot:
     ssh: int | None = None
     memory: int = 2048
     restart: bool = True
+    disks: tuple[Disk, ...] = ()
+    from_disk: bool = False
+    state: Path | None = None
+    tpm: bool = False
 
 
 def machine_for(medium: Medium, boot: Boot) -> str:
@@ -73,6 +91,14 @@ def machine_for(medium: Medium, boot: Boot) -> str:
         raise UsageError(f"a machine {machine} has no BIOS; leave --firmware away")
     if machine == RASPI3B and (boot.firmware == SECURE_BOOT or boot.credentials or boot.seed or boot.ssh):
         raise UsageError("a Raspberry Pi has no Secure Boot, and this one no credentials, second disk or network")
+    if machine == RASPI3B and (boot.disks or boot.tpm):
+        raise UsageError("a Raspberry Pi has its card, and neither another disk nor a TPM here")
+    if boot.tpm and boot.state is None:
+        raise UsageError("a TPM needs a folder for what it remembers; name a disk with --disk")
+    if boot.from_disk and not boot.disks:
+        raise UsageError("there is no disk to boot from; name one with --disk")
+    if any(not 0 < len(disk.serial) <= _LONGEST_SERIAL or "," in disk.serial for disk in boot.disks):
+        raise UsageError(f"a disk's serial number has 1 to {_LONGEST_SERIAL} characters, and no comma")
     if boot.memory < _MINIMUM_MIB[machine]:
         raise UsageError(f"a machine {machine} needs --memory {_MINIMUM_MIB[machine]} or more (MiB)")
     return machine
@@ -86,6 +112,7 @@ def arguments(medium: Medium, boot: Boot, machine: str, accelerator: str, kernel
         "" if boot.restart else "-no-reboot",
         *(_raspi() if machine == RASPI3B else _board(boot, machine, accelerator)),
         *(_card(medium, boot) if machine == RASPI3B else _disks(medium, boot)),
+        *(_tpm(machine) if boot.tpm else []),
     ]
     line = [word for part in parts for word in part.split()]
     return [*line, "-append", kernel] if machine == RASPI3B else line
@@ -99,17 +126,17 @@ def _board(boot: Boot, machine: str, accelerator: str) -> list[str]:
     return [
         f"-machine {kinds[machine]} -accel {qemu.ACCELERATORS[accelerator]} -cpu {model} -smp {_FEW}",
         f"-m {boot.memory} -rtc base=utc -device virtio-rng-pci {screens[machine]} -serial mon:stdio",
-        *(_firmware(machine, secure) if boot.firmware != BIOS else []),
+        *(_firmware(machine, secure, STATE if boot.state else RUN) if boot.firmware != BIOS else []),
         *[f"-smbios type=11,path={RUN}/credential-{number}" for number in range(len(boot.credentials))],
         _network(boot.ssh),
     ]
 
 
-def _firmware(machine: str, secure: bool) -> list[str]:
+def _firmware(machine: str, secure: bool, variables: str) -> list[str]:
     code = FIRMWARE_FILES[machine, SECURE_BOOT if secure else UEFI][0]
     return [
         f"-drive if=pflash,format=raw,unit=0,readonly=on,file={code}",
-        f"-drive if=pflash,format=raw,unit=1,file={RUN}/variables.fd",
+        f"-drive if=pflash,format=raw,unit=1,file={variables}/{VARIABLES}",
         # Else the running system could write the variables that Secure Boot stands on.
         "-global driver=cfi.pflash01,property=secure,value=on" if secure and machine == PC else "",
     ]
@@ -130,10 +157,33 @@ def _drive(medium: Medium, boot: Boot) -> str:
 def _disks(medium: Medium, boot: Boot) -> list[str]:
     usb = medium.stick if boot.usb is None else boot.usb
     plug = "-device qemu-xhci,id=usb -device usb-storage,bus=usb.0,removable=on" if usb else "-device virtio-blk-pci"
-    parts = [f"-drive if=none,id=medium,{_drive(medium, boot)} {plug},drive=medium,bootindex=0"]
+    later = int(boot.from_disk)
+    parts = [f"-drive if=none,id=medium,{_drive(medium, boot)} {plug},drive=medium,bootindex={later}"]
+    for number, disk in enumerate(boot.disks):
+        index = f",bootindex={1 - later}" if number == 0 else ""
+        parts += [
+            f"-drive if=none,id=disk{number},format=raw,file={disk_seen(number)},discard=unmap",
+            f"-device virtio-blk-pci,drive=disk{number},serial={disk.serial}{index}",
+        ]
     if boot.seed:
         parts += [f"-drive if=none,id=seed,format=raw,readonly=on,file={SEED} -device virtio-blk-pci,drive=seed"]
     return parts
+
+
+def disk_seen(number: int) -> str:
+    """Where QEMU sees the disk with this number, counted from 0."""
+    return f"/run/disk{number}"
+
+
+def tpm_arguments() -> list[str]:
+    """Of swtpm: it ends with the machine that connects to it."""
+    return f"socket --tpm2 --tpmstate dir={STATE}/{TPM} --ctrl type=unixio,path={RUN}/{TPM_SOCKET} --terminate".split()
+
+
+def _tpm(machine: str) -> list[str]:
+    device = {PC: "tpm-crb", VIRT: "tpm-tis-device"}[machine]
+    socket = f"-chardev socket,id=tpm,path={RUN}/{TPM_SOCKET}"
+    return [f"{socket} -tpmdev emulator,id=tpm,chardev=tpm -device {device},tpmdev=tpm"]
 
 
 def _raspi() -> list[str]:

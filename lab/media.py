@@ -22,7 +22,7 @@ from typing import IO
 
 from . import cache, kvm, machines, media_tree, pi_card, qemu, qmp
 from .command import PATH, run
-from .errors import UsageError
+from .errors import LabError, UsageError
 from .identity import Lab
 from .machines import Boot
 from .medium import Medium
@@ -30,6 +30,7 @@ from .medium import Medium
 # On a disk: it takes what the machine writes.
 _TEMPORARY, _PREFIX = Path("/var/tmp"), "kos-medium-"  # noqa: S108  (made for its owner alone)
 _YOUNG_SECONDS = 60
+_TPM_SECONDS = 20.0
 # Whose the keys in UEFI's variables are: any GUID does, nothing looks it up.
 _OWNER = "9a1d1c0e-6b0c-4c3c-8a55-6f7e0f3f4b53"
 
@@ -78,14 +79,32 @@ def booted(
         accelerator = _accelerator(lab, image, medium)
         argv = _prepared(bench, medium, boot, machine, accelerator)
         tell(accelerator)
-        process = subprocess.Popen(
-            bench.line(machines.PROGRAMS[machine], argv), stdin=stdin, stdout=stdout, env={**os.environ, "PATH": PATH}
-        )
-        try:
-            yield Running(process, bench.folder)
-        finally:
-            process.kill()
-            process.wait()
+        with _tpm(bench) if boot.tpm else contextlib.nullcontext():
+            process = subprocess.Popen(
+                bench.line(machines.PROGRAMS[machine], argv), stdin=stdin, stdout=stdout,
+                env={**os.environ, "PATH": PATH},
+            )  # fmt: skip
+            try:
+                yield Running(process, bench.folder)
+            finally:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def _tpm(bench: _Bench) -> Iterator[None]:
+    """A TPM that waits for the machine. Raises LabError where it does not start."""
+    process = subprocess.Popen(bench.line("swtpm", machines.tpm_arguments()), env={**os.environ, "PATH": PATH})
+    try:
+        until = time.monotonic() + _TPM_SECONDS
+        while not (bench.folder / machines.TPM_SOCKET).exists():
+            if process.poll() is not None or time.monotonic() > until:
+                raise LabError("the TPM of this machine did not start; what it said is above")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 @contextlib.contextmanager
@@ -128,6 +147,11 @@ def _prepared(bench: _Bench, medium: Medium, boot: Boot, machine: str, accelerat
         _overlay(bench, medium, size)
     if boot.seed:
         bench.files[Path(machines.SEED).name] = boot.seed
+    for number, disk in enumerate(boot.disks):
+        bench.files[Path(machines.disk_seen(number)).name] = disk.path
+    if boot.state:
+        (boot.state / machines.TPM).mkdir(parents=True, exist_ok=True)
+        bench.files[Path(machines.STATE).name] = boot.state
     for number, (name, value) in enumerate(boot.credentials.items()):
         (bench.folder / f"credential-{number}").write_text(f"io.systemd.credential:{name}={value}")
     if machine == machines.RASPI3B:
@@ -152,10 +176,13 @@ def _overlay(bench: _Bench, medium: Medium, size: int) -> None:
 def _variables(bench: _Bench, boot: Boot, machine: str) -> None:
     """UEFI's variables, as a new computer has them or as somebody has set them; a machine writes on its copy."""
     _code, setup, microsoft = machines.FIRMWARE_FILES[machine, boot.firmware]
-    target, tree = bench.folder / "variables.fd", bench.image / qemu.TREE
+    target, tree = bench.folder / machines.VARIABLES, bench.image / qemu.TREE
+    if boot.state and (boot.state / machines.VARIABLES).exists():
+        return  # it was on before
     named = {machines.SETUP: tree / setup.lstrip("/"), machines.MICROSOFT: tree / microsoft.lstrip("/")}
     if boot.certificate is None or boot.firmware != machines.SECURE_BOOT:
         shutil.copyfile(named.get(boot.variables, Path(boot.variables)), target)
+        _remember(boot, target)
         return
     shutil.copyfile(boot.certificate, bench.folder / "certificate.pem")
     certificate = [_OWNER, f"{machines.RUN}/certificate.pem"]
@@ -163,3 +190,9 @@ def _variables(bench: _Bench, boot: Boot, machine: str) -> None:
     for option in ("--set-pk", "--add-kek", "--add-db"):
         argv += [option, *certificate]
     run(bench.line("virt-fw-vars", argv))
+    _remember(boot, target)
+
+
+def _remember(boot: Boot, variables: Path) -> None:
+    if boot.state:
+        shutil.copyfile(variables, boot.state / machines.VARIABLES)

@@ -16,7 +16,7 @@ from .command import run
 from .identity import Lab
 from .medium import AMD64, ARM64
 
-_SHARED = ("mtools", "python3-virt-firmware", "qemu-utils")
+_SHARED = ("mtools", "python3-virt-firmware", "qemu-utils", "swtpm")
 _PACKAGES = {
     AMD64: (*_SHARED, "ovmf", "qemu-system-x86"),
     ARM64: (*_SHARED, "qemu-efi-aarch64", "qemu-system-arm"),

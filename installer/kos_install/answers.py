@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault
 from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict, parse
 
 VERSION = 1
@@ -24,6 +26,7 @@ _HASH = re.compile(
     r"^\$(y\$[./A-Za-z0-9]+\$[./A-Za-z0-9]{1,86}\$[./A-Za-z0-9]{43}"
     r"|[56]\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{43,86})$"
 )
+_QUOTED = re.compile(r"'[^']*'|(?<=the tag )\S+")
 _HOSTNAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 _NIC = r"^[A-Za-z0-9_.:*-]{1,32}$"
@@ -182,6 +185,9 @@ class Confirm(Strict):
 class Answers(Strict):
     """Version 1 of the file."""
 
+    # Somebody will write a password where a hash or a place belongs: no fault shows what it was.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     version: Literal[1]
     profile: str | None = Field(default=None, description="a profile of the medium; default: the one it was built for")
     environment: str | None = None
@@ -207,9 +213,17 @@ class Answers(Strict):
 
 
 def load(path: Path) -> Answers:
-    """The answers in a file of YAML, JSON or TOML. Raises ConfigurationError, OSError."""
-    document = read_document(path)
+    """The answers in a file of YAML, JSON or TOML. Raises ConfigurationError, whose faults show no value."""
+    try:
+        document = read_document(path)
+    except ConfigurationError as error:
+        raise ConfigurationError(map(_discreet, error.faults)) from None
     return parse(Answers, document.data, document.place)
+
+
+def _discreet(fault: Fault) -> Fault:
+    """A fault of syntax without what it quotes: it may be half a password."""
+    return replace(fault, message=_QUOTED.sub("…", fault.message))
 
 
 def schema() -> str:

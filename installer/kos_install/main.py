@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`kos-install`: for now the console of a live medium. It asks nothing of the network and never leaves the screen."""
+"""`kos-install`: dry runs, and the console of a live medium, which asks nothing of the network and never ends."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ import threading
 import traceback
 import tty
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from rich.console import Console
+
+from ansible_collections.kind.kos.cli.exits import Exit
 
 from . import machine, medium, screen
 from .screen import View
@@ -28,11 +31,50 @@ _KAI = "kai is here: kai --help. exit leads back to the menu."
 
 
 def main() -> int:
-    """Entry point. Exit code 1 only for a medium that `--verify` finds broken."""
-    parser = argparse.ArgumentParser(prog="kos-install", description="The console of a medium of kOS.")
-    parser.add_argument("--verify", action="store_true", help="read the whole medium, and say whether it is as made")
-    if parser.parse_args().verify:
+    """Entry point. The exit codes are those of every command; 1 as well for a medium that `--verify` finds broken."""
+    options = _options()
+    if options.verify:
         return _verify()
+    if options.schema or options.answers:
+        return _asked(options)
+    return _console()
+
+
+def _asked(options: argparse.Namespace) -> int:
+    # Slow to load, and of no use to the console.
+    from . import answers
+    from .dry_run import dry_run
+
+    if options.schema:
+        print(answers.schema(), end="")
+        return Exit.OK
+    return dry_run(options.answers, options.hardware, options.json)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="kos-install", description="The installer of kOS, and a medium's console.")
+    parser.add_argument(
+        "--answers", type=Path, metavar="FILE", help="what the screens would ask, as YAML, JSON or TOML"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
+    parser.add_argument(
+        "--hardware", type=Path, metavar="FILE", help="with --dry-run: a described machine, not this one"
+    )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: all of it as one JSON object")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the answers")
+    parser.add_argument("--verify", action="store_true", help="read the whole medium, and say whether it is as made")
+    options = parser.parse_args()
+    if options.hardware and not options.dry_run:
+        parser.error("--hardware describes another machine, which cannot be installed from here: add --dry-run")
+    if options.json and not options.dry_run:
+        parser.error("--json goes with --dry-run")
+    if bool(options.answers) != options.dry_run:
+        parser.error("--answers FILE and --dry-run go together")
+    return options
+
+
+def _console() -> int:
+    """The screen of a medium, for ever."""
     for key in (signal.SIGTSTP, signal.SIGQUIT):
         # A console that somebody stopped would be gone for good; a handler, unlike ignoring, ends with a shell's exec.
         signal.signal(key, lambda *_: None)

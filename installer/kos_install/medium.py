@@ -59,6 +59,15 @@ def own_disk(system: Path = Path("/")) -> Path | None:
     return Path("/dev") / (system / "sys/class/block" / slaves[0].name).resolve().parent.name
 
 
+def partition(label: str, system: Path = Path("/")) -> Path | None:
+    """The partition of our own disk with this label, as in /dev: another disk may have one that is called so."""
+    disk = own_disk(system)
+    for path in sorted((system / "sys/class/block" / disk.name).glob("*/uevent")) if disk else []:
+        if f"PARTNAME={label}" in path.read_text(encoding="utf-8").splitlines():
+            return Path("/dev") / path.parent.name
+    return None
+
+
 def known(folder: Path = KEYS) -> dict[str, str]:
     """The public keys whose signature counts, by name: the medium's own, which its proved root holds."""
     found = {}

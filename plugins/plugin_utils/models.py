@@ -32,7 +32,8 @@ _SHAPES: dict[Any, str] = {dict: "a mapping", list: "a list"}
 def parse(model: type[Model], data: dict[str, Any], place: Callable[[KeyPath], Place]) -> Model:
     """`data` as a `model`; `place` tells where the value at a key path was written.
 
-    Raises ConfigurationError with one fault per wrong value, each naming the nearest known key.
+    Raises ConfigurationError with one fault per wrong value, each naming the nearest known key. The faults of a model
+    that has pydantic's `hide_input_in_errors` show no value: a secret may stand where it does not belong.
     """
     try:
         return model.model_validate(data)
@@ -66,13 +67,16 @@ def _fault(model: type[BaseModel], path: KeyPath, detail: Any, place: Callable[[
         return Fault("unknown key", place(path), dotted(path), nearest(str(path[-1]), known_keys(model, path[:-1])))
     if detail["type"] == "missing":
         return Fault("required and missing", place(path), dotted(path), "add it")
-    value = detail.get("input")
+    value, hidden = detail.get("input"), model.model_config.get("hide_input_in_errors", False)
     if detail["type"] == "literal_error" and isinstance(value, str):
         words = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-        return Fault(f"'{_short(value)}' is not a value of this key", place(path), dotted(path), nearest(value, words))
-    shown = _SHAPES.get(type(value)) or _short(repr(value))
+        what = "what is written" if hidden else f"'{_short(value)}'"
+        return Fault(f"{what} is not a value of this key", place(path), dotted(path), nearest(value, words))
     message = detail["msg"].removeprefix("Value error, ")
-    return Fault(f"{shown}: {message[:1].lower()}{message[1:]}", place(path), dotted(path))
+    message = message[:1].lower() + message[1:]
+    if hidden:
+        return Fault(message, place(path), dotted(path))
+    return Fault(f"{_SHAPES.get(type(value)) or _short(repr(value))}: {message}", place(path), dotted(path))
 
 
 def _short(text: str) -> str:

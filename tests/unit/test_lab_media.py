@@ -262,3 +262,36 @@ def test_what_a_killed_command_left_is_removed_and_what_is_in_use_is_not(tmp_pat
         with media._folder() as second:
             assert sorted(tmp_path.iterdir()) == sorted([first, second])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_machine_has_disks_of_its_own_that_are_written_to(tmp_path):
+    disks = (machines.Disk(tmp_path / "a.raw", "first"), machines.Disk(tmp_path / "b.raw", "second"))
+    arguments = told(Boot(disks=disks))
+    assert "virtio-blk-pci,drive=disk0,serial=first,bootindex=1" in arguments
+    assert "virtio-blk-pci,drive=disk1,serial=second" in arguments
+    assert "if=none,id=disk0,format=raw,file=/run/disk0,discard=unmap" in arguments
+    turned = told(Boot(disks=disks, from_disk=True))
+    assert "virtio-blk-pci,drive=disk0,serial=first,bootindex=0" in turned
+    assert [word for word in turned if word.endswith("drive=medium,bootindex=1")]
+
+
+@pytest.mark.parametrize(
+    ("boot", "said"),
+    [
+        (Boot(from_disk=True), "no disk to boot from"),
+        (Boot(tpm=True), "needs a folder"),
+        (Boot(disks=(machines.Disk(Path("/x"), "a" * 21),)), "serial number"),
+        (Boot(disks=(machines.Disk(Path("/x"), "a,b"),)), "serial number"),
+    ],
+)
+def test_what_no_machine_can_have_is_refused(boot, said):
+    with pytest.raises(UsageError, match=said):
+        machines.machine_for(PC, boot)
+
+
+def test_what_a_machine_remembers_lies_in_a_folder_that_stays(tmp_path):
+    arguments = told(Boot(state=tmp_path, tpm=True))
+    assert "if=pflash,format=raw,unit=1,file=/run/state/variables.fd" in arguments
+    assert "tpm-crb,tpmdev=tpm" in arguments
+    assert "dir=/run/state/tpm" in machines.tpm_arguments()
+    assert "if=pflash,format=raw,unit=1,file=/run/medium/variables.fd" in told(Boot())

@@ -25,6 +25,10 @@ class Context:
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     # id of the action, done, total, "bytes" or "steps"
     progress: Callable[[str, int, int, str], None] = lambda *_: None
+    # id of the action; "started", "skipped" (it stands from before) or "done"
+    action: Callable[[str, str], None] = lambda _id, _state: None
     log: Callable[[str], None] = lambda _text: None
+    # secrets that were made on the way (recovery_key); never kept
+    made: dict[str, str] = field(default_factory=dict, repr=False)
     # shown once to whoever watches; never kept
     show_recovery_key: Callable[[str], None] = field(default=lambda _key: None, repr=False)

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import stat
-import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,10 @@ from pathlib import Path
 from ansible_collections.kind.kos.plugins.module_utils.node import files
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 
-from ..errors import ApplyFailed
+from .runner import run
 
 _SCRIPT = Path(__file__).with_name("within.sh")
 _NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
-_TOLD_LINES = 6
 
 
 @dataclass(frozen=True)
@@ -72,20 +70,6 @@ def within(target: Path) -> list[str]:
     return [*_NAMESPACES, "--", "sh", str(_SCRIPT), str(target)]
 
 
-def inside(target: Path, argv: Sequence[str], stdin: str | None = None) -> str:
+def inside(target: Path, argv: Sequence[str], stdin: str = "") -> str:
     """What a program of the target prints that runs with it as its root. Raises ApplyFailed."""
-    return run([*within(target), "chroot", str(target), *argv], stdin)
-
-
-def run(argv: Sequence[str], stdin: str | None = None) -> str:
-    """What a program prints. Raises ApplyFailed with the end of what it said."""
-    given = {"input": stdin} if stdin is not None else {"stdin": subprocess.DEVNULL}
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False, **given)
-    except OSError as error:
-        raise ApplyFailed(f"{argv[0]} cannot be run: {error.strerror}") from error
-    if done.returncode:
-        said = (done.stderr or done.stdout).strip().splitlines()[-_TOLD_LINES:]
-        raise ApplyFailed(f"{Path(argv[0]).name} failed ({done.returncode}): {' / '.join(said) or 'it said nothing'}")
-    return str(done.stdout)
+    return run([*within(target), "chroot", str(target), *argv], stdin=stdin)

@@ -4,7 +4,7 @@
 """What the engine tells: one JSON object a line, in a fixed vocabulary, in order.
 
 Every event has `event`, and `seq` that counts from 1; a client ignores what it does not know. None ever holds a secret
-but `recovery_key`, which is sent to clients and is neither kept in the history nor written to a file.
+but those in LIVE, which are sent to clients and are neither kept in the history nor written to a file.
 """
 
 from __future__ import annotations
@@ -18,17 +18,27 @@ State = Literal[
 # name of the event -> its other fields
 VOCABULARY: dict[str, tuple[str, ...]] = {
     "state": ("state",),
-    "hardware": ("machine",),
+    "medium": ("record", "verification"),  # what this system was started from, and how far it is proved
+    "hardware": ("machine", "addresses"),
     "resumable": ("disk", "done", "total", "answers"),
-    "refused": ("faults",),  # answers that are wrong, or cannot be planned here
-    "plan": ("plan", "digest", "before_after", "wipes", "warnings"),
+    "draft": ("answers",),  # what a person has answered so far, for a screen that takes over
+    "refused": ("faults",),  # answers that are wrong, or cannot be planned here; a request out of turn
+    "plan": ("plan", "digest", "before_after", "wipes", "warnings", "secrets"),  # secrets: names that are still wanted
     "action": ("id", "kind", "state", "number", "total"),  # state: started, skipped, done
     "progress": ("id", "done", "total", "unit"),  # unit: bytes or steps
     "log": ("text",),
     "recovery_key": ("key",),
     "failed": ("sentence", "resumable"),
     "done": ("hostname", "addresses", "fingerprint", "next"),
+    "door": ("addresses", "fingerprint", "password"),  # somebody may install over SSH
 }
+
+# Events with a secret: whoever watches sees them, the history does not hold them.
+LIVE = frozenset({"recovery_key", "door"})
+# Of these only the newest says anything; a client that comes later is not told the others.
+NEWEST = frozenset({"state", "medium", "hardware", "resumable", "draft", "refused", "plan", "failed", "done"})
+# Of these the newest of each action.
+OF_ACTION = frozenset({"action", "progress"})
 
 
 def event(name: str, **fields: Any) -> dict[str, Any]:

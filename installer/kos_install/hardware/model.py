@@ -49,6 +49,8 @@ class Disk(Strict):
     medium: bool = False
     table: Literal["", "gpt", "dos"] = ""
     holds: Holder = ""
+    filesystem: str = ""
+    fs_uuid: str = ""
     partitions: list[Partition] = []
     holders: list[str] = []
     journal: bool = False

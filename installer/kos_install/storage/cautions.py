@@ -9,19 +9,15 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from ..answers import Answers
+from ..hardware import signatures
 from ..hardware.model import Disk, Machine
 from .layouts import Laid
 from .selection import described
 from .sizes import human
+from .words import HOLDS
 
-_HOLDS = {
-    "luks": "an encrypted volume",
-    "raid": "a member of a RAID",
-    "lvm": "a part of an LVM volume group",
-    "zfs": "a part of a ZFS pool",
-    "bcache": "a part of a bcache",
-    "bitlocker": "a volume encrypted by BitLocker",
-}
+# What several disks are members of, all with the same UUID: of libblkid's, and btrfs.
+_SETS = {"raid": "RAID", "zfs": "ZFS pool", "btrfs": "btrfs"}
 
 
 def cautions(answers: Answers, machine: Machine, laid: Sequence[Laid]) -> list[str]:
@@ -29,7 +25,7 @@ def cautions(answers: Answers, machine: Machine, laid: Sequence[Laid]) -> list[s
     return [
         *(line for one in laid if one.wipe for line in _lost(one.disk)),
         *_torn(machine, [one.disk for one in laid if one.wipe]),
-        *(line for one in laid for line in _place(one.disk)),
+        *(line for one in laid for line in (*_twins(machine, one.disk), *_place(one.disk))),
         *_mirror(laid),
         *(line for one in laid if not one.wipe for line in _beside(one)),
         *_typing(answers),
@@ -41,20 +37,35 @@ def cautions(answers: Answers, machine: Machine, laid: Sequence[Laid]) -> list[s
 def _lost(disk: Disk) -> Iterator[str]:
     """What is on a disk that is wiped, by name."""
     if disk.holds:
-        yield f"{disk.path} is {_HOLDS.get(disk.holds, 'a file system')}, which will be lost"
+        yield f"the whole of {disk.path} ({HOLDS.get(disk.holds, 'file system')}) will be lost"
     for one in disk.partitions:
-        what = one.os or _HOLDS.get(one.holds, "")
-        if what:
-            yield f"{what} on partition {one.number} of {disk.path} ({human(one.size)}) will be lost"
+        what = one.os or HOLDS.get(one.holds) or (f"a file system ({one.filesystem})" if one.filesystem else "")
+        called = f" called {one.fs_label}" if one.fs_label else ""
+        if what and one.type not in signatures.TYPES:
+            yield f"{what}{called} on partition {one.number} of {disk.path} ({human(one.size)}) will be lost"
 
 
 def _torn(machine: Machine, wiped: list[Disk]) -> Iterator[str]:
     """RAIDs, volume groups and the like that reach over to a disk which stays."""
-    paths = {disk.path for disk in wiped}
+    lost = {name: one.path for one in reversed(wiped) for name in _spread(one)}
     for disk in machine.disks:
-        shared = sorted({name for one in wiped for name in one.holders} & set(disk.holders))
-        if disk.path not in paths and shared:
-            yield f"{', '.join(shared)} is also on {described(disk)}: what it keeps there may be lost as well"
+        shared = sorted(_spread(disk) & set(lost))
+        if shared and disk.path not in {one.path for one in wiped}:
+            yield f"{lost[shared[0]]} and {described(disk)} hold one {shared[0]}: what is on both may be lost as well"
+
+
+def _spread(disk: Disk) -> set[str]:
+    """What may reach over several disks: what is built on this one, and the sets that it is a member of."""
+    members = [(disk.holds, disk.filesystem, disk.fs_uuid)]
+    members += [(one.holds, one.filesystem, one.fs_uuid) for one in disk.partitions]
+    kinds = [(holds if holds in _SETS else filesystem, uuid) for holds, filesystem, uuid in members]
+    return {f"{_SETS[kind]} ({uuid})" for kind, uuid in kinds if kind in _SETS and uuid} or set(disk.holders)
+
+
+def _twins(machine: Machine, disk: Disk) -> Iterator[str]:
+    for other in machine.disks:
+        if other.path != disk.path and disk.serial and other.serial == disk.serial:
+            yield f"{disk.path} and {other.path} have one serial number: are they two paths to one disk?"
 
 
 def _place(disk: Disk) -> Iterator[str]:

@@ -16,6 +16,7 @@ from ..hardware.model import Disk, Machine, Partition
 from .actions import Kept, Partitioned
 from .selection import described
 from .sizes import ALIGNMENT, BACKUP, GIB, MIB, down, human, up
+from .words import HOLDS
 
 # The firmware's partition holds a kernel and an initrd for each of some roots.
 ESP_SIZE = GIB
@@ -113,7 +114,7 @@ def gaps(disk: Disk) -> list[tuple[int, int]]:
 def _shareable(disk: Disk) -> None:
     wrong = ""
     if disk.holds:
-        wrong = f"is {disk.holds} as a whole, without a partition table"
+        wrong = f"has no partition table: as a whole it is {HOLDS.get(disk.holds, disk.holds)}"
     elif disk.table == "dos":
         wrong = "has an MBR partition table, which knows no room for it"
     elif disk.table != "gpt":
@@ -121,11 +122,11 @@ def _shareable(disk: Disk) -> None:
     elif any(one.label.startswith("kos-") for one in disk.partitions):
         wrong = "has a kOS already"
     if wrong:
-        raise Unplannable(f"{described(disk)} {wrong}: take the layout whole_disk, or another disk")
+        raise Unplannable(f"{described(disk)} {wrong}. Take the layout whole_disk, or another disk")
 
 
 def _kept(one: Partition, shared: bool) -> Kept:
-    what = one.os or one.label or one.fs_label or one.filesystem or one.holds
+    what = one.os or HOLDS.get(one.holds) or one.label or one.fs_label or one.filesystem or one.holds
     return Kept(number=one.number, start=one.start, size=one.size, uuid=one.uuid, what=what, shared=shared)
 
 

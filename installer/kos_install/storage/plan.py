@@ -48,10 +48,10 @@ def plan(answers: Answers, machine: Machine, circumstances: Circumstances = Circ
     short, accepted = shortfalls(answers, machine, circumstances.minimum, kept.size // 10**9)
     faults += short
     seed = seed_of(answers, disks.all())
-    laid = _laid(answers, machine, disks, seed, faults)
-    faults += _copies(machine, laid)
+    laid = _laid(answers, machine, disks, seed, least_sizes(answers, circumstances.minimum)[0], faults)
+    faults += [*_copies(machine, laid), *_one_twice(disks.all())]
     if not circumstances.attended:
-        faults += unattended(answers, [one.disk for one in laid if one.wipe])
+        faults += unattended(answers, machine, [one.disk.path for one in laid if one.wipe])
     if faults:
         raise Unplannable(*faults)
     said = [*cautions(answers, machine, laid), *(f"accepted: {row}" for row in accepted)]
@@ -108,12 +108,12 @@ def _disks(answers: Answers, machine: Machine, minimum: Minimum | None) -> _Disk
     return _Disks(system, second, data)
 
 
-def _laid(answers: Answers, machine: Machine, disks: _Disks, seed: str, faults: list[str]) -> list[Laid]:
+def _laid(answers: Answers, machine: Machine, disks: _Disks, seed: str, least: int, faults: list[str]) -> list[Laid]:
     """Each disk as it will be; what speaks against the layout is added to `faults`."""
     laid = []
     try:
         if answers.storage.layout == "free_space":
-            laid.append(layouts.beside(machine, disks.system, seed, layouts.SYSTEM_LEAST))
+            laid.append(layouts.beside(machine, disks.system, seed, least))
         else:
             laid.append(layouts.system(machine, disks.system, seed))
     except Unplannable as error:
@@ -123,6 +123,17 @@ def _laid(answers: Answers, machine: Machine, disks: _Disks, seed: str, faults: 
     if disks.data:
         laid.append(layouts.data(disks.data, seed))
     return laid
+
+
+def _one_twice(disks: list[Disk]) -> list[str]:
+    """Two paths to one disk, taken for two disks."""
+    return [
+        f"{one.path} and {other.path} have one serial number ({one.serial}) and one size: as two paths to one disk they"
+        " cannot have a role each"
+        for number, one in enumerate(disks)
+        for other in disks[:number]
+        if one.serial and (one.serial, one.size) == (other.serial, other.size)
+    ]
 
 
 def _copies(machine: Machine, laid: list[Laid]) -> list[str]:

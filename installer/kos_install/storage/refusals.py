@@ -22,15 +22,17 @@ MEMORY_LEAST_MB = 480  # what a machine sold with 512 MB reports, and a little l
 
 def refusals(answers: Answers, machine: Machine, test: bool) -> list[str]:
     """Everything but disks; `test`: the medium was built for tests, which may unlock cheaply."""
-    found = [*_machine(machine), *_unlocking(answers, machine), *_network(answers, machine)]
+    found = [*_machine(answers, machine), *_unlocking(answers, machine), *_network(answers, machine)]
     if answers.encryption.argon2id:
         found += unaffordable(machine, answers.encryption.argon2id, test)
     return found
 
 
-def _machine(machine: Machine) -> Iterator[str]:
+def _machine(answers: Answers, machine: Machine) -> Iterator[str]:
     if machine.memory_mb < MEMORY_LEAST_MB:
         yield f"{machine.memory_mb} MB of memory do not suffice: {MEMORY_LEAST_MB} are the least for an install"
+    if machine.firmware == "bios" and answers.storage.layout == "free_space":
+        yield "storage.layout: free_space needs UEFI: started by a BIOS, two systems would fight over one boot sector"
     if machine.firmware == "bios" and machine.architecture != "amd64":
         yield f"an {machine.architecture} machine starts kOS by UEFI: give it such firmware, or flash a card image"
 
@@ -95,7 +97,7 @@ def shortfalls(
     return refused, [f"{row.what}: the profile needs {row.need}, and has {row.have}" for row in rows if row.accepted]
 
 
-def unattended(answers: Answers, wiped: list[Disk]) -> list[str]:
+def unattended(answers: Answers, machine: Machine, wiped: list[str]) -> list[str]:
     """Why these answers do not suffice when nobody watches: a secret to type, a disk whose end nobody confirmed."""
     asked: list[tuple[str, Secret | None]] = [("encryption.passphrase", answers.encryption.passphrase)]
     asked.append(("encryption.tpm2.pin", answers.encryption.tpm2.pin if answers.encryption.tpm2 else None))
@@ -104,17 +106,22 @@ def unattended(answers: Answers, wiped: list[Disk]) -> list[str]:
     found = [
         f"{key}: nobody is there to type it: give a credential or a file" for key, one in asked if one and one.prompt
     ]
-    return [*found, *(_unconfirmed(disk) for disk in wiped if not _confirmed(disk, answers.confirm.wipe))]
+    for disk in machine.disks:
+        words = _words(disk, machine)
+        if disk.path in wiped and not set(words) & set(answers.confirm.wipe):
+            found.append(_unconfirmed(disk, words))
+    return found
 
 
-def _confirmed(disk: Disk, wipe: list[str]) -> bool:
-    """By its serial number to the letter; a disk that has none is told by what its place is called."""
-    known = [disk.serial] if disk.serial else [name.rpartition("/")[2] for name in disk.by_id]
-    return any(name in wipe for name in known)
+def _words(disk: Disk, machine: Machine) -> list[str]:
+    """What confirms the end of a disk: its serial number to the letter; where that tells nothing, its other names."""
+    serials = [other.serial for other in machine.disks]
+    if disk.serial and serials.count(disk.serial) == 1:
+        return [disk.serial]
+    return [name.rpartition("/")[2] for name in disk.by_id]
 
 
-def _unconfirmed(disk: Disk) -> str:
-    word = disk.serial or (disk.by_id[0].rpartition("/")[2] if disk.by_id else "")
-    if not word:
+def _unconfirmed(disk: Disk, words: list[str]) -> str:
+    if not words:
         return f"confirm.wipe: {described(disk)} has nothing to tell it by: install it at the screen"
-    return f"confirm.wipe does not name {described(disk)}, which would be wiped: add {word}"
+    return f"confirm.wipe does not name {described(disk)}, which would be wiped: add {words[0]}"

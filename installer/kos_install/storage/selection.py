@@ -59,7 +59,9 @@ def pick(found: Iterable[Candidate], role: str) -> Disk:
     rows = [f"  {described(disk)}{_names(disk)}" for disk in left]
     twins = _twins(left)
     why = f" (the serial number {twins} is there twice: two paths to one disk?)" if twins else ""
-    raise Unplannable("\n".join([f"{len(left)} disks could take {role}{why}; name one by serial or by_id:", *rows]))
+    raise Unplannable(
+        "\n".join([f"{len(left)} disks could take {role}{why}; name one by serial, by_id or path:", *rows])
+    )
 
 
 def described(disk: Disk) -> str:
@@ -79,9 +81,9 @@ def _twins(disks: list[Disk]) -> str:
 
 def _unfit(disk: Disk, selector: DiskSelector, least: int, taken: Mapping[str, str]) -> list[str]:
     """What speaks against a disk, whoever asks for it."""
-    reasons = []
     if disk.medium:
-        reasons.append("this system was started from it")
+        return ["this system was started from it"]
+    reasons = []
     if disk.path in taken:
         reasons.append(f"it is {taken[disk.path]} already")
     if disk.read_only:

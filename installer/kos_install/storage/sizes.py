@@ -27,9 +27,9 @@ def down(offset: int) -> int:
 
 
 def human(count: int) -> str:
-    """Bytes as disks are sold: powers of ten, three digits at most; ``512 GB``, ``1.1 GB``."""
+    """Bytes as disks are sold: powers of ten, three digits; ``512 GB``, ``1.1 GB``, ``2 TB``."""
     for step, unit in _STEPS:
-        if count >= step:
-            whole = count / step
-            return f"{whole:.0f} {unit}" if whole >= 100 or whole == int(whole) else f"{whole:.1f} {unit}"
+        if count >= 0.9995 * step:  # what is rounded to 1000 of the unit below
+            digits = 0 if count >= 99.95 * step else 1
+            return f"{count / step:.{digits}f}".removesuffix(".0") + f" {unit}"
     return f"{count} bytes"

@@ -81,17 +81,17 @@ def _line(path: str) -> str:
 
 def _encrypted(path: str) -> bool:
     """Whether the block device under `path`, or one it is built on, is a dm-crypt mapping."""
-    number = _device(path)
+    number = device(path)
     waiting = [f"/sys/dev/block/{os.major(number)}:{os.minor(number)}"]
     while waiting:
-        device = waiting.pop()
-        if _line(f"{device}/dm/uuid").startswith("CRYPT-"):
+        place = waiting.pop()
+        if _line(f"{place}/dm/uuid").startswith("CRYPT-"):
             return True
-        waiting += glob.glob(f"{device}/slaves/*")
+        waiting += glob.glob(f"{place}/slaves/*")
     return False
 
 
-def _device(path: str) -> int:
+def device(path: str) -> int:
     """The number of the block device that holds `path`; btrfs hides it behind an anonymous one."""
     while not os.path.exists(path):
         path = os.path.dirname(path)

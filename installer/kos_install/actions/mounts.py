@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the node mounts and opens, out of its plan: /etc/fstab, /etc/crypttab, and what its kernel is told. Pure.
+
+Everything is named by the UUIDs of the plan: a disk may have another path at the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+
+from ..storage.actions import Base, Btrfs, Fat, Luks, Mount, Plan
+from .target import Entry, File
+
+_BY_PARTUUID = "/dev/disk/by-partuuid/"
+_HEAD = "# Made by kos-install: systemd.mount(5). Which root is mounted is what the boot entry says.\n"
+_Kind = TypeVar("_Kind", bound=Base)
+
+
+def entries(plan: Plan) -> list[Entry]:
+    """The two files."""
+    return [
+        File("/etc/fstab", _HEAD + "".join(f"{row}\n" for row in _fstab(plan))),
+        File("/etc/crypttab", "# Made by kos-install: crypttab(5).\n" + "".join(f"{row}\n" for row in _crypttab(plan))),
+    ]
+
+
+def arguments(plan: Plan, number: int = 1) -> list[str]:
+    """What the kernel is told so that its initrd opens and mounts the root `number`."""
+    found = [f"rd.luks.name={one.uuid}={one.name}" for one in roots(plan)]
+    found += ["rd.luks.options=discard,tries=0"] if found else []
+    subvolume = names.ROOT_SLOT.format(number=number)
+    return [*found, f"root={names.MAPPER}/{names.ROOT}", "rootfstype=btrfs", f"rootflags=subvol={subvolume}", "rw"]
+
+
+def roots(plan: Plan) -> list[Luks]:
+    """The encrypted partitions that the root lies on: the initrd opens them."""
+    return [one for one in _of(plan, Luks) if one.name != names.DATA]
+
+
+def _of(plan: Plan, kind: type[_Kind]) -> list[_Kind]:
+    return [one for one in plan.actions if isinstance(one, kind)]
+
+
+def _fstab(plan: Plan) -> Iterator[str]:
+    for mount in _of(plan, Mount):
+        for what, where, options in mount.mounts:
+            if options == "bind":
+                yield f"{what} {where} none bind 0 0"
+            elif what.startswith(names.MAPPER):
+                shown = _without_subvolume(options) if where == "/" else options
+                yield f"{_filesystem(plan, what)} {where} btrfs {shown} 0 0"
+            else:
+                # A node goes on without: a partition of the firmware's is needed when it is updated.
+                yield f"{_firmware(plan, what)} {where} vfat {options},nofail,x-systemd.device-timeout=30s 0 2"
+
+
+def _without_subvolume(options: str) -> str:
+    return ",".join(word for word in options.split(",") if not word.startswith("subvol="))
+
+
+def _filesystem(plan: Plan, device: str) -> str:
+    return next((f"UUID={one.uuid}" for one in _of(plan, Btrfs) if device in one.devices), device)
+
+
+def _firmware(plan: Plan, device: str) -> str:
+    made = next((one for one in _of(plan, Fat) if one.device == device), None)
+    if made is not None:
+        return f"UUID={made.volume_id[:4]}-{made.volume_id[4:]}"
+    return f"PARTUUID={device.removeprefix(_BY_PARTUUID)}"
+
+
+def _crypttab(plan: Plan) -> Iterator[str]:
+    for one in _of(plan, Luks):
+        if one.name == names.DATA:
+            # The passphrase of the root opens it: systemd asks for both but once.
+            yield f"{one.name} UUID={one.uuid} none luks,discard,tries=0"

@@ -1,0 +1,163 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is proved of an installed disk before it may start: each is looked up on the disk, whatever was said before."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
+
+from ..storage.actions import Base, Btrfs, Fat, Journal, Luks, Mount, Plan, Table
+from . import disks, filesystems, luks
+from .context import Context
+from .runner import run
+
+# Larger ones are programs, packages and images: nobody writes a passphrase into the middle of one.
+_LARGEST = 16 << 20
+_CIPHER, _KEY_BYTES = "aes-xts-plain64", 64
+# Where something that an install did might have left a secret; a Wi-Fi's own belongs to the node, which is encrypted.
+_WRITTEN = ("etc", "root", "var/log", "var/lib/kos", "var/lib/kos-media", "usr/lib/sysimage/kos")
+_SHORTEST = 4  # characters: a shorter one is found everywhere
+_Kind = TypeVar("_Kind", bound=Base)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A thing that was looked at, whether it is as asked, and what it is where it is not."""
+
+    what: str
+    good: bool
+    found: str = ""
+
+    def __str__(self) -> str:
+        return f"{'ok' if self.good else 'WRONG'}: {self.what}" + (f" ({self.found})" if self.found else "")
+
+
+def encryption(context: Context) -> Iterator[Finding]:
+    """Every LUKS of the plan, while it is closed. Raises ApplyFailed."""
+    for wanted in _of(context.plan, Luks):
+        device, name = str(disks.appeared(wanted.device)), wanted.name
+        header = luks.dump(device)
+        yield Finding(f"{name} is LUKS2 with the UUID of the plan", header is not None and _is(device, wanted))
+        if header is None:
+            continue
+        costs = luks.costs(header)
+        yield Finding(
+            f"{name}: a guess at the passphrase costs what was asked", costs == [luks.cost(wanted)], f"{costs}"
+        )
+        ciphers = [segment.get("encryption") for segment in header["segments"].values()]
+        sizes = {slot["key_size"] for slot in header["keyslots"].values()}
+        yield Finding(f"{name} is encrypted as a whole", ciphers == [_CIPHER] and sizes == {_KEY_BYTES}, f"{ciphers}")
+        yield from _keys(context, wanted, device)
+
+
+def _keys(context: Context, wanted: Luks, device: str) -> Iterator[Finding]:
+    header = luks.dump(device) or {"keyslots": {}}
+    slots, name = set(header["keyslots"]), wanted.name
+    recovery = {slot for found in luks.recovery_tokens(header).values() for slot in found}
+    expected = 1 + wanted.recovery_key
+    whose = f"{len(slots)} key slots, {len(recovery)} of a recovery key"
+    yield Finding(f"{name} has no key but those that were asked for", len(slots) == expected, whose)
+    for slot in sorted(slots - recovery):
+        opens = luks.slot_opens(device, context.secrets[luks.PASSPHRASE], slot)
+        yield Finding(f"{name}: the passphrase opens slot {slot}", opens)
+    if wanted.recovery_key:
+        yield Finding(f"{name} has a recovery key", len(recovery) == 1)
+    if luks.RECOVERY in context.made:
+        for slot in sorted(recovery):
+            opens = luks.slot_opens(device, context.made[luks.RECOVERY], slot)
+            yield Finding(f"{name}: the recovery key opens slot {slot}", opens)
+    yield Finding(f"{name}: a wrong passphrase opens nothing", not luks.opens(device, secrets.token_urlsafe()))
+
+
+def mounts(context: Context) -> Iterator[Finding]:
+    """What is mounted lies on what is encrypted, and the node's own tables name just that. Raises ApplyFailed."""
+    plan = context.plan
+    parents = {one.name: os.path.realpath(one.device) for one in _of(plan, Luks)}
+    for name, partition in parents.items():
+        said = run(
+            ["lsblk", "--noheadings", "--list", "--inverse", "--output", "PATH", f"{system_layout.MAPPER}/{name}"]
+        )
+        yield Finding(f"{name} lies on {partition}", partition in said.split())
+    source = run(["findmnt", "--noheadings", "--nofsroot", "--output", "SOURCE", str(context.target)]).strip()
+    inside = source.removeprefix(f"{system_layout.MAPPER}/")
+    yield Finding("the root of the system lies on an encrypted device", inside in parents, source)
+    yield from _tables(context)
+
+
+def _tables(context: Context) -> Iterator[Finding]:
+    plan, etc = context.plan, context.target / "etc"
+    known = {f"UUID={filesystems.probe(device, 'UUID')}" for one in _of(plan, Btrfs) for device in one.devices}
+    known |= {f"UUID={filesystems.probe(os.path.realpath(one.device), 'UUID')}" for one in _of(plan, Fat)}
+    for table in _of(plan, Table):
+        known |= {f"PARTUUID={one.uuid}" for one in table.make} | {f"PARTUUID={one.uuid}" for one in table.preserve}
+    rows = [row for row in table_rows(etc / "fstab") if "bind" not in row[3].split(",")]
+    strange = [row[0] for row in rows if row[0] not in known]
+    yield Finding("fstab names what is there, by UUID", bool(rows) and not strange, " ".join(strange))
+    wanted = {where for one in _of(plan, Mount) for _what, where, _options in one.mounts}
+    missing = wanted - {row[1] for row in table_rows(etc / "fstab")}
+    yield Finding("fstab mounts all of it", not missing, " ".join(sorted(missing)))
+    opened = {f"UUID={one.uuid}": one.name for one in _of(plan, Luks)}
+    wrong = [row[0] for row in table_rows(etc / "crypttab") if opened.get(row[1]) != row[0]]
+    yield Finding("crypttab opens what is there, by UUID", not wrong, " ".join(wrong))
+
+
+def table_rows(path: Path) -> list[list[str]]:
+    """The rows of fstab(5) or crypttab(5); none where there is no such file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    return [line.split() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def secrecy(context: Context, firmware: Iterable[Path]) -> Iterator[Finding]:
+    """No secret lies in clear, nor where the node keeps what it was told. Raises OSError."""
+    words = {**context.secrets, **context.made}
+    told = [words[name].encode() for name in sorted(words) if len(words[name]) >= _SHORTEST]
+    own = [words[name].encode() for name in words if not name.startswith("wifi:") and len(words[name]) >= _SHORTEST]
+    for folder in firmware:
+        leaks = [str(path) for path in _holding(folder, told)]
+        yield Finding("no secret is on the partition of the firmware", not leaks, " ".join(leaks))
+    for journal in _of(context.plan, Journal):
+        raw = disks.appeared(journal.device).read_bytes()
+        yield Finding("no secret is in the journal", not any(word in raw for word in told))
+    leaks = [str(path) for part in _WRITTEN for path in _holding(context.target / part, own)]
+    yield Finding("no secret is in what was written into the system", not leaks, " ".join(leaks))
+
+
+def _holding(folder: Path, words: list[bytes]) -> Iterator[Path]:
+    for parent, _folders, files in os.walk(folder):
+        for name in files:
+            path = Path(parent, name)
+            if path.is_symlink() or not path.is_file() or path.stat().st_size > _LARGEST:
+                continue
+            content = path.read_bytes()
+            if any(word in content for word in words):
+                yield path
+
+
+def same(first: Path, second: Path) -> bool:
+    """Whether two files have the same content, read to the end."""
+    return first.is_file() and second.is_file() and _digest(first) == _digest(second)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _is(device: str, wanted: Luks) -> bool:
+    return luks.uuid(device) == wanted.uuid
+
+
+def _of(plan: Plan, kind: type[_Kind]) -> list[_Kind]:
+    return [one for one in plan.actions if isinstance(one, kind)]

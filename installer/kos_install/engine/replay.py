@@ -1,0 +1,80 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A world without side effects: a described machine, and the progress of an install as it was recorded.
+
+A recording has one JSON object a line: `kind` of the action, `after` seconds, and what then happens: `done`, `total`
+and `unit` of its progress; `log`; `recovery_key`; `fail`, the sentence of a failure that the next try does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..actions.context import Context
+from ..answers import Answers
+from ..errors import ApplyFailed
+from ..hardware.model import Machine
+from ..storage.picture import picture
+from ..storage.plan import plan
+from .world import Found, World
+
+
+def recording(path: Path | None) -> list[dict[str, Any]]:
+    """What was recorded; nothing where there is no file. Raises OSError, ValueError."""
+    if path is None:
+        return []
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def world(machine: Machine, recorded: list[dict[str, Any]], interrupted: Answers | None = None) -> World:
+    """This machine, with installs as recorded; `interrupted`: the answers of one that was begun on it."""
+    rows = list(recorded)
+    found = None
+    if interrupted:
+        begun = plan(interrupted, machine)
+        found = Found(begun.actions[0].disk.path, 4, len(begun.actions), interrupted, begun)  # type: ignore[union-attr]
+    return World(
+        detect=lambda: machine,
+        found=lambda _machine: found,
+        plan=plan,
+        picture=picture,
+        apply=lambda context: _play(context, rows),
+        outcome=_outcome,
+        medium=lambda: {"record": {}, "verification": {"state": "unknown", "said": ["this is a dry run"]}},
+        door=lambda: {"addresses": [], "fingerprint": "", "password": ""},
+    )
+
+
+def _play(context: Context, rows: list[dict[str, Any]]) -> None:
+    for action in context.plan.actions:
+        context.action(action.id, "started")
+        _act(context, action.id, [row for row in rows if row["kind"] == action.kind], rows)
+        context.action(action.id, "done")
+
+
+def _act(context: Context, name: str, mine: Iterable[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    for row in mine:
+        time.sleep(row.get("after", 0))
+        if "total" in row:
+            context.progress(name, row["done"], row["total"], row.get("unit", "steps"))
+        if "log" in row:
+            context.log(row["log"])
+        if "recovery_key" in row:
+            context.show_recovery_key(row["recovery_key"])
+        if "fail" in row:
+            rows.remove(row)
+            raise ApplyFailed(row["fail"])
+
+
+def _outcome(context: Context) -> dict[str, Any]:
+    return {
+        "hostname": context.answers.hostname,
+        "addresses": [],
+        "fingerprint": "SHA256:" + "A" * 43,
+        "next": ["Remove the medium, then start the machine."],
+    }

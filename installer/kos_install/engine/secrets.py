@@ -1,0 +1,66 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets that a client sends: which ones an install wants, and that no event ever holds one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..answers import Answers, Secret
+from ..errors import UsageError
+
+PASSPHRASE, PIN, WIFI = "passphrase", "tpm2_pin", "wifi:"
+_NAME = re.compile(rf"{PASSPHRASE}|{PIN}|{WIFI}.{{1,32}}", re.DOTALL)
+# cryptsetup(8): the longest passphrase that it reads from a terminal.
+_LONGEST = 512
+# A secret shorter than this cannot be told from ordinary text, and is not looked for in it.
+_SHORTEST_TOLD = 4
+
+
+def name(given: Any) -> str:
+    """A name of a secret. Raises UsageError."""
+    if not isinstance(given, str) or not _NAME.fullmatch(given):
+        raise UsageError("a secret is called passphrase, tpm2_pin or wifi:SSID")
+    return given
+
+
+def value(given: Any) -> str:
+    """A secret that can be typed again. Raises UsageError, which does not repeat it."""
+    if not isinstance(given, str) or not 0 < len(given) <= _LONGEST or not given.isprintable():
+        raise UsageError(f"a secret is a line of 1 to {_LONGEST} characters that can be typed")
+    return given
+
+
+def wanted(answers: Answers) -> list[str]:
+    """The names of the secrets that somebody has to type."""
+    encryption = answers.encryption
+    asked: list[tuple[str, Secret | None]] = [(PASSPHRASE, encryption.passphrase)]
+    asked.append((PIN, encryption.tpm2.pin if encryption.tpm2 else None))
+    asked += [(WIFI + one.wifi.ssid, one.wifi.passphrase) for one in answers.network if one.wifi]
+    return [called for called, secret in asked if secret and secret.prompt]
+
+
+def missing(answers: Answers, given: Mapping[str, str]) -> list[str]:
+    """The names of those that nobody has typed yet."""
+    return [called for called in wanted(answers) if called not in given]
+
+
+def redacted(data: Any, kept: Iterable[str]) -> Any:
+    """The same data without any of these secrets in its texts: whatever a program said, they are not passed on."""
+    words = sorted((word for word in kept if len(word) >= _SHORTEST_TOLD), key=len, reverse=True)
+    return _redacted(data, words) if words else data
+
+
+def _redacted(data: Any, words: list[str]) -> Any:
+    if isinstance(data, str):
+        for word in words:
+            data = data.replace(word, "***")
+        return data
+    if isinstance(data, Mapping):
+        return {key: _redacted(item, words) for key, item in data.items()}
+    if isinstance(data, list | tuple):
+        return [_redacted(item, words) for item in data]
+    return data

@@ -1,0 +1,245 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The screens of an install: a client of the engine. It may be closed, or lost, at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from textual import work
+from textual.app import App
+from textual.binding import Binding
+from textual.screen import Screen
+
+from ..engine.client import Link
+from . import tools
+from .done import Done, Key
+from .form import Form
+from .frame import Ask, Framed, Reading
+from .model import Session
+from .pages import PAGES, disk, person
+from .progress import Progress
+from .resume import Resume
+from .review import Review
+from .saving import save
+from .terminal import Terminal
+from .waiting import Waiting
+from .words import _, use
+
+_AGAIN = 1.0  # seconds between two tries to reach the engine
+_WORKING = {"applying", "verifying", "failed"}
+
+
+class Installer(App[None]):
+    """`connect` reaches the engine; `local`: the engine's machine is this one."""
+
+    CSS_PATH = "look.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS = [
+        Binding("f1,ctrl+g", "help", show=False, priority=True),
+        Binding("f2,ctrl+s", "save", show=False, priority=True),
+        Binding("f9,ctrl+t", "tools", show=False, priority=True),
+        Binding("ctrl+q", "quit_here", show=False, priority=True),
+        Binding("ctrl+c", "nothing", show=False, priority=True),
+    ]
+
+    def __init__(self, connect: Callable[[], Awaitable[Link]], terminal: Terminal, local: bool = True) -> None:
+        super().__init__(driver_class=terminal.driver)
+        self.session = Session()
+        self.connected = False
+        self._connect, self._local, self._terminal = connect, local, terminal
+        self._link: Link | None = None
+        self._at = 0
+        self._confirming = False
+        self.theme = terminal.theme
+        self.animation_level = "none"
+        self.set_class(terminal.poor, "poor")
+
+    def on_mount(self) -> None:
+        """Reach the engine."""
+        self.push_screen(Waiting())
+        self._listen()
+
+    # The engine. -------------------------------------------------------------------------------------------------
+
+    @work
+    async def _listen(self) -> None:
+        while True:
+            try:
+                self._link = await self._connect()
+                self._reachable(True)
+                async for event in self._link.events():
+                    self._hear(event)
+            except (OSError, ValueError):
+                pass
+            self._reachable(False)
+            await asyncio.sleep(_AGAIN)
+
+    def _reachable(self, yes: bool) -> None:
+        self.connected = yes
+        for screen in self.screen_stack:
+            if isinstance(screen, Framed) and screen.is_mounted:
+                screen.headline()
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        self.session.hear(event)
+        if event["event"] == "draft" and not self.session.touched:
+            use(self.session.draft.get("language", "en"))
+        if event["event"] == "state":
+            self._enter(event["state"])
+        if event["event"] == "door":
+            self.push_screen(tools.Door(self.session.door))
+        for screen in self.screen_stack:
+            if isinstance(screen, Framed) and screen.is_mounted:
+                screen.told(event)
+
+    def ask(self, do: str, **fields: Any) -> None:
+        """Ask the engine for something."""
+        if do == "key":
+            self._show(Key())
+        else:
+            self._send([(do, fields)])
+
+    def _send(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
+        self.run_worker(self._sent(requests))
+
+    async def _sent(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
+        try:
+            if self._link is None:
+                raise ConnectionError
+            for do, fields in requests:
+                await self._link.send(do, **fields)
+        except OSError:
+            self.notify(_("the engine cannot be reached; what you typed is kept"), severity="warning")
+
+    # Where one is. -----------------------------------------------------------------------------------------------
+
+    def _enter(self, state: str) -> None:
+        if state in _WORKING:
+            self._show(Progress(), unless=Progress)
+        elif state == "done":
+            self._show(Key() if self.session.recovery_key else Done(), unless=(Key, Done))
+        elif state == "answering" and self.session.resumable:
+            self._show(Resume(), unless=Resume)
+        elif state == "answering" and not isinstance(self._base(), Form | Review):
+            disk.recall(self.session.draft, self.session.machine)
+            self._show(Form(PAGES[self._at]))
+        elif state == "planned" and not isinstance(self._base(), Form | Review):
+            self._at = len(PAGES)
+            self._show(Review())
+
+    def _base(self) -> Screen[Any]:
+        return self.screen_stack[1] if len(self.screen_stack) > 1 else self.screen_stack[0]
+
+    def _show(self, screen: Framed, unless: type[Framed] | tuple[type[Framed], ...] = ()) -> None:
+        if unless and isinstance(self._base(), unless):
+            return
+        while len(self.screen_stack) > 2:
+            self.pop_screen()
+        self.switch_screen(screen)
+
+    def go(self, by: int) -> None:
+        """To the page after, or before; what was answered is kept by the engine, too."""
+        self._settle()
+        self._at = max(0, min(len(PAGES), self._at + by))
+        self.ask("draft", answers=self.session.draft.answers)
+        self._show(Form(PAGES[self._at]) if self._at < len(PAGES) else Review())
+
+    def place(self, screen: Framed) -> str:
+        """Where a screen is in the row of all of them."""
+        if not isinstance(screen, Form | Review):
+            return ""
+        return _("{number} of {total}").format(number=self._at + 1, total=len(PAGES) + 1)
+
+    def _settle(self) -> None:
+        disk.settle(self.session.draft, self.session.machine)
+        person.settle(self.session.draft)
+
+    # What a person asks for. -------------------------------------------------------------------------------------
+
+    def ask_for_plan(self) -> None:
+        """Give the engine all answers and secrets, and let it plan."""
+        self._settle()
+        self.session.plan = {}
+        secrets = {name: value for name, value in self.session.draft.secrets.items() if name != "login" and value}
+        given = [("secret", {"name": name, "value": value}) for name, value in secrets.items()]
+        self._send([("answer", {"answers": self.session.draft.answers}), *given, ("plan", {})])
+
+    def confirm(self, typed: list[str]) -> None:
+        """Begin, if what was typed is what the disks are called."""
+        self.ask("confirm", digest=self.session.plan["digest"], typed=typed)
+
+    def resume(self, secrets: dict[str, str]) -> None:
+        """Go on with an interrupted install."""
+        given = [("secret", {"name": name, "value": value}) for name, value in secrets.items()]
+        self._send([*given, ("resume", {})])
+
+    def noted(self) -> None:
+        """The recovery key is written down: forget it."""
+        self.session.recovery_key = ""
+        self.ask("noted")
+        self._show(Done())
+
+    def keyboard(self, layout: str) -> None:
+        """Give the keys of this console their meaning at once; elsewhere the terminal does that."""
+        if self._local and self._terminal.console and shutil.which("ckbcomp"):
+            keymap = subprocess.run(["ckbcomp", layout], capture_output=True, check=False).stdout
+            subprocess.run(["loadkeys"], input=keymap, capture_output=True, check=False)
+
+    def show_log(self) -> None:
+        """What was done, in full."""
+        self.push_screen(Reading(_("Log"), "\n".join(self.session.log) or _("nothing so far"), end=True))
+
+    def action_help(self) -> None:
+        """Help for the screen that is shown."""
+        base = self._base()
+        if isinstance(base, Framed) and not isinstance(self.screen, Reading):
+            more = _(
+                "Where a terminal has no function keys: Ctrl+G is F1, Ctrl+S F2, Ctrl+O F3, Ctrl+T F9, Ctrl+B Esc."
+            )
+            self.push_screen(Reading(base.title_text, f"{base.help_text}\n\n{more}"))
+
+    @work
+    async def action_save(self) -> None:
+        """Write the answers to a file; secrets are never in it."""
+        self._settle()
+        text = _(
+            "Secrets are not in it. A file for an install that nobody watches needs a few lines more: see the manual."
+        )
+        path = await self.push_screen_wait(Ask(_("Save the answers to a file"), text, "/root/answers.yaml"))
+        if path:
+            try:
+                save(self.session.draft.answers, Path(path))
+                self.notify(_("saved: {path}").format(path=path))
+            except OSError as error:
+                self.notify(_("not saved: {why}").format(why=error.strerror or str(error)), severity="error")
+
+    @work
+    async def action_tools(self) -> None:
+        """The list of what is always at hand."""
+        if isinstance(self.screen, tools.Tools):
+            return
+        chosen = await self.push_screen_wait(tools.Tools(self._local))
+        if chosen in {tools.SHELL, tools.NETWORK}:
+            with self.suspend():
+                if chosen == tools.SHELL:
+                    tools.shell(_("kai is here: kai --help. exit leads back to the installer."))
+                else:
+                    tools.network(_("Press Enter to go back."))
+            self.refresh(layout=True)
+        elif chosen:
+            self.ask(chosen)
+
+    def action_quit_here(self) -> None:
+        """Leave the screen where it is not the machine's own; the install goes on."""
+        if not self._terminal.console:
+            self.exit()
+
+    def action_nothing(self) -> None:
+        """Ctrl+C is a slip."""

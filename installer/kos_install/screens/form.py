@@ -1,0 +1,128 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A page of questions on a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal
+from textual.content import Content
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from .frame import Framed, Search
+from .model import Page, Session, wrong
+from .widgets import Asked, Changed, Line, Pick
+from .words import _, language, use
+
+
+class Form(Framed):
+    """One page; what is answered is kept at every key."""
+
+    BINDINGS = [
+        Binding("escape,ctrl+b", "back", show=False),
+        Binding("ctrl+n", "next", show=False),
+    ]
+
+    def __init__(self, make: Callable[[Session], Page]) -> None:
+        super().__init__()
+        self._make = make
+
+    def body(self) -> ComposeResult:
+        """The questions, what is said about the answers, and the way on."""
+        self.page = self._make(self.session)
+        self.title_text, self.help_text = self.page.title, self.page.help
+        self.keys = _("F1 help  F2 save answers  F9 tools  Esc back  Tab next field  Ctrl+N continue")
+        yield Static(Content(self.page.lead), id="lead")
+        for question in self.page.questions:
+            yield Asked(question, question.read(self.session.draft))
+        yield Static(id="aside", classes="wide" if self.page.wide else "")
+        yield Static(id="faults")
+        with Horizontal(id="ways"):
+            yield Line(Content(_("[ Continue ]")), id="next")
+            yield Line(Content(_("[ Back ]")), id="back")
+
+    def on_mount(self) -> None:
+        """Show what depends on the answers."""
+        super().on_mount()
+        self._depend()
+        self._say()
+
+    def on_changed(self, event: Changed) -> None:
+        """Keep an answer, and show what follows from it."""
+        event.stop()
+        session = self.session
+        session.touched = True
+        if event.value == event.question.read(session.draft):
+            return
+        event.question.write(session.draft, event.value)
+        self.query_one("#faults", Static).update("")
+        if event.question.name == "language":
+            use(session.draft.get("language", "en"))
+            self.call_later(self.recompose_all)
+            return
+        if event.question.name == "keyboard":
+            self.installer.keyboard(str(event.value))
+        self._depend()
+        self._say()
+
+    async def recompose_all(self) -> None:
+        """Say everything anew, in another language."""
+        await self.recompose()
+        self.on_mount()
+        self.query(Asked).first().children[-1].focus()
+
+    def told(self, event: dict[str, object]) -> None:
+        """The machine or the medium changed."""
+        if event["event"] in {"hardware", "medium"}:
+            self._say()
+
+    def _depend(self) -> None:
+        for asked in self.query(Asked):
+            asked.display = asked.question.shown(self.session.draft)
+
+    def _say(self) -> None:
+        if self.page.slow:
+            self._say_slowly(language())
+        else:
+            self.query_one("#aside", Static).update(Content(self.page.aside(self.session)))
+
+    @work(thread=True, exclusive=True)
+    def _say_slowly(self, _language: str) -> None:
+        said = self.page.aside(self.session)
+        if not get_current_worker().is_cancelled:
+            self.app.call_from_thread(self._said, said)
+
+    def _said(self, text: str) -> None:
+        if self.is_mounted:
+            self.query_one("#aside", Static).update(Content(text))
+            self._depend()
+
+    def on_line_pressed(self, event: Line.Pressed) -> None:
+        """A long list opens; or one goes on, or back."""
+        if isinstance(event.line, Pick):
+            pick = event.line
+            question = pick.question
+            self.app.push_screen(Search(question.label, list(question.options), pick.value), pick.chose)
+        elif event.line.id == "next":
+            self.action_next()
+        elif event.line.id == "back":
+            self.action_back()
+
+    def action_next(self) -> None:
+        """Go on, where nothing is wrong."""
+        faults = wrong(self.page, self.session.draft)
+        if faults:
+            self.query_one("#faults", Static).update(Content("\n".join(f"! {fault}" for fault in faults)))
+            self.query_one("#faults", Static).scroll_visible(animate=False)
+        else:
+            self.installer.go(1)
+
+    def action_back(self) -> None:
+        """To the page before; nothing is lost."""
+        self.installer.go(-1)

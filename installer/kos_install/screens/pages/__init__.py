@@ -1,0 +1,22 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pages of an install, in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..model import Page, Session
+from . import disk, encryption, network, person, profile, services, system, welcome
+
+PAGES: tuple[Callable[[Session], Page], ...] = (
+    welcome.page,
+    profile.page,
+    disk.page,
+    encryption.page,
+    network.page,
+    person.page,
+    system.page,
+    services.page,
+)

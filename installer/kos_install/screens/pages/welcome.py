@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first page: the language, the keyboard, what this machine is, and whether the medium is whole."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ...storage.sizes import human
+from ..model import Option, Page, Session, ask
+from ..text import table
+from ..words import LANGUAGES, _
+from .system import keyboard
+
+# What the verification of a medium can come to; as kos_install.medium has them.
+_RUNNING, _GOOD, _BROKEN = "running", "good", "broken"
+_SHOWN = 2  # of what is wrong with a medium
+
+
+def page(_session: Session) -> Page:
+    """Ask for the language and the keyboard; the rest is there to be read."""
+    languages = [Option(code, name) for code, name in LANGUAGES.items()]
+    return Page(
+        "welcome",
+        _("Welcome"),
+        _(
+            "This installs kOS on this machine. Nothing is written to a disk before you have seen the whole plan and"
+            " confirmed it."
+        ),
+        _(
+            "Choose the language of these screens and your keyboard. Below them is what this machine is, and whether"
+            " every byte of the medium is as its maker signed it. Install only from a medium that is not BROKEN: while"
+            " it is still being read you can go on."
+        ),
+        [ask("language", _("Language"), "choice", "en", options=languages), keyboard()],
+        machine,
+    )
+
+
+def machine(session: Session) -> str:
+    """The machine and the medium in a few lines."""
+    rows = [
+        (_("Medium"), medium(session.record)),
+        ("", verification(session.verification)),
+        (_("Machine"), _computer(session)),
+        (_("Firmware"), _firmware(session)),
+        (_("Disks"), "\n".join(disks(session)) or _("none")),
+        (_("Network"), _network(session)),
+    ]
+    return table(rows)
+
+
+def medium(record: dict[str, Any]) -> str:
+    """What the medium is."""
+    if not record:
+        return _("this system was not started from a medium of kOS")
+    made = datetime.fromtimestamp(record.get("made", 0), UTC).strftime("%Y-%m-%d")
+    text = _("kOS {version}, {profile}, for {architecture}, packages of {made}")
+    return text.format(
+        version=record.get("version", ""), profile=record["profile"], architecture=record["architecture"], made=made
+    )
+
+
+def verification(now: dict[str, Any]) -> str:
+    """How far the medium is proved, in a line or, where it is broken, a few."""
+    state, total = now.get("state", _RUNNING), now.get("total", 0)
+    if state == _GOOD:
+        text = _("whole: all {size} are as {signer} signed them")
+        return text.format(size=human(total), signer=now.get("signer", ""))
+    if state == _BROKEN:
+        said = "; ".join(now.get("said", [])[:_SHOWN])
+        return _("BROKEN: not as it was made. Do not install from it. {said}").format(said=said)
+    if state == _RUNNING:
+        share = f"{100 * now.get('done', 0) // total} %" if total else "..."
+        return _("being verified: {share}").format(share=share)
+    return _("not verified: {said}").format(said=" ".join(now.get("said", [])))
+
+
+def disks(session: Session) -> list[str]:
+    """Each disk in a few words."""
+    rows = []
+    for disk in session.machine.disks:
+        mark = " " + _("(this medium)") if disk.medium else ""
+        rows.append(f"{disk.path.removeprefix('/dev/')} {human(disk.size)} {disk.model}".strip() + mark)
+    return rows
+
+
+def _computer(session: Session) -> str:
+    here = session.machine
+    text = _("{cores} cores, {memory} of memory").format(cores=here.cpu, memory=f"{here.memory_mb / 1024:.1f} GB")
+    graphics = ", ".join(here.gpu)
+    return f"{text}, GPU: {graphics}" if graphics else text
+
+
+def _firmware(session: Session) -> str:
+    here = session.machine
+    if here.firmware == "bios":
+        text = _("BIOS (no Secure Boot)")
+    else:
+        states = {
+            "on": _("UEFI, Secure Boot on"),
+            "off": _("UEFI, Secure Boot off"),
+            "setup": _("UEFI, Secure Boot in setup mode"),
+        }
+        text = states[here.secure_boot]
+    return f"{text}, TPM 2" if here.tpm2 else f"{text}, " + _("no TPM 2")
+
+
+def _network(session: Session) -> str:
+    if session.addresses:
+        return ", ".join(session.addresses)
+    cards = ", ".join(card.name for card in session.machine.nics)
+    return (
+        _("no address yet ({cards}); none is needed").format(cards=cards)
+        if cards
+        else _("no network card; none is needed")
+    )

@@ -1,0 +1,94 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An install was interrupted here: go on with it, or begin anew."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+from textual.content import Content
+from textual.widgets import Input, Static
+
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
+from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
+
+from ..answers import Answers
+from ..engine import secrets
+from .frame import Ask, Framed
+from .widgets import Line
+from .words import _
+
+
+def named(secret: str) -> str:
+    """What a secret is called on a screen."""
+    if secret.startswith(secrets.WIFI):
+        return _("Passphrase of the Wi-Fi {name}").format(name=secret.removeprefix(secrets.WIFI))
+    return {secrets.PASSPHRASE: _("Passphrase"), secrets.PIN: _("PIN of the TPM 2")}.get(secret, secret)
+
+
+def wanted(answers: dict[str, Any]) -> list[str]:
+    """The secrets that have to be typed to go on with these answers."""
+    return secrets.wanted(parse(Answers, answers, lambda _path: Place("answers")))
+
+
+class Resume(Framed):
+    """Resume or start over."""
+
+    def body(self) -> ComposeResult:
+        """How far it came, the secrets it needs again, both ways."""
+        self.title_text = _("Interrupted install")
+        self.help_text = _(
+            "Resuming takes the answers of the first time, looks whether what was done then still stands, and does"
+            " the rest. Starting over forgets that install for good: what it encrypted cannot be opened any more. It"
+            " asks you everything again."
+        )
+        self.keys = _("F1 help  F9 tools  Tab next field")
+        found = self.session.resumable
+        text = _(
+            "An install onto {disk} was interrupted after {done} of {total} steps. Its answers are known, its secrets"
+            " are not."
+        )
+        yield Static(Content(text.format(disk=found["disk"], done=found["done"], total=found["total"])), id="lead")
+        self._names = wanted(found["answers"])
+        with Vertical():
+            for number, name in enumerate(self._names):
+                yield Static(Content(named(name)), classes="label")
+                yield Input(id=f"secret-{number}", password=True, compact=True)
+        yield Static(id="faults")
+        with Horizontal(id="ways"):
+            yield Line(Content(_("[ Resume ]")), id="resume")
+            yield Line(Content(_("[ Start over ]")), id="abandon")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """On to the next field."""
+        event.stop()
+        self.focus_next()
+
+    def on_line_pressed(self, event: Line.Pressed) -> None:
+        """Which of the two."""
+        if event.line.id == "resume":
+            self._resume()
+            return
+
+        def abandon(typed: str | None) -> None:
+            if typed and typed.strip().casefold() in {"start over", _("start over")}:
+                self.session.resumable = {}
+                self.installer.ask("abandon")
+
+        text = _("What the interrupted install encrypted cannot be opened any more. Type start over to do so.")
+        self.app.push_screen(Ask(_("Start over?"), text), abandon)
+
+    def _resume(self) -> None:
+        given = [field.value for field in self.query(Input)]
+        if not all(given):
+            self.query_one("#faults", Static).update(Content("! " + _("type every secret first")))
+            return
+        self.installer.resume(dict(zip(self._names, given, strict=True)))
+
+    def told(self, event: dict[str, Any]) -> None:
+        """Why it cannot be resumed."""
+        if event["event"] == "refused":
+            self.query_one("#faults", Static).update(Content("\n".join(f"! {fault}" for fault in event["faults"])))

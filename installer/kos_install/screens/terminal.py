@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the terminal can do: colours, line drawing, whether it is this machine's own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from textual.driver import Driver
+from textual.drivers.linux_driver import LinuxDriver
+
+# Terminals that are real ones, or nearly: no colours, letters alone.
+_PLAIN = ("vt100", "vt102", "vt220", "vt320", "ansi-m", "unknown")
+
+
+class Quiet(LinuxDriver):
+    """Asks the terminal nothing that one of 1983, or a log of a serial line, would print: no mouse, no protocols."""
+
+    def __init__(self, *args: object, **more: object) -> None:
+        super().__init__(*args, **more)  # type: ignore[arg-type]
+        if sys.__stdout__ is not None:
+            self._file = sys.__stdout__  # Textual takes the standard error, which goes to the journal here
+        self._mouse = False
+
+    def _request_terminal_sync_mode_support(self) -> None:
+        pass
+
+    def _query_in_band_window_resize(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """`poor`: letters only; `console`: a console of this very machine, screen or serial line."""
+
+    poor: bool
+    theme: str
+    driver: type[Driver]
+    console: bool
+
+
+def look(environ: Mapping[str, str] = os.environ, console: bool = False) -> Terminal:
+    """The terminal that the environment describes."""
+    name = environ.get("TERM", "")
+    rich = environ.get("COLORTERM") in {"truecolor", "24bit"} or "256" in name
+    poor = name in _PLAIN or bool(environ.get("NO_COLOR"))
+    return Terminal(poor, "textual-dark" if rich and not poor else "ansi-dark", Quiet, console)

@@ -1,0 +1,43 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The first process of a machine for disk tests: it runs what it is told to on a serial port, one line at a time."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+PORT = "/dev/virtio-ports/kos.agent"
+
+
+def main():
+    with open(PORT, "r+b", buffering=0) as port:
+        port.write(b"{}\n")
+        pending = b""
+        while True:
+            piece = os.read(port.fileno(), 1 << 20)
+            pending += piece
+            while b"\n" in pending:
+                line, _newline, pending = pending.partition(b"\n")
+                answer = json.dumps(handle(json.loads(line))).encode() + b"\n"
+                while answer:
+                    answer = answer[os.write(port.fileno(), answer) :]
+
+
+def handle(asked):
+    process = subprocess.Popen(
+        ["bash", "-c", asked["script"]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        start_new_session=True, cwd="/run/code",
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(asked.get("stdin", "").encode(), timeout=asked["seconds"])
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        said, _ = process.communicate()
+    return {"code": process.returncode, "said": said.decode(errors="replace")}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

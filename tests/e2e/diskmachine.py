@@ -1,0 +1,226 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A machine with Debian 13's kernel and tools and as many blank disks as a test wants; it runs scripts as root.
+
+No systemd, no firmware: it is up in some seconds of an emulated processor, and the disks are all that is tested in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shutil
+import socket
+import subprocess
+import tarfile
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kind.kos.lab import cache, media_tree, qemu
+from ansible_collections.kind.kos.lab.cache import Recipe
+from ansible_collections.kind.kos.lab.command import run
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 300
+# What the installer's actions call, and what older machines leave on disks.
+_PACKAGES = (
+    "btrfs-progs", "busybox", "cryptsetup-bin", "dmsetup", "dosfstools", "e2fsprogs", "fdisk", "initramfs-tools",
+    "iproute2", "kmod", "linux-image-cloud-amd64", "lvm2", "mdadm", "mtools", "python3", "python3-pydantic",
+    "python3-rich", "python3-ruamel.yaml", "python3-typer", "python3-yaml", "squashfs-tools", "systemd-cryptsetup",
+    "udev", "zstd",
+)  # fmt: skip
+# Its own file systems, the devices, the code under test, and then the agent, for as long as the machine lives.
+_INIT = """\
+#!/bin/bash
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin LC_ALL=C.UTF-8
+mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev 2>/dev/null
+mount -t tmpfs -o mode=0755 run /run; mount -t tmpfs tmp /tmp; mkdir -p /run/code /run/lock /dev/pts
+ln -sfn /proc/self/fd /dev/fd
+modprobe -a virtio_console dm_crypt dm_mod raid1 btrfs vfat nls_ascii nls_cp437 squashfs loop
+/usr/lib/systemd/systemd-udevd --daemon
+udevadm trigger --action=add; udevadm settle
+tar --extract --directory=/run/code --file=/dev/disk/by-id/virtio-code
+exec python3 /run/code/tests/e2e/diskagent.py
+"""
+RECIPE = Recipe("install-disks", 2, "essential", _PACKAGES)
+_CODE = ("cli", "collections", "installer", "plugins/__init__.py", "plugins/module_utils", "plugins/plugin_utils")
+_LINE = "root=/dev/disk/by-id/virtio-root rw console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable init=/agent"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A blank disk of a machine, with its serial number; a `log` records all that is written to it."""
+
+    file: Path
+    serial: str
+    size: int = 12 << 30
+    log: Path | None = None
+
+
+@dataclass
+class Machine:
+    """A machine that is on."""
+
+    process: subprocess.Popen[bytes]
+    port: socket.socket
+    console: Path
+    pending: bytes = field(default=b"")
+
+    def run(self, script, stdin="", check=True, seconds=PATIENCE):
+        """What a script of bash says; it must end well unless that is not asked for."""
+        self.send(script, stdin, seconds)
+        answer = self.answer(seconds + 30)
+        if check and answer["code"]:
+            pytest.fail(f"{script}\nended with {answer['code']}:\n{answer['said'][-6000:]}")
+        return answer["said"] if check else (answer["said"], answer["code"])
+
+    def send(self, script, stdin="", seconds=PATIENCE):
+        """Have a script run, and do not wait for it."""
+        self.port.sendall(json.dumps({"script": script, "stdin": stdin, "seconds": seconds}).encode() + b"\n")
+
+    def answer(self, seconds):
+        """What the last script came to."""
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self.pending:
+            self.port.settimeout(max(1.0, deadline - time.monotonic()))
+            try:
+                piece = self.port.recv(1 << 20)
+            except TimeoutError:
+                piece = b""
+            if not piece:
+                pytest.fail(f"the machine does not answer:\n{self.console.read_text(errors='replace')[-3000:]}")
+            self.pending += piece
+        line, _newline, self.pending = self.pending.partition(b"\n")
+        return json.loads(line)
+
+    def push(self):
+        """Bring the code under test anew."""
+        self.run("rm -rf /run/code/*; base64 -d | tar -x -C /run/code", _base64(code()))
+
+    def cut(self):
+        """Pull the plug."""
+        self.process.kill()
+        self.process.wait()
+
+
+def ensure(lab, apt, say=print):
+    """The cached folder with a kernel, an initrd and a root. Raises LabError."""
+    return cache.ensure(lab, RECIPE, apt, _make, "making the machine for disk tests, once (about a minute)", say)
+
+
+def _make(workshop):
+    tree = workshop.folder / "tree"
+    workshop.debootstrap(RECIPE.variant, RECIPE.packages, tree)
+    (tree / "agent").write_text(_INIT)
+    (tree / "agent").chmod(0o755)
+    for kind, name in (("vmlinuz", "vmlinuz"), ("initrd.img", "initrd")):
+        shutil.copy(next((tree / "boot").glob(f"{kind}-*")), workshop.folder / name)
+    disk = workshop.folder / "root.ext4"
+    run(["truncate", "--size=3G", str(disk)])
+    workshop.run(["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-d", str(tree), str(disk)])
+
+
+def code():
+    """The code under test, and the agent, as a tar."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for name in (*_CODE, *(str(one.relative_to(ROOT)) for one in (ROOT / "tests/e2e").glob("disk*.py"))):
+            if (ROOT / name).exists():
+                archive.add(ROOT / name, name, filter=lambda one: None if "__pycache__" in one.name else one)
+    return content.getvalue()
+
+
+def tool(folder, *argv, **how):
+    """The output of a program of the machine's tree, run here."""
+    return subprocess.run(["chroot", folder / "tree", *argv], check=True, capture_output=True, **how).stdout
+
+
+@contextlib.contextmanager
+def booted(lab, apt, disks, memory=2048, accelerator=qemu.TCG):
+    """A machine with these disks; off afterwards."""
+    folder = ensure(lab, apt)
+    tree = media_tree.ensure(lab, "amd64", apt, print)
+    with tempfile.TemporaryDirectory(prefix="kos-disks-", dir="/var/tmp") as name:
+        there = Path(name)
+        there.joinpath("code.tar").write_bytes(_padded(code()))
+        files = {"vmlinuz": folder / "vmlinuz", "initrd": folder / "initrd", "root": folder / "root.ext4"}
+        for number, disk in enumerate(disks):
+            if not disk.file.exists():
+                with disk.file.open("wb") as stream:
+                    stream.truncate(disk.size)
+            files[f"disk{number}"] = disk.file
+            if disk.log:
+                disk.log.touch()
+                files[f"log{number}"] = disk.log
+        line = media_tree.command(tree, there, files, "qemu-system-x86_64", _arguments(disks, memory, accelerator))
+        with (there / "qemu.log").open("wb") as log:
+            process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            yield _connected(process, there)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _connected(process, folder):
+    deadline = time.monotonic() + PATIENCE
+    port = socket.socket(socket.AF_UNIX)
+    while True:
+        try:
+            port.connect(str(folder / "agent.sock"))
+            break
+        except OSError:
+            if time.monotonic() > deadline or process.poll() is not None:
+                pytest.fail(f"no machine: {(folder / 'qemu.log').read_text()}")
+            time.sleep(0.1)
+    machine = Machine(process, port, folder / "console.log")
+    machine.answer(PATIENCE)
+    return machine
+
+
+def _arguments(disks, memory, accelerator):
+    seen = "/run/medium"
+    parts = [
+        "-nodefaults -no-user-config -display none -machine q35 -no-reboot",
+        f"-accel {qemu.ACCELERATORS[accelerator]} -cpu {qemu.MODELS[accelerator]} -smp 2 -m {memory}",
+        "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny",
+        "-kernel /run/vmlinuz -initrd /run/initrd -device virtio-rng-pci",
+        "-drive if=none,id=root,format=raw,file=/run/root,snapshot=on -device virtio-blk-pci,drive=root,serial=root",
+        f"-drive if=none,id=code,format=raw,readonly=on,file={seen}/code.tar",
+        "-device virtio-blk-pci,drive=code,serial=code",
+        f"-chardev socket,id=agent,path={seen}/agent.sock,server=on,wait=off -device virtio-serial-pci",
+        "-device virtserialport,chardev=agent,name=kos.agent",
+        f"-chardev file,id=console,path={seen}/console.log -serial chardev:console",
+    ]
+    for number, disk in enumerate(disks):
+        parts += _recorded(number) if disk.log else [f"-drive if=none,id=d{number},format=raw,file=/run/disk{number}"]
+        # Merged requests would be recorded as one, and so never torn apart.
+        parts += [f"-device virtio-blk-pci,drive=d{number},serial={disk.serial},request-merging=off"]
+    return [word for part in parts for word in part.split()] + ["-append", _LINE]
+
+
+def _recorded(number):
+    """A disk of which every write and every flush is recorded, in the order in which the machine sent them."""
+    return [
+        f"-blockdev driver=file,node-name=f{number},filename=/run/disk{number},discard=unmap",
+        f"-blockdev driver=raw,node-name=r{number},file=f{number}",
+        f"-blockdev driver=file,node-name=lf{number},filename=/run/log{number}",
+        f"-blockdev driver=raw,node-name=lr{number},file=lf{number}",
+        f"-blockdev driver=blklogwrites,node-name=d{number},file=r{number},log=lr{number},log-sector-size=512",
+    ]
+
+
+def _padded(data):
+    return data + bytes(-len(data) % 512)
+
+
+def _base64(data):
+    import base64
+
+    return base64.b64encode(data).decode()

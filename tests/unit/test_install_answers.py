@@ -1,0 +1,152 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The file of answers: strict, and silent about what may be a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+
+import pytest
+import yaml
+
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Place
+from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
+from kos_install import answers as answered
+from kos_install.answers import Answers
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 somebody@somewhere"
+LEAST = {"version": 1, "user": {"ssh_keys": [KEY]}}
+CANARY = "Kanarienvogel-4711"
+HASH = "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7"
+
+
+def load(tmp_path, data, name="answers.yaml"):
+    path = tmp_path / name
+    path.write_text(data if isinstance(data, str) else yaml.safe_dump(data))
+    return answered.load(path)
+
+
+def faults(tmp_path, data, name="answers.yaml"):
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path, data, name)
+    return caught.value
+
+
+def test_the_least_that_suffices(tmp_path):
+    asked = load(tmp_path, LEAST)
+    assert asked.storage.layout == "whole_disk" and asked.encryption.passphrase.prompt and asked.confirm.wipe == []
+    assert load(tmp_path, {**LEAST, "user": {"password_hash": HASH}}).user.password_hash == HASH
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ({**LEAST, "encrypt": {}}, "encrypt: unknown key (did you mean 'encryption'?)"),
+        ({**LEAST, "encryption": {"passphrases": {"prompt": True}}}, "did you mean 'passphrase'?"),
+        ({**LEAST, "storage": {"disk": {"name": "sda"}}}, "storage.disk.name: unknown key"),
+        ({**LEAST, "version": 2}, "version"),
+        ({"user": LEAST["user"]}, "version: required and missing"),
+        ({"version": 1}, "nobody could log in"),
+        ({**LEAST, "storage": {"layout": "mirror"}}, "a mirror, and nothing else, has a second disk"),
+        ({**LEAST, "storage": {"layout": "raid"}}, "storage.layout"),
+        ({**LEAST, "encryption": None}, "encryption"),
+        ({**LEAST, "encryption": {"secure_boot": False}}, "encryption.secure_boot"),
+        ({**LEAST, "user": {"password_hash": "hunter2"}}, "make one with mkpasswd"),
+    ],
+)
+def test_what_is_wrong_is_fatal_and_has_its_place(tmp_path, data, said):
+    """Complaints 2, 5 and 10: a key that is not understood never means *without encryption*."""
+    error = faults(tmp_path, data)
+    assert said in str(error) and "answers.yaml" in str(error)
+
+
+# Everything that somebody may write a password into, by mistake or because other installers take it there.
+LEAKS = {
+    "hash": {"user": {"password_hash": CANARY}},
+    "password": {"user": {"password": CANARY, "ssh_keys": [KEY]}},
+    "user": {"user": f"root:{CANARY}"},
+    "key": {"user": {"ssh_keys": [f"-----BEGIN OPENSSH PRIVATE KEY-----\n{CANARY}"]}},
+    "passphrase": {"encryption": {"passphrase": CANARY}},
+    "passphrase in a list": {"encryption": {"passphrase": [CANARY]}},
+    "encryption": {"encryption": CANARY},
+    "prompt": {"encryption": {"passphrase": {"prompt": CANARY}}},
+    "credential": {"encryption": {"passphrase": {"credential": f"{CANARY} {CANARY}"}}},
+    "both": {"encryption": {"passphrase": {"file": CANARY, "credential": "x"}}},
+    "pin": {"encryption": {"tpm2": {"pin": CANARY}}},
+    "wifi": {"network": [{"wifi": {"ssid": "home", "passphrase": CANARY}}]},
+    "interface": {"network": [CANARY]},
+    "url": {"encryption": {"tang": {"url": f"ftp://me:{CANARY}@tang", "thumbprint": CANARY}}},
+    "literal": {"storage": {"layout": CANARY}},
+    "language": {"language": CANARY},
+    "after": {"after": CANARY},
+    "settings": {"settings": CANARY},
+    "wipe": {"confirm": {"wipe": CANARY}},
+}
+
+
+@pytest.mark.parametrize("where", LEAKS)
+@pytest.mark.parametrize("suffix", ["yaml", "json"])
+def test_no_fault_shows_what_was_written(tmp_path, where, suffix):
+    """Complaint 3: a passphrase in the log. The traceback counts as well: somebody will log one."""
+    data = {**LEAST, **LEAKS[where]}
+    error = faults(tmp_path, json.dumps(data) if suffix == "json" else data, f"answers.{suffix}")
+    told = "".join([str(error), *traceback.format_exception(error), *(str(fault.as_dict()) for fault in error.faults)])
+    assert CANARY not in told and CANARY[:8] not in told
+
+
+@pytest.mark.parametrize("where", LEAKS)
+def test_neither_do_those_of_answers_that_come_over_a_socket(where):
+    with pytest.raises(ConfigurationError) as caught:
+        parse(Answers, {**LEAST, **LEAKS[where]}, lambda _path: Place("answers"))
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"version: 1\nuser: {{password_hash: !{CANARY}}}\n",
+        f"version: 1\nuser:\n  password_hash: *{CANARY}\n",
+        f"version: 1\nuser:\n  password_hash: &{CANARY}\n",
+        f"version: 1\nuser:\n  password_hash: '{CANARY}\n",
+        f'version: 1\nuser:\n  password_hash: "{CANARY}\\q"\n',
+        f"version: 1\nuser:\n  password_hash: @{CANARY}\n",
+        f"version: 1\nuser:\n  password_hash: {CANARY}: {CANARY}\n",
+        f"version: 1\nuser:\n\tpassword_hash: {CANARY}\n",
+        "version: 1\nencryption: {tpm2: {pin: 0471}}\n",
+        "version: 1\nencryption: {tpm2: {pin: 4_7_1}}\n",
+    ],
+)
+def test_neither_do_faults_of_syntax(tmp_path, text):
+    error = faults(tmp_path, text)
+    told = "".join(traceback.format_exception(error))
+    assert CANARY not in told and "0471" not in told and "4_7_1" not in told
+    assert "answers.yaml" in str(error)
+
+
+@pytest.mark.parametrize("text", [f'{{"version": 1, "user": {{"password_hash": "{CANARY}}}}}', f'{{"x": {CANARY}}}'])
+def test_neither_do_those_of_json(tmp_path, text):
+    assert CANARY not in "".join(traceback.format_exception(faults(tmp_path, text, "answers.json")))
+
+
+def test_neither_do_those_of_toml(tmp_path):
+    for text in (f"version = 1\n[user]\npassword_hash = {CANARY}\n", f'version = 1\npassword = "{CANARY}\n'):
+        assert CANARY not in "".join(traceback.format_exception(faults(tmp_path, text, "answers.toml")))
+
+
+def test_no_answer_holds_a_secret_to_begin_with(tmp_path, caplog):
+    """What the screens write and the journal keeps says where a secret comes from, never what it is."""
+    caplog.set_level(logging.DEBUG)
+    asked = load(tmp_path, {**LEAST, "encryption": {"passphrase": {"file": "pass"}}})
+    assert asked.model_dump(mode="json")["encryption"]["passphrase"] == {
+        "credential": None, "file": "pass", "prompt": False,
+    }  # fmt: skip
+    assert caplog.text == ""
+
+
+def test_the_schema_is_json_schema_and_lets_nothing_else_in():
+    read = json.loads(answered.schema())
+    assert read["additionalProperties"] is False and "version" in read["required"]
+    assert all(part.get("additionalProperties") is False for part in read["$defs"].values() if "properties" in part)
