@@ -36,8 +36,12 @@ def main() -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.schema or options.answers:
+    if options.schema or options.dry_run:
         return _asked(options)
+    if options.answers or options.unattended:
+        from . import alone
+
+        return alone.main(options.answers, options.json)
     if options.engine:
         return _engine(options)
     from . import console
@@ -89,10 +93,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--answers", type=Path, metavar="FILE", help="what the screens would ask, as YAML, JSON or TOML"
     )
+    parser.add_argument("--unattended", action="store_true", help="look for answers where somebody left them")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
     parser.add_argument("--hardware", type=Path, metavar="FILE", help="a described machine; --dry-run or --replay only")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="rehearse: the screens, and recorded progress")
-    parser.add_argument("--json", action="store_true", help="with --dry-run: all of it as one JSON object")
+    parser.add_argument("--json", action="store_true", help="all of it as one JSON object; of an install one a line")
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the answers")
     parser.add_argument("--verify", action="store_true", help="read the whole medium, and say whether it is as made")
     parser.add_argument("--plain", action="store_true", help="ask line by line: for any terminal, and screen readers")
@@ -114,10 +119,12 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--hardware describes another machine, which cannot be installed: add --dry-run or --replay")
     if options.replay and not options.hardware:
         parser.error("--replay needs --hardware FILE: no real machine is rehearsed on")
-    if options.json and not options.dry_run:
-        parser.error("--json goes with --dry-run")
-    if bool(options.answers) != options.dry_run:
-        parser.error("--answers FILE and --dry-run go together")
+    if options.json and not (options.answers or options.unattended):
+        parser.error("--json goes with --answers")
+    if options.dry_run and not options.answers:
+        parser.error("--dry-run shows what answers would do: add --answers FILE")
+    if options.answers and options.unattended:
+        parser.error("--unattended looks for answers itself: leave --answers away")
     if options.fingerprint and not options.remote:
         parser.error("--fingerprint goes with --remote")
 

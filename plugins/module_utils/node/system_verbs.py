@@ -73,7 +73,9 @@ def _bless(root: Root, _options: argparse.Namespace) -> int:
 
 
 def _gate(root: Root, _options: argparse.Namespace) -> int:
-    return 0 if trial.judge(root, float(os.environ.get("KOS_GATE_SECONDS") or trial.DEADLINE)) else 1
+    deadline = float(os.environ.get("KOS_GATE_DEADLINE") or trial.DEADLINE)
+    grace = float(os.environ.get("KOS_GATE_GRACE") or trial.GRACE)
+    return 0 if trial.judge(root, deadline, grace) else 1
 
 
 def _lost(root: Root, _options: argparse.Namespace) -> int:

@@ -23,7 +23,8 @@ from .journal import Journal
 
 # A person's own checks: programs that end with 0 when all is well.
 CHECKS = "/etc/kos/healthy.d"
-DEADLINE = 900.0
+# Seconds until multi-user.target is reached, and from then on until all is well.
+DEADLINE, GRACE = 900.0, 300.0
 _BETWEEN, _ONE_CHECK = 5.0, 60.0
 
 
@@ -36,7 +37,7 @@ def on_trial(root: Root, esps: list[str], number: int) -> bool:
     return known is not None and known.state != "good"
 
 
-def judge(root: Root, seconds: float = DEADLINE) -> bool:
+def judge(root: Root, deadline: float = DEADLINE, grace: float = GRACE) -> bool:
     """Wait until this system is well; False where it is on trial and is not. Raises OtherLayout."""
     here = layout.require(root)
     esps, text = [], ""
@@ -46,7 +47,8 @@ def judge(root: Root, seconds: float = DEADLINE) -> bool:
     except (NodeError, OSError) as error:
         text = str(error)
     trial = on_trial(root, esps, here.slot)
-    text = text or wait(lambda: first_complaint(root), seconds if trial else 0.0)
+    text = text or wait(unfinished, deadline if trial else 0.0)
+    text = text or wait(lambda: first_complaint(root), grace if trial else 0.0)
     if not text:
         sys.stdout.write(f"system {here.slot} is well\n")
         return True
@@ -74,11 +76,14 @@ def wait(look: Callable[[], str], seconds: float) -> str:
         time.sleep(_BETWEEN)
 
 
-def complaints(root: Root) -> Iterator[str]:
-    """What is not well, a sentence each; the cheapest look first."""
+def unfinished() -> str:
+    """Whether the boot has yet to come to its end."""
     state = system.run(["systemctl", "is-active", "multi-user.target"], check=False).stdout.decode().strip()
-    if state != "active":
-        yield f"multi-user.target is {state}"
+    return "" if state == "active" else f"the boot did not come to its end: multi-user.target is {state}"
+
+
+def complaints(root: Root) -> Iterator[str]:
+    """What is not well in a system that has booted, a sentence each; the cheapest look first."""
     before = files.read_json(root.join(system_update.BASELINE), {"running": [], "routed": False})
     states = system.unit_states(before["running"], "Id,ActiveState")
     failed = sorted(name for name, row in states.items() if row.get("ActiveState") == "failed")
@@ -105,7 +110,7 @@ def _of_own_checks(root: Root) -> Iterator[str]:
         found = os.stat(path)
         if not os.access(path, os.X_OK):
             continue
-        if found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             yield f"{path} is not run: others than root may write it"
             continue
         try:

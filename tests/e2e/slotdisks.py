@@ -1,0 +1,242 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A disk as the installer lays it out, made without one: for tests of what happens on it afterwards.
+
+Its root holds what a medium installs, a repository of one package in several versions, and a systemd unit that goes
+through the updates by itself and tells of it on the console.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, slots, system_layout
+from kos_image import definition, installing, recipe
+from kos_image.toolbox import Toolbox
+
+MIB = 1 << 20
+FIRST, ESP_MIB, ROOT_MIB, HEADER_MIB = 2, 400, 2600, 32
+PASSPHRASE = "correct horse battery"
+ARGUMENTS = (
+    "rd.luks.name={luks}=kos-root rd.luks.options=discard root=/dev/mapper/kos-root rootfstype=btrfs "
+    "rootflags=subvol=@root.1 rw panic=5 rd.shell=0 rd.emergency=reboot systemd.default_device_timeout_sec=300 "
+    "console=tty0 console=ttyS0"
+)
+_FSTAB = """\
+PARTLABEL=kos-esp /efi vfat umask=0077 0 2
+/dev/mapper/kos-root /var btrfs subvol=@var 0 0
+/dev/mapper/kos-root /var/log btrfs subvol=@log 0 0
+/dev/mapper/kos-root /home btrfs subvol=@home 0 0
+"""
+_UNIT = """\
+[Unit]
+Description=Go through the updates
+[Service]
+ExecStart=/bin/bash /var/lib/kos-test/drive
+StandardOutput=journal+console
+[Install]
+WantedBy=multi-user.target
+"""
+_GATE = "[Service]\nEnvironment=KOS_GATE_DEADLINE=900 KOS_GATE_GRACE=15\n"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the stages of a medium's build made: its root's archive, the node's kernel and initrd, the toolbox."""
+
+    root: Path
+    started: Path
+    toolbox: Path
+
+
+def make(parts: Parts, folder: Path, luks: str, drive: str, packages: dict[int, dict[str, str]]) -> Path:
+    """The path of a disk whose system runs the script `drive`; `packages`: files of kos-probe by version."""
+    system = folder / "system"
+    system.mkdir()
+    subprocess.run(["tar", "--extract", "--file", parts.root, "--directory", system], check=True)
+    _install(system)
+    _prepare(system, parts, luks, drive, packages)
+    root = folder / "root.raw"
+    toolbox = Toolbox(parts.toolbox, 0)
+    _fill(system, root)
+    _encrypt(root, luks, toolbox)
+    esp = folder / "esp"
+    _boot(system, esp, luks)
+    return _assemble(folder, root, esp, toolbox)
+
+
+def _install(system: Path) -> None:
+    """The files that a medium lays over its root when it installs it."""
+    found = definition.define("usb", "amd64").installed
+    for name in found.trees:
+        shutil.copytree(recipe.TREES / name, system, symlinks=True, dirs_exist_ok=True)
+    for link, target in found.links.items():
+        (system / link).parent.mkdir(parents=True, exist_ok=True)
+        (system / link).unlink(missing_ok=True)
+        (system / link).symlink_to(target)
+    for name, content in installing.node_code().items():
+        (system / installing.NODE / name).parent.mkdir(parents=True, exist_ok=True)
+        (system / installing.NODE / name).write_bytes(content)
+
+
+def _prepare(system: Path, parts: Parts, luks: str, drive: str, packages: dict[int, dict[str, str]]) -> None:
+    version = (parts.started / "kver").read_text().strip()
+    shutil.copyfile(parts.started / "initrd", system / f"boot/initrd.img-{version}")
+    image, sysimage = system / "var/lib", system / system_layout.SYSIMAGE.lstrip("/")
+    binds = ""
+    for name, place in system_layout.BOUND.items():
+        sysimage.mkdir(parents=True, exist_ok=True)
+        if (image / name).exists():
+            shutil.move(image / name, sysimage / name)
+        (sysimage / name).mkdir(exist_ok=True)
+        (image / name).mkdir()
+        binds += f"{system_layout.SYSIMAGE}/{name} {place} none bind 0 0\n"
+    (system / "efi").mkdir(exist_ok=True)
+    (system / "etc/fstab").write_text(_FSTAB + binds)
+    (system / "etc/kernel/cmdline").write_text(ARGUMENTS.format(luks=luks) + "\n")
+    (system / "etc/hostname").write_text("slots\n")
+    for old in (system / "etc/apt").rglob("*.sources"):
+        old.unlink()
+    (system / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/var/lib/kos-test/repository ./\n")
+    units = system / "etc/systemd/system"
+    (units / "kos-drive.service").write_text(_UNIT)
+    (units / "multi-user.target.wants/kos-drive.service").symlink_to("/etc/systemd/system/kos-drive.service")
+    (units / "kos-healthy.service.d").mkdir()
+    (units / "kos-healthy.service.d/test.conf").write_text(_GATE)
+    test = image / "kos-test"
+    (test / "repository").mkdir(parents=True)
+    (test / "drive").write_text(drive)
+    for number, files in packages.items():
+        _package(system, test / "repository", number, files)
+    subprocess.run(["chroot", system, "dpkg", "--admindir", f"{system_layout.SYSIMAGE}/dpkg", "--install",
+                    "/var/lib/kos-test/repository/kos-probe_1.deb"], check=True, capture_output=True)  # fmt: skip
+
+
+def _package(system: Path, repository: Path, number: int, files: dict[str, str]) -> None:
+    """A Debian package with these files, and the index that offers it alone."""
+    tree = repository / f"tree-{number}"
+    for name, text in {**files, "DEBIAN/control": _control(number)}.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+        (tree / name).chmod(0o755)
+    (tree / "DEBIAN/control").chmod(0o644)
+    name = f"kos-probe_{number}.deb"
+    here = "/var/lib/kos-test/repository"
+    build = ["chroot", system, "dpkg-deb", "--root-owner-group", "--build", f"{here}/tree-{number}", f"{here}/{name}"]
+    subprocess.run(build, check=True, capture_output=True)
+    shutil.rmtree(tree)
+    digest = subprocess.run(["sha256sum", repository / name], check=True, capture_output=True, text=True)
+    size = (repository / name).stat().st_size
+    index = f"{_control(number)}Filename: ./{name}\nSize: {size}\nSHA256: {digest.stdout.split()[0]}\n"
+    (repository / f"Packages.{number}").write_text(index)
+    if number == 1:
+        (repository / "Packages").write_text(index)
+
+
+def _control(number: int) -> str:
+    return (
+        f"Package: kos-probe\nVersion: {number}\nArchitecture: all\nMaintainer: kOS\n"
+        "Description: what an update of the system brings in a test\n"
+    )
+
+
+@contextlib.contextmanager
+def mounted(image: Path, place: Path, options: str = "loop"):
+    """An image of a file system, mounted while the block runs."""
+    place.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-o", options, image, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def _fill(system: Path, image: Path) -> None:
+    """A btrfs with the subvolumes of an installed node, smaller than the image by what a LUKS header takes."""
+    with image.open("wb") as stream:
+        stream.truncate(ROOT_MIB * MIB)
+    with mounted(image.parent, system / "mnt", "bind"), mounted(Path("/proc"), system / "proc", "bind"):
+        size = ["--byte-count", str((ROOT_MIB - HEADER_MIB) * MIB)]
+        subprocess.run(
+            ["chroot", system, "mkfs.btrfs", "-q", "-L", "kos-root", *size, f"/mnt/{image.name}"], check=True
+        )
+    with mounted(image, image.parent / "top") as top:
+        names = {system_layout.ROOT_SLOT.format(number=1): "", **system_layout.PERSISTENT}
+        for name in names:
+            _subvolume(system, top, name)
+        for name, place in sorted(names.items(), key=lambda row: -len(row[1])):
+            source = system / place.lstrip("/")
+            subprocess.run(["cp", "-a", "--reflink=never", f"{source}/.", top / name], check=True)
+            if place:
+                shutil.rmtree(source)
+                source.mkdir()
+
+
+def _subvolume(system: Path, top: Path, name: str) -> None:
+    with mounted(top, system / "mnt", "bind"):
+        subprocess.run(
+            ["chroot", system, "btrfs", "subvolume", "create", f"/mnt/{name}"], check=True, capture_output=True
+        )
+
+
+def _encrypt(image: Path, luks: str, toolbox: Toolbox) -> None:
+    """Put what is in the image behind a LUKS header, as cryptsetup does on a plain file."""
+    (image.parent / "passphrase").write_text(PASSPHRASE)
+    cost = ["--pbkdf=argon2id", "--pbkdf-memory=32768", "--pbkdf-parallel=1", "--pbkdf-force-iterations=4"]
+    how = ["--encrypt", "--force-offline-reencrypt", f"--reduce-device-size={HEADER_MIB}M", *cost]
+    place = ["--key-file=/build/work/passphrase", f"/build/work/{image.name}"]
+    toolbox.run(
+        ["cryptsetup", "-q", "reencrypt", "--type=luks2", f"--uuid={luks}", *how, *place], {"work": image.parent}
+    )
+
+
+def _boot(system: Path, esp: Path, luks: str) -> None:
+    """The files of the ESP, by the code that a node uses."""
+    esp.mkdir()
+    version = next((system / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
+    kernel, initrd = (str(system / f"boot/{name}-{version}") for name in ("vmlinuz", "initrd.img"))
+    slots.stage(
+        str(esp), slots.Entry(1, f"kOS, system 1 ({version})", kernel, initrd, ARGUMENTS.format(luks=luks).split()),
+        "entries",
+    )  # fmt: skip
+    slots.publish(str(esp), 1)
+    program = system / "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
+    (esp / "EFI/BOOT").mkdir(parents=True)
+    shutil.copyfile(program, esp / "EFI/BOOT/BOOTX64.EFI")
+    (esp / bootloader.LOADER_CONF).write_text(bootloader.configuration())
+
+
+def _assemble(folder: Path, root: Path, esp: Path, toolbox: Toolbox) -> Path:
+    disk, fat = folder / "disk.raw", folder / "esp.raw"
+    for image, size in ((disk, FIRST + ESP_MIB + ROOT_MIB + 2), (fat, ESP_MIB)):
+        with image.open("wb") as stream:
+            stream.truncate(size * MIB)
+    toolbox.run(["mkfs.fat", "-F", "32", "-n", "KOS-ESP", "/build/work/esp.raw"], {"work": folder})
+    names = [f"/build/work/esp/{name}" for name in sorted(os.listdir(esp))]
+    toolbox.run(["mcopy", "-s", "-i", "/build/work/esp.raw", *names, "::"], {"work": folder})
+    table = (
+        f"label: gpt\nstart={FIRST}MiB, size={ESP_MIB}MiB, type={system_layout.TYPES['esp']}, name=kos-esp\n"
+        f"start={FIRST + ESP_MIB}MiB, size={ROOT_MIB}MiB, type={system_layout.TYPES['root-amd64']}, name=kos-root\n"
+    )
+    (folder / "table").write_text(table)
+    toolbox.run(["sh", "-c", "sfdisk --quiet /build/work/disk.raw </build/work/table"], {"work": folder})
+    for image, start in ((fat, FIRST), (root, FIRST + ESP_MIB)):
+        place = [f"of={disk}", "bs=1M", f"seek={start}", "conv=notrunc,sparse"]
+        subprocess.run(["dd", f"if={image}", *place], check=True, capture_output=True)
+        image.unlink()
+    for left in (folder / "system", esp):
+        shutil.rmtree(left)
+    return disk
+
+
+def told(said: str) -> list[dict[str, object]]:
+    """What the script has told on the console: a JSON object a line, after its mark."""
+    lines = (line.partition("KOS-TEST ")[2] for line in said.splitlines())
+    return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
