@@ -91,6 +91,6 @@ def summary(machine: Machine) -> Iterator[str]:
     chips = [*(["TPM 2"] if machine.tpm2 else []), *(["FIDO2 key"] if machine.fido2 else [])]
     cards = [f"{card.name}{' (Wi-Fi)' if card.wireless else ''}" for card in machine.nics]
     yield f"Machine   {machine.name or 'unnamed'}, {machine.architecture}, {machine.firmware.upper()}, {boot}"
-    yield f"          {machine.cpu} cores, {human(machine.memory_mb * 10**6)} of memory"
+    yield f"          {machine.cpu} core{'s' * (machine.cpu != 1)}, {human(machine.memory_mb * 10**6)} of memory"
     yield f"Also has  {', '.join([*chips, *(f'GPU of {maker}' for maker in machine.gpu)]) or 'nothing of note'}"
     yield f"Network   {', '.join(cards) or 'no card that Linux knows'}"

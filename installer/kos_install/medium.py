@@ -116,6 +116,19 @@ def progress(state: Path = STATE) -> Verification:
         return Verification(RUNNING)
 
 
+def sentence(now: Verification) -> str:
+    """What came out of it, for a log or a terminal."""
+    if now.state == GOOD:
+        return f"Verified: all {_size(now.total)} of this medium are as {now.signer} signed them."
+    if now.state == BROKEN:
+        return "\n  ".join(["BROKEN: this medium is not as it was made. Do not install from it.", *now.said])
+    return f"Not verified: {' '.join(now.said)}"
+
+
+def _size(count: int) -> str:
+    return f"{count / 10**6:.0f} MB" if count < 10**9 else f"{count / 10**9:.1f} GB"
+
+
 def _write(state: Path, verification: Verification) -> None:
     unfinished = state.with_name(f".{state.name}.new")
     unfinished.write_text(json.dumps(vars(verification)), encoding="utf-8")

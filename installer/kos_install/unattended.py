@@ -11,19 +11,15 @@ serial number of every disk that may be wiped.
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.kind.kos.cli.exits import Exit
-from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
-
 from . import answers as answered
 from . import secrets
 from .actions.runner import run
-from .errors import InstallError, UsageError
+from .errors import UsageError
 
 LABEL, CREDENTIAL, ARGUMENT = "KOS-ANSWERS", "kos.answers", "kos.answers="
 FILES = ("answers.yaml", "answers.yml", "answers.json", "answers.toml")
@@ -91,12 +87,3 @@ def answer(where: str | Path) -> tuple[answered.Answers, dict[str, str]]:
     with found(where) as path:
         asked = answered.load(path)
         return asked, secrets.resolve(asked, path.parent)
-
-
-def complain(error: Exception) -> int:
-    """Say why it does not begin; the exit code."""
-    lines = [str(fault) for fault in error.faults] if isinstance(error, ConfigurationError) else [str(error)]
-    print("\n".join(lines), file=sys.stderr)
-    if isinstance(error, ConfigurationError):
-        return Exit.INVALID_CONFIGURATION
-    return error.exit if isinstance(error, InstallError) else Exit.UNEXPECTED

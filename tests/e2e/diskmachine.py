@@ -8,9 +8,11 @@ No systemd, no firmware: it is up in some seconds of an emulated processor, and 
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import io
 import json
+import random
 import shutil
 import socket
 import subprocess
@@ -30,10 +32,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300
 # What the installer's actions call, and what older machines leave on disks.
 _PACKAGES = (
-    "btrfs-progs", "busybox", "cryptsetup-bin", "dmsetup", "dosfstools", "e2fsprogs", "fdisk", "initramfs-tools",
-    "iproute2", "kmod", "linux-image-cloud-amd64", "lvm2", "mdadm", "mtools", "python3", "python3-pydantic",
-    "python3-rich", "python3-ruamel.yaml", "python3-typer", "python3-yaml", "squashfs-tools", "systemd-cryptsetup",
-    "udev", "zstd",
+    "btrfs-progs", "busybox", "cryptsetup-bin", "dmsetup", "dosfstools", "e2fsprogs", "efibootmgr", "fdisk",
+    "initramfs-tools", "iproute2", "kmod", "linux-image-cloud-amd64", "lvm2", "mdadm", "mtools", "python3",
+    "python3-pydantic", "python3-rich", "python3-ruamel.yaml", "python3-typer", "python3-yaml", "shim-signed",
+    "squashfs-tools", "systemd-boot-efi-amd64-signed", "systemd-cryptsetup", "udev", "zstd",
 )  # fmt: skip
 # Its own file systems, the devices, the code under test, and then the agent, for as long as the machine lives.
 _INIT = """\
@@ -48,7 +50,15 @@ udevadm trigger --action=add; udevadm settle
 tar --extract --directory=/run/code --file=/dev/disk/by-id/virtio-code
 exec python3 /run/code/tests/e2e/diskagent.py
 """
-RECIPE = Recipe("install-disks", 2, "essential", _PACKAGES)
+RECIPE = Recipe("install-disks", 3, "essential", _PACKAGES)
+# Files of the machine that are a small system, and where that has them.
+_SYSTEM = {
+    "boot/vmlinuz-*": "boot",
+    "usr/bin/[ab]*": "usr/bin",
+    "usr/lib/x86_64-linux-gnu/lib[a-f]*": "usr/lib/libraries",
+    "var/lib/dpkg/info/[a-d]*": "var/lib/dpkg/info",
+    "var/lib/dpkg/status": "var/lib/dpkg",
+}
 _CODE = ("cli", "collections", "installer", "plugins/__init__.py", "plugins/module_utils", "plugins/plugin_utils")
 _LINE = "root=/dev/disk/by-id/virtio-root rw console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable init=/agent"
 
@@ -124,6 +134,26 @@ def _make(workshop):
     disk = workshop.folder / "root.ext4"
     run(["truncate", "--size=3G", str(disk)])
     workshop.run(["mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-d", str(tree), str(disk)])
+
+
+def system_image(folder, to):
+    """A small system to install: a kernel, programs, packages' records, and a file that does not compress."""
+    tree, work = folder / "tree", Path(tempfile.mkdtemp(prefix="image-", dir=folder / "tree/tmp"))
+    for name in ("boot", "efi", "etc", "home", "root", "usr/bin", "usr/lib/libraries", "var/lib/dpkg/info", "var/log"):
+        (work / name).mkdir(parents=True)
+    for pattern, place in _SYSTEM.items():
+        run(["cp", "--archive", *map(str, sorted(tree.glob(pattern))), str(work / place)])
+    (work / "usr/lib/random").write_bytes(random.Random(1).randbytes(16 << 20))  # noqa: S311
+    (work / "bin").symlink_to("usr/bin")
+    (work / "etc/hostname").write_text("nobody\n")
+    inside = f"/tmp/{work.name}"
+    options = ["-comp", "zstd", "-Xcompression-level", "3", "-quiet", "-no-progress"]
+    tool(folder, "mksquashfs", inside, f"{inside}.squashfs", *options)
+    shutil.rmtree(work)
+    made = work.with_name(f"{work.name}.squashfs")
+    to.write_bytes(_padded(made.read_bytes()))
+    made.unlink()
+    return to
 
 
 def code():
@@ -221,6 +251,4 @@ def _padded(data):
 
 
 def _base64(data):
-    import base64
-
     return base64.b64encode(data).decode()

@@ -63,14 +63,14 @@ def whole(disk, esp=256 * MIB, wipe=True, make=None, preserve=()):
             "kind": "btrfs", "id": "btrfs", "devices": [f"/dev/mapper/{names.ROOT}"], "label": names.ROOT,
             "uuid": identity("btrfs"), "subvolumes": ["@root.1", *names.PERSISTENT],
         },
-        {"kind": "fat", "id": "fat", "device": by_part(names.ESP), "label": "KOS-ESP", "volume_id": "4b4f5331"},
+        {"kind": "fat", "id": "fat", "device": by_part(names.ESP), "label": "KOS-ESP", "volume_id": "4B4F5331"},
         {"kind": "mount", "id": "mount", "mounts": mounts()},
         {"kind": "unpack", "id": "unpack"},
     ]  # fmt: skip
 
 
 def mounts():
-    root, options = f"/dev/mapper/{names.ROOT}", "compress=zstd:1,noatime"
+    root, options = f"/dev/mapper/{names.ROOT}", "noatime"
     return [
         [root, "/", f"subvol=@root.1,{options}"],
         *[[root, where, f"subvol={name},{options}"] for name, where in names.PERSISTENT.items()],
@@ -82,3 +82,14 @@ def mounts():
 def asked(actions, **more):
     """What `diskapply` takes."""
     return {"plan": {"actions": actions}, "answers": ANSWERS, "secrets": {"passphrase": PASSPHRASE}, **more}
+
+
+def startable(disk, **how):
+    """The same, up to what firmware starts; what the machine is called, and a playbook, are not of these tests."""
+    return [
+        *whole(disk, **how),
+        {"kind": "configure", "id": "configure"},
+        {"kind": "boot", "id": "boot", "loader": "systemd-boot", "esps": [by_part(names.ESP)]},
+        {"kind": "verify", "id": "verify"},
+        {"kind": "finish", "id": "finish"},
+    ]

@@ -91,8 +91,10 @@ def test_several_that_could_be_are_named_and_none_is_taken():
         assert part in said
 
 
-def test_two_paths_to_one_disk_are_told_as_such():
-    assert "two paths to one disk?" in refused(machine("multipath"), serial="600508b1001c")
+@pytest.mark.parametrize("selector", [{}, {"serial": "600508b1001c"}, {"path": "/dev/sda"}])
+def test_two_disks_with_one_serial_number_are_refused_even_by_name(selector):
+    """They may be two paths to one disk, and nobody could tell them apart right before the wipe."""
+    assert "/dev/sdb has the same serial number: unplug one" in refused(machine("multipath"), **selector)
 
 
 @pytest.mark.parametrize(

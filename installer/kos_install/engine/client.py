@@ -11,24 +11,34 @@ import json
 import os
 import selectors
 import socket
+import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import IO, Any, Self
 
 from .server import LONGEST, SOCKET
 
+# What a client asks SSH for; who comes in through the door gets nothing else but screens.
+ATTACH = "kos-install --attach"
+
 
 class Client:
-    """A connection that waits; for commands."""
+    """A connection that waits; for commands and for screens of lines."""
 
-    def __init__(self, path: Path = SOCKET, timeout: float | None = None) -> None:
-        """Connect. Raises OSError where no engine listens."""
-        self._socket = socket.socket(socket.AF_UNIX)
-        self._socket.settimeout(timeout)
-        self._socket.connect(str(path))
-        self._lines: BinaryIO = self._socket.makefile("rb")
+    def __init__(self, lines: IO[bytes], out: IO[bytes]) -> None:
+        self._lines, self._out = lines, out
+
+    def send(self, do: str, **fields: Any) -> None:
+        """Ask for something; the answer comes as events. Raises OSError."""
+        self._out.write(_line(do, fields))
+        self._out.flush()
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What the engine tells: first all that happened, then what happens; ends when the engine does."""
+        for line in self._lines:
+            yield json.loads(line)
 
     def __enter__(self) -> Self:
         return self
@@ -36,17 +46,47 @@ class Client:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._lines.close()
+        self.close()
+
+    def close(self) -> None:
+        """Let go; what the engine does goes on."""
+        for stream in (self._out, self._lines):
+            with contextlib.suppress(OSError):
+                stream.close()
+
+
+class Socket(Client):
+    """A connection to the engine of this machine."""
+
+    def __init__(self, path: Path = SOCKET, timeout: float | None = None) -> None:
+        """Connect. Raises OSError where no engine listens."""
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(timeout)
+        self._socket.connect(str(path))
+        super().__init__(self._socket.makefile("rb"), self._socket.makefile("wb"))
+
+    def close(self) -> None:
+        """Let go, and wake whoever waits for a line."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        super().close()
         self._socket.close()
 
-    def send(self, do: str, **fields: Any) -> None:
-        """Ask for something; the answer comes as events."""
-        self._socket.sendall(_line(do, fields))
 
-    def events(self) -> Iterator[dict[str, Any]]:
-        """What the engine tells: first all that happened, then what happens; ends when the engine does."""
-        for line in self._lines:
-            yield json.loads(line)
+class Command(Client):
+    """A connection through a command that passes lines on."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        if self._process.stdin is None or self._process.stdout is None:
+            raise OSError(f"no pipes to {argv[0]}")
+        super().__init__(self._process.stdout, self._process.stdin)
+
+    def close(self) -> None:
+        """End the command, too."""
+        self._process.terminate()
+        self._process.wait()
+        super().close()
 
 
 @dataclass(frozen=True)
@@ -77,9 +117,11 @@ async def connect(path: Path = SOCKET) -> Link:
 
 
 async def through(argv: Sequence[str]) -> Link:
-    """A connection through a command that passes lines on, such as ssh HOST kos-install --attach. Raises OSError."""
+    """A connection through a command that passes lines on, such as ssh HOST ATTACH. Raises OSError."""
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, limit=LONGEST)
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.DEVNULL, limit=LONGEST
+    )
     if process.stdin is None or process.stdout is None:
         raise OSError(f"no pipes to {argv[0]}")
     return Link(process.stdout, process.stdin)

@@ -217,7 +217,7 @@ class Engine:
             answers=answers,
             machine=self._machine,
             plan=plan,
-            secrets=dict(self._secrets),
+            secrets=self._world.secrets(answers, self._secrets),
             progress=progress,
             action=action,
             log=lambda text: self._tell("log", text=text),

@@ -98,20 +98,7 @@ class Journal:
 
 def begin(device: Path, plan: Plan, answers: Answers, done: Iterable[Action] = ()) -> Journal:
     """Begin a journal where none is, with what was done before there could be one. Raises ApplyFailed, OSError."""
-    install = secrets.token_bytes(16)
-    before = [[action.id, digest_of(action)] for action in done]
-    content = {
-        "version": VERSION,
-        "plan": plan.model_dump(mode="json"),
-        "answers": answers.model_dump(mode="json"),
-        "done": before,
-    }
-    text = _payload(content)
-    pieces = [text[at : at + _ROOM] for at in range(0, len(text), _ROOM)]
-    if len(pieces) > _LONGEST_HEADER:
-        raise ApplyFailed("the answers are too long to be kept: shorten settings, or the list of keys")
-    # Each knows how many there are, so that a header lacks none: by the first one's place in it.
-    blocks = [_block(install, len(pieces) - index, piece) for index, piece in enumerate(pieces)]
+    blocks = header(plan, answers, done)
     with _opened(device) as descriptor:
         # Whatever lies there from before must not look like a record.
         _write(descriptor, 0, [bytes(BLOCK)] * (_size(descriptor) // BLOCK))
@@ -119,6 +106,23 @@ def begin(device: Path, plan: Plan, answers: Answers, done: Iterable[Action] = (
         _write(descriptor, 1, blocks[1:])
         _write(descriptor, 0, blocks[:1])
     return read(device)
+
+
+def header(plan: Plan, answers: Answers, done: Iterable[Action]) -> list[bytes]:
+    """The first blocks of a new journal. Raises ApplyFailed for answers that are too long to be kept."""
+    install = secrets.token_bytes(16)
+    content = {
+        "version": VERSION,
+        "plan": plan.model_dump(mode="json"),
+        "answers": answers.model_dump(mode="json"),
+        "done": [[action.id, digest_of(action)] for action in done],
+    }
+    text = _payload(content)
+    pieces = [text[at : at + _ROOM] for at in range(0, len(text), _ROOM)]
+    if len(pieces) > _LONGEST_HEADER:
+        raise ApplyFailed("the answers are too long to be kept: shorten settings, or the list of keys")
+    # Each knows how many there are, so that a header lacks none: by the first one's place in it.
+    return [_block(install, len(pieces) - index, piece) for index, piece in enumerate(pieces)]
 
 
 def read(device: Path) -> Journal:
@@ -134,7 +138,7 @@ def read(device: Path) -> Journal:
         if piece is None or (whose, number) != (install, count - index):
             raise NoJournal(f"the journal in {device} was never whole")
         text += piece
-    return _read_on(device, install, json.loads(text), count, blocks)
+    return _records(device, install, json.loads(text), count, blocks)
 
 
 def erase(device: Path) -> None:
@@ -143,13 +147,13 @@ def erase(device: Path) -> None:
         _write(descriptor, 0, [bytes(BLOCK)])
 
 
-def _read_on(device: Path, install: bytes, header: Any, count: int, blocks: list[bytes]) -> Journal:
-    if header["version"] != VERSION:
-        raise NoJournal(f"the journal in {device} is of another version of the installer ({header['version']})")
+def _records(device: Path, install: bytes, head: Any, count: int, blocks: list[bytes]) -> Journal:
+    if head["version"] != VERSION:
+        raise NoJournal(f"the journal in {device} is of another version of the installer ({head['version']})")
     # As JSON: a strict model takes no list of Python's where it has a tuple.
-    plan = Plan.model_validate_json(json.dumps(header["plan"]))
-    answers = Answers.model_validate_json(json.dumps(header["answers"]))
-    records = [Record(number, name, digest, "done") for number, (name, digest) in enumerate(header["done"])]
+    plan = Plan.model_validate_json(json.dumps(head["plan"]))
+    answers = Answers.model_validate_json(json.dumps(head["answers"]))
+    records = [Record(number, name, digest, "done") for number, (name, digest) in enumerate(head["done"])]
     behind = count
     for index in range(count, len(blocks)):
         whose, number, piece = _parse(blocks[index])

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..answers import Answers, Secret
+from .. import secrets as sources
+from ..answers import Answers
 from ..errors import UsageError
 
 PASSPHRASE, PIN, WIFI = "passphrase", "tpm2_pin", "wifi:"
@@ -36,11 +37,7 @@ def value(given: Any) -> str:
 
 def wanted(answers: Answers) -> list[str]:
     """The names of the secrets that somebody has to type."""
-    encryption = answers.encryption
-    asked: list[tuple[str, Secret | None]] = [(PASSPHRASE, encryption.passphrase)]
-    asked.append((PIN, encryption.tpm2.pin if encryption.tpm2 else None))
-    asked += [(WIFI + one.wifi.ssid, one.wifi.passphrase) for one in answers.network if one.wifi]
-    return [called for called, secret in asked if secret and secret.prompt]
+    return [called for called, (_key, secret) in sources.wanted(answers).items() if secret.prompt]
 
 
 def missing(answers: Answers, given: Mapping[str, str]) -> list[str]:

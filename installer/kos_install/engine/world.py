@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,8 @@ class World:
     picture: Callable[[Machine, Plan], str]
     apply: Callable[[Context], None]
     found: Callable[[Machine], Found | None] = _nothing
+    # what was typed, and what the answers say is elsewhere, as the actions want it; raises Unplannable
+    secrets: Callable[[Answers, Mapping[str, str]], dict[str, str]] = lambda _answers, typed: dict(typed)
     outcome: Callable[[Context], dict[str, Any]] = field(default=lambda _context: {})
     addresses: Callable[[], list[str]] = list
     medium: Callable[[], dict[str, Any]] = dict

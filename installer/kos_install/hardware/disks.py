@@ -61,7 +61,7 @@ def _disk(
         path=row["path"],
         size=int(row["size"] or 0),
         model=_text(row["model"]),
-        serial=_text(row["serial"]),
+        serial=_printable(row["serial"]).strip(),
         bus=_bus(row),
         by_id=links.get(row["kname"], []),
         sector=4096 if row["log-sec"] == 4096 else 512,
@@ -137,4 +137,8 @@ def _line(path: Path) -> str:
 
 def _text(value: str | None) -> str:
     """What a disk says of itself, without what would disturb a screen: firmware pads, and sometimes lies."""
-    return " ".join("".join(char if char.isprintable() else " " for char in value or "").split())
+    return " ".join(_printable(value).split())
+
+
+def _printable(value: str | None) -> str:
+    return "".join(char if char.isprintable() else " " for char in value or "")

@@ -88,7 +88,7 @@ def _partition(path: bytes) -> str:
         kind, subtype, size = struct.unpack_from("<BBH", path)
         if kind == _END or size < 4:
             return ""
-        if (kind, subtype) == (_MEDIA, _HARD_DRIVE) and size >= _SIGNATURE.stop:
+        if (kind, subtype) == (_MEDIA, _HARD_DRIVE) and min(size, len(path)) >= _SIGNATURE.stop:
             return str(uuid.UUID(bytes_le=path[_SIGNATURE]))
         path = path[size:]
     return ""

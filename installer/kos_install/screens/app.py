@@ -18,12 +18,12 @@ from textual.binding import Binding
 from textual.screen import Screen
 
 from ..engine.client import Link
-from . import tools
+from . import flow, tools
 from .done import Done, Key
 from .form import Form
 from .frame import Ask, Framed, Reading
 from .model import Session
-from .pages import PAGES, disk, person
+from .pages import PAGES
 from .progress import Progress
 from .resume import Resume
 from .review import Review
@@ -128,7 +128,7 @@ class Installer(App[None]):
         elif state == "answering" and self.session.resumable:
             self._show(Resume(), unless=Resume)
         elif state == "answering" and not isinstance(self._base(), Form | Review):
-            disk.recall(self.session.draft, self.session.machine)
+            flow.recall(self.session)
             self._show(Form(PAGES[self._at]))
         elif state == "planned" and not isinstance(self._base(), Form | Review):
             self._at = len(PAGES)
@@ -146,7 +146,7 @@ class Installer(App[None]):
 
     def go(self, by: int) -> None:
         """To the page after, or before; what was answered is kept by the engine, too."""
-        self._settle()
+        flow.settle(self.session)
         self._at = max(0, min(len(PAGES), self._at + by))
         self.ask("draft", answers=self.session.draft.answers)
         self._show(Form(PAGES[self._at]) if self._at < len(PAGES) else Review())
@@ -157,19 +157,13 @@ class Installer(App[None]):
             return ""
         return _("{number} of {total}").format(number=self._at + 1, total=len(PAGES) + 1)
 
-    def _settle(self) -> None:
-        disk.settle(self.session.draft, self.session.machine)
-        person.settle(self.session.draft)
-
     # What a person asks for. -------------------------------------------------------------------------------------
 
     def ask_for_plan(self) -> None:
         """Give the engine all answers and secrets, and let it plan."""
-        self._settle()
+        flow.settle(self.session)
         self.session.plan = {}
-        secrets = {name: value for name, value in self.session.draft.secrets.items() if name != "login" and value}
-        given = [("secret", {"name": name, "value": value}) for name, value in secrets.items()]
-        self._send([("answer", {"answers": self.session.draft.answers}), *given, ("plan", {})])
+        self._send(flow.answering(self.session))
 
     def confirm(self, typed: list[str]) -> None:
         """Begin, if what was typed is what the disks are called."""
@@ -208,7 +202,7 @@ class Installer(App[None]):
     @work
     async def action_save(self) -> None:
         """Write the answers to a file; secrets are never in it."""
-        self._settle()
+        flow.settle(self.session)
         text = _(
             "Secrets are not in it. A file for an install that nobody watches needs a few lines more: see the manual."
         )

@@ -17,6 +17,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 
 from ..answers import Answers
 from ..engine import secrets
+from .flow import interrupted
 from .frame import Ask, Framed
 from .widgets import Line
 from .words import _
@@ -47,11 +48,7 @@ class Resume(Framed):
         )
         self.keys = _("F1 help  F9 tools  Tab next field")
         found = self.session.resumable
-        text = _(
-            "An install onto {disk} was interrupted after {done} of {total} steps. Its answers are known, its secrets"
-            " are not."
-        )
-        yield Static(Content(text.format(disk=found["disk"], done=found["done"], total=found["total"])), id="lead")
+        yield Static(Content(interrupted(found)), id="lead")
         self._names = wanted(found["answers"])
         with Vertical():
             for number, name in enumerate(self._names):

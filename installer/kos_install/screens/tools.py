@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -73,25 +74,28 @@ class Tools(Dialog):
 class Door(Dialog):
     """How somebody else comes in."""
 
-    def __init__(self, door: dict[str, object]) -> None:
+    def __init__(self, door: dict[str, Any]) -> None:
         super().__init__()
         self._door = door
 
     def compose(self) -> ComposeResult:
         """A command, a password for this once, and the fingerprint that has to be the same over there."""
         door = self._door
-        addresses = [str(one) for one in door["addresses"]] if isinstance(door["addresses"], list) else []
-        host = (addresses or ["ADDRESS"])[0].split()[0]
         with Vertical(classes="dialog"):
             yield Static(Content(_("Install over the network")), classes="title")
-            yield Static(
-                Content(_("On the other machine: {command}").format(command=f"kos-install --remote root@{host}"))
-            )
-            yield Static(Content(_("Password, for this start only: {password}").format(password=door["password"])))
-            yield Static(
-                Content(_("It must show this fingerprint: {fingerprint}").format(fingerprint=door["fingerprint"]))
-            )
+            yield Static(Content("\n".join(invitation(door))))
             yield Static(Content(qr(str(door["fingerprint"]))), classes="code")
+
+
+def invitation(door: dict[str, Any]) -> list[str]:
+    """What whoever comes in has to type, and to compare."""
+    host = ([*door["addresses"], "ADDRESS"])[0].split()[0]
+    return [
+        _("On the other machine: {command}").format(command=f"kos-install --remote root@{host}"),
+        _("Without kOS there: {command}").format(command=f"ssh root@{host}"),
+        _("Password, for this start only: {password}").format(password=door["password"]),
+        _("It must show this fingerprint: {fingerprint}").format(fingerprint=door["fingerprint"]),
+    ]
 
 
 def shell(text: str) -> None:

@@ -25,7 +25,7 @@ def cautions(answers: Answers, machine: Machine, laid: Sequence[Laid]) -> list[s
     return [
         *(line for one in laid if one.wipe for line in _lost(one.disk)),
         *_torn(machine, [one.disk for one in laid if one.wipe]),
-        *(line for one in laid for line in (*_twins(machine, one.disk), *_place(one.disk))),
+        *(line for one in laid for line in _place(one.disk)),
         *_mirror(laid),
         *(line for one in laid if not one.wipe for line in _beside(one)),
         *_typing(answers),
@@ -60,12 +60,6 @@ def _spread(disk: Disk) -> set[str]:
     members += [(one.holds, one.filesystem, one.fs_uuid) for one in disk.partitions]
     kinds = [(holds if holds in _SETS else filesystem, uuid) for holds, filesystem, uuid in members]
     return {f"{_SETS[kind]} ({uuid})" for kind, uuid in kinds if kind in _SETS and uuid} or set(disk.holders)
-
-
-def _twins(machine: Machine, disk: Disk) -> Iterator[str]:
-    for other in machine.disks:
-        if other.path != disk.path and disk.serial and other.serial == disk.serial:
-            yield f"{disk.path} and {other.path} have one serial number: are they two paths to one disk?"
 
 
 def _place(disk: Disk) -> Iterator[str]:

@@ -16,7 +16,7 @@ from .sizes import GIB, human
 from .words import HOLDS, purpose
 
 _HALF = 38
-_SIZE = 8
+_SIZE = 7
 # A gap is worth a line from here on; GPT and alignment leave smaller ones everywhere.
 _GAP = GIB
 _EMPTY = "(nothing)"
@@ -64,7 +64,7 @@ def _after(table: Table) -> list[str]:
 
 
 def _few(rows: list[str]) -> list[str]:
-    return rows if len(rows) <= _ROWS else [*rows[: _ROWS - 1], f"    … and {len(rows) - _ROWS + 1} more"]
+    return rows if len(rows) <= _ROWS else [*rows[: _ROWS - 1], f"     … and {len(rows) - _ROWS + 1} more"]
 
 
 def _content(part: Partition) -> str:
@@ -81,8 +81,8 @@ def _kept(part: Kept) -> str:
 
 
 def _cell(number: str, what: str, size: int) -> str:
-    room = _HALF - 4 - 1 - _SIZE
-    return f"{number:>3} {_cut(what, room):<{room}} {human(size):>{_SIZE}}"
+    room = _HALF - 5 - 1 - _SIZE
+    return f"{number:>4} {_cut(what, room):<{room}} {human(size):>{_SIZE}}"
 
 
 def _cut(text: str, room: int) -> str:

@@ -49,7 +49,7 @@ def plan(answers: Answers, machine: Machine, circumstances: Circumstances = Circ
     faults += short
     seed = seed_of(answers, disks.all())
     laid = _laid(answers, machine, disks, seed, least_sizes(answers, circumstances.minimum)[0], faults)
-    faults += [*_copies(machine, laid), *_one_twice(disks.all())]
+    faults += _copies(machine, laid)
     if not circumstances.attended:
         faults += unattended(answers, machine, [one.disk.path for one in laid if one.wipe])
     if faults:
@@ -123,17 +123,6 @@ def _laid(answers: Answers, machine: Machine, disks: _Disks, seed: str, least: i
     if disks.data:
         laid.append(layouts.data(disks.data, seed))
     return laid
-
-
-def _one_twice(disks: list[Disk]) -> list[str]:
-    """Two paths to one disk, taken for two disks."""
-    return [
-        f"{one.path} and {other.path} have one serial number ({one.serial}) and one size: as two paths to one disk they"
-        " cannot have a role each"
-        for number, one in enumerate(disks)
-        for other in disks[:number]
-        if one.serial and (one.serial, one.size) == (other.serial, other.size)
-    ]
 
 
 def _copies(machine: Machine, laid: list[Laid]) -> list[str]:

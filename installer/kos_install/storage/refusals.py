@@ -89,12 +89,14 @@ def shortfalls(
     )
     rows = hardware.shortfalls(seen, minimum, set(answers.accept_shortfall))
     refused = [
-        f"{row.what}: the profile needs {row.need}, and this machine has {row.have}: take another profile,"
+        f"{row.what}: the profile needs {row.need}, and here is {row.have}: take another profile,"
         f" or accept_shortfall: [{row.what}]"
         for row in rows
         if not row.accepted
     ]
-    return refused, [f"{row.what}: the profile needs {row.need}, and has {row.have}" for row in rows if row.accepted]
+    return refused, [
+        f"{row.what}: the profile needs {row.need}, and here is {row.have}" for row in rows if row.accepted
+    ]
 
 
 def unattended(answers: Answers, machine: Machine, wiped: list[str]) -> list[str]:
@@ -107,18 +109,15 @@ def unattended(answers: Answers, machine: Machine, wiped: list[str]) -> list[str
         f"{key}: nobody is there to type it: give a credential or a file" for key, one in asked if one and one.prompt
     ]
     for disk in machine.disks:
-        words = _words(disk, machine)
+        words = _words(disk)
         if disk.path in wiped and not set(words) & set(answers.confirm.wipe):
             found.append(_unconfirmed(disk, words))
     return found
 
 
-def _words(disk: Disk, machine: Machine) -> list[str]:
-    """What confirms the end of a disk: its serial number to the letter; where that tells nothing, its other names."""
-    serials = [other.serial for other in machine.disks]
-    if disk.serial and serials.count(disk.serial) == 1:
-        return [disk.serial]
-    return [name.rpartition("/")[2] for name in disk.by_id]
+def _words(disk: Disk) -> list[str]:
+    """What confirms the end of a disk: its serial number to the letter; of one that has none, its other names."""
+    return [disk.serial] if disk.serial else [name.rpartition("/")[2] for name in disk.by_id]
 
 
 def _unconfirmed(disk: Disk, words: list[str]) -> str:

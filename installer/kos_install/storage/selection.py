@@ -37,7 +37,7 @@ def candidates(
     `least` is the smallest size in bytes; `taken`: path of a disk that has another role already -> that role.
     """
     return [
-        Candidate(disk, (*_unfit(disk, selector, least, taken or {}), *_unlike(disk, selector)))
+        Candidate(disk, (*_unfit(disk, selector, least, taken or {}), *_twin(disk, machine), *_unlike(disk, selector)))
         for disk in machine.disks
     ]
 
@@ -57,11 +57,7 @@ def pick(found: Iterable[Candidate], role: str) -> Disk:
         rows = [f"  {described(one.disk)}: {'; '.join(one.reasons)}" for one in found]
         raise Unplannable("\n".join([f"no disk can take {role}:", *rows]))
     rows = [f"  {described(disk)}{_names(disk)}" for disk in left]
-    twins = _twins(left)
-    why = f" (the serial number {twins} is there twice: two paths to one disk?)" if twins else ""
-    raise Unplannable(
-        "\n".join([f"{len(left)} disks could take {role}{why}; name one by serial, by_id or path:", *rows])
-    )
+    raise Unplannable("\n".join([f"{len(left)} disks could take {role}; name one by serial, by_id or path:", *rows]))
 
 
 def described(disk: Disk) -> str:
@@ -74,9 +70,12 @@ def _names(disk: Disk) -> str:
     return f", by_id: {disk.by_id[0]}" if disk.by_id else ""
 
 
-def _twins(disks: list[Disk]) -> str:
-    serials = [disk.serial for disk in disks if disk.serial]
-    return next((serial for serial in serials if serials.count(serial) > 1), "")
+def _twin(disk: Disk, machine: Machine) -> list[str]:
+    """Nobody could tell the two apart right before one is written to; or they are two paths to one disk."""
+    same = [
+        other.path for other in machine.disks if disk.serial and other.serial == disk.serial and other.path != disk.path
+    ]
+    return [f"{' and '.join(same)} has the same serial number: unplug one, or one of two paths to it"] if same else []
 
 
 def _unfit(disk: Disk, selector: DiskSelector, least: int, taken: Mapping[str, str]) -> list[str]:

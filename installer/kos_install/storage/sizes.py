@@ -13,7 +13,7 @@ ALIGNMENT = MIB
 # The copy of GPT at the end of a disk takes 33 sectors at most; one unit of the alignment holds it in either size.
 BACKUP = ALIGNMENT
 
-_STEPS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"))
+_STEPS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 
 
 def up(offset: int) -> int:
@@ -32,4 +32,4 @@ def human(count: int) -> str:
         if count >= 0.9995 * step:  # what is rounded to 1000 of the unit below
             digits = 0 if count >= 99.95 * step else 1
             return f"{count / step:.{digits}f}".removesuffix(".0") + f" {unit}"
-    return f"{count} bytes"
+    return f"{count} B"

@@ -21,7 +21,7 @@ _NAME = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _PASSWORD_LEAST = 8
 # Debian's own are below 1000 and have these names; whoever took one would take its files, too.
 _TAKEN = frozenset({"root", "daemon", "bin", "sys", "nobody", "systemd-network", "sshd", "www-data", "messagebus"})
-_LOGIN = "login"
+LOGIN = "login"
 
 
 def page(session: Session) -> Page:
@@ -41,9 +41,9 @@ def page(session: Session) -> Page:
             ask("user.name", _("User name"), "text", "kos", check=_name),
             ask("user.full_name", _("Full name"), "text", ""),
             Question(
-                "login", _("Password"), "secret", lambda draft: draft.secrets.get(_LOGIN, ""), _password, check=_long
+                "login", _("Password"), "secret", lambda draft: draft.secrets.get(LOGIN, ""), _password, check=_long
             ),
-            again(_LOGIN, _("Once more")),
+            again(LOGIN, _("Once more")),
             Question("user.ssh_keys", _("SSH keys"), "lines", _read_keys, _write_keys, check=keys.fault),
         ],
         faults=_nobody,
@@ -65,15 +65,15 @@ def _long(text: str) -> str:
 
 
 def _password(draft: Draft, value: str) -> None:
-    draft.secrets[_LOGIN] = value
+    draft.secrets[LOGIN] = value
 
 
 def settle(draft: Draft) -> None:
     """Write the hash of the password down; the password itself goes nowhere."""
-    if password := draft.secrets.get(_LOGIN):
+    if password := draft.secrets.get(LOGIN):
         if not _matches(password, draft.get("user.password_hash")):
             draft.put("user.password_hash", sha512_crypt.hash(password))
-    elif _LOGIN in draft.secrets:
+    elif LOGIN in draft.secrets:
         draft.put("user.password_hash", None)
 
 
@@ -94,6 +94,6 @@ def _write_keys(draft: Draft, text: str) -> None:
 
 
 def _nobody(draft: Draft) -> str:
-    if draft.secrets.get(_LOGIN) or draft.get("user.password_hash") or draft.get("user.ssh_keys"):
+    if draft.secrets.get(LOGIN) or draft.get("user.password_hash") or draft.get("user.ssh_keys"):
         return ""
     return _("Nobody could log in: give a password or an SSH key.")

@@ -67,15 +67,15 @@ def verification(now: dict[str, Any]) -> str:
     """How far the medium is proved, in a line or, where it is broken, a few."""
     state, total = now.get("state", _RUNNING), now.get("total", 0)
     if state == _GOOD:
-        text = _("whole: all {size} are as {signer} signed them")
+        text = _("Verified: all {size} of this medium are as {signer} signed them.")
         return text.format(size=human(total), signer=now.get("signer", ""))
     if state == _BROKEN:
         said = "; ".join(now.get("said", [])[:_SHOWN])
-        return _("BROKEN: not as it was made. Do not install from it. {said}").format(said=said)
+        return _("BROKEN: this medium is not as it was made. Do not install from it. {said}").format(said=said)
     if state == _RUNNING:
         share = f"{100 * now.get('done', 0) // total} %" if total else "..."
-        return _("being verified: {share}").format(share=share)
-    return _("not verified: {said}").format(said=" ".join(now.get("said", [])))
+        return _("Verifying this medium: {share}").format(share=share)
+    return _("Not verified: {said}").format(said=" ".join(now.get("said", [])))
 
 
 def disks(session: Session) -> list[str]:

@@ -1,0 +1,183 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A client of the engine that answers from a file and asks nobody: it tells every event, and ends with the install."""
+
+from __future__ import annotations
+
+import json
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kind.kos.cli.exits import Exit
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
+
+from . import unattended
+from .actions.runner import succeeds
+from .answers import Answers
+from .engine import this_machine
+from .engine.client import Socket
+from .engine.engine import Engine
+from .engine.history import History
+from .engine.world import World
+from .errors import Unplannable, UsageError
+from .hardware.model import Machine
+from .secrets import wanted
+from .storage.refusals import unattended as refusals
+
+_ENGINE = "kos-install-engine.service"
+_PATIENCE = 300.0  # seconds: of a machine that is emulated, or busy with its own medium
+# Events that end an install, and the exit code of each.
+_ENDS = {"refused": Exit.PREFLIGHT_FAILED, "failed": Exit.NOT_REVERTED, "done": Exit.OK}
+
+Event = Mapping[str, Any]
+Send = Callable[..., None]
+Tell = Callable[[Event], None]
+
+
+def main(path: Path | None, lines: bool) -> int:
+    """Install by the answers in a file, or by those that were left somewhere; the exit code. Raises InstallError."""
+    where = path or unattended.source(unattended.look())
+    if where is None:
+        raise UsageError(f"nobody left answers here: label a partition {unattended.LABEL}, or use the screens")
+    try:
+        answers, secrets = unattended.answer(where)
+        return install(answers, secrets, as_json if lines else as_text, this_machine.world)
+    except ConfigurationError as error:
+        print("\n".join(str(fault) for fault in error.faults), file=sys.stderr)
+        return Exit.INVALID_CONFIGURATION
+
+
+def install(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: Callable[[], World]) -> int:
+    """Install with the engine of this machine, or where none runs with one of our own; the exit code.
+
+    Raises OSError where the engine is lost.
+    """
+    client = _engine()
+    if client is None:
+        return _own_engine(answers, secrets, tell, world())
+    with client:
+        return follow(client.send, client.events(), answers, secrets, tell)
+
+
+def _engine() -> Socket | None:
+    """A connection to the engine of this machine; one that has just been started is waited for."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return Socket()
+        except OSError:
+            if time.monotonic() > until or not succeeds(["systemctl", "is-active", "--quiet", _ENGINE]):
+                return None
+            time.sleep(1)
+
+
+def _own_engine(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: World) -> int:
+    told: queue.Queue[dict[str, Any]] = queue.Queue()
+    engine = Engine(world, History(told.put), lambda work: threading.Thread(target=work, name="install").start())
+    engine.begin()
+
+    def send(do: str, **fields: Any) -> None:
+        engine.request({"do": do, **fields})
+
+    def events() -> Iterator[dict[str, Any]]:
+        while True:
+            yield told.get()
+
+    return follow(send, events(), answers, secrets, tell)
+
+
+def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mapping[str, str], tell: Tell) -> int:
+    """Answer what the engine wants to know until the install is over; the exit code.
+
+    Raises Unplannable where the answers do not confirm what would be wiped, OSError where the engine ends before.
+    """
+    typed, begun, resumes = as_typed(answers), False, False
+    machine = Machine()
+    for event in events:
+        tell(event)
+        name = event["event"]
+        if name == "hardware":
+            machine = Machine.model_validate(event["machine"])
+        elif name == "resumable":
+            resumes = event["answers"] == typed
+        elif not begun:
+            # Until here: what another client did before we came.
+            if name == "state" and event["state"] == "answering":
+                begun = True
+                _begin(send, typed, secrets, resumes)
+        elif name == "plan" and not resumes:
+            _confirm(send, answers, machine, event)
+        elif name in _ENDS:
+            return _end(send, answers, name)
+    raise OSError(f"the engine of the installer ended: journalctl -u {_ENGINE} says why")
+
+
+def _begin(send: Send, typed: Mapping[str, Any], secrets: Mapping[str, str], resumes: bool) -> None:
+    if not resumes:
+        send("answer", answers=typed)
+    for name, value in secrets.items():
+        send("secret", name=name, value=value)
+    send("resume" if resumes else "plan")
+
+
+def _confirm(send: Send, answers: Answers, machine: Machine, shown: Event) -> None:
+    """A model's name, which a person may type, is not enough where nobody looks. Raises Unplannable."""
+    if faults := refusals(answers, machine, [disk["path"] for disk in shown["wipes"]]):
+        raise Unplannable(*faults)
+    send("confirm", digest=shown["digest"], typed=answers.confirm.wipe)
+
+
+def _end(send: Send, answers: Answers, how: str) -> int:
+    if how == "done" and answers.after != "wait":
+        send(answers.after)
+    return _ENDS[how]
+
+
+def as_typed(answers: Answers) -> dict[str, Any]:
+    """The answers for an engine that cannot look where we have found their secrets: they are typed instead."""
+    data = answers.model_dump(mode="json")
+    for key, _secret in wanted(answers).values():
+        _typed(data, key)
+    return data
+
+
+def _typed(data: Any, key: str) -> None:
+    *way, last = key.replace("[", ".").replace("]", "").split(".")
+    for step in way:
+        data = data[int(step)] if step.isdecimal() else data[step]
+    data[last] = {"credential": None, "file": None, "prompt": True}
+
+
+def as_json(event: Event) -> None:
+    """Print an event as one line. A recovery key is for a person's eyes: nobody is here, so it is left out."""
+    if event["event"] != "recovery_key":
+        print(json.dumps(event, ensure_ascii=False), flush=True)
+
+
+def as_text(event: Event) -> None:
+    """Print what a person wants to know of an event."""
+    line = _line(event)
+    if line:
+        print(line, flush=True)
+
+
+def _line(event: Event) -> str:
+    name = event["event"]
+    if name == "action":
+        return f"[{event['number']}/{event['total']}] {event['id']}: {event['state']}"
+    if name == "refused":
+        return "\n".join(event["faults"])
+    if name == "failed":
+        return f"FAILED: {event['sentence']}"
+    if name == "done":
+        lines = [f"Installed: {event['hostname']}", *event["addresses"], f"SSH host key: {event['fingerprint']}"]
+        return "\n".join([*lines, *event["next"]])
+    if name == "plan":
+        return str(event["before_after"])
+    return ""

@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reaching a machine that was started from a medium: over SSH, and only if its key is the one that its screen shows."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from .engine.client import ATTACH
+from .errors import UsageError
+
+_HOST = re.compile(r"(?:(?P<user>[a-z_][a-z0-9_-]*)@)?(?P<host>[A-Za-z0-9.:_-]+)")
+_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_PATIENCE = "10"  # seconds
+
+
+@contextlib.contextmanager
+def pinned(given: str, fingerprint: str | None) -> Iterator[list[str]]:
+    """The command that reaches the engine over there; it holds one connection, so that a password is typed once.
+
+    Raises UsageError where nobody answers, or where the key is not the one that was given or confirmed.
+    """
+    match = _HOST.fullmatch(given)
+    if match is None:
+        raise UsageError(f"{given} is no USER@HOST")
+    if fingerprint and not _FINGERPRINT.fullmatch(fingerprint):
+        raise UsageError("a fingerprint is SHA256: and 43 characters, as the other screen shows it")
+    host = match["host"]
+    with tempfile.TemporaryDirectory(prefix="kos-remote-") as folder:
+        known, control = Path(folder) / "known_hosts", Path(folder) / "control"
+        known.write_text(_trusted(host, fingerprint) + "\n")
+        options = [
+            "-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null",
+            "-o", "StrictHostKeyChecking=yes", "-o", f"ControlPath={control}", "-o", f"ConnectTimeout={_PATIENCE}",
+            "-o", "ServerAliveInterval=15", "-l", match["user"] or "root",
+        ]  # fmt: skip
+        master = ["ssh", *options, "-o", "ControlMaster=yes", "-o", "ControlPersist=yes", "-N", "-f", host]
+        if subprocess.run(master, check=False).returncode:
+            raise UsageError(f"{host} did not let us in: is the door open on its screen (F9), and the password right?")
+        try:
+            yield ["ssh", *options, "-o", "ControlMaster=no", "-o", "BatchMode=yes", host, ATTACH]
+        finally:
+            subprocess.run(["ssh", *options, "-O", "exit", host], check=False, capture_output=True)
+
+
+def _trusted(host: str, fingerprint: str | None) -> str:
+    """The line of known_hosts, of the key with this fingerprint, or with one that a person has compared."""
+    argv = ["ssh-keyscan", "-T", _PATIENCE, "-t", "ed25519", host]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    lines = [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
+    if not lines:
+        raise UsageError(f"{host} has no SSH server that answers: open the door on its screen (F9)")
+    line = lines[0]
+    seen = fingerprint_of(line)
+    if fingerprint and seen != fingerprint:
+        raise UsageError(f"{host} shows another key, {seen}: somebody may be in between; nothing was sent")
+    if not fingerprint and not _compared(host, seen):
+        raise UsageError("the fingerprints differ: nothing was sent")
+    return line
+
+
+def fingerprint_of(line: str) -> str:
+    """The fingerprint of a line of known_hosts, as every OpenSSH tool prints it. Raises UsageError."""
+    try:
+        blob = base64.b64decode(line.split()[2], validate=True)
+    except (IndexError, ValueError) as error:
+        raise UsageError("the host sent something that is no SSH key") from error
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def _compared(host: str, seen: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError("nobody is here to compare fingerprints: give --fingerprint")
+    print(f"{host} shows this fingerprint:\n\n  {seen}\n\nIts own screen must show the same.")
+    return input("Type yes if it does: ").strip().casefold() == "yes"

@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Installs in emulated machines: from a stick onto a blank disk, then from that disk, with SSH."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from labnodes import ROOT, wait_for
+
+from ansible_collections.kind.kos.lab.machines import Disk
+
+# Emulated on two cores that others use too.
+INSTALLS, STARTS = 1500, 900
+SERIAL, HOSTNAME, USER = "kos-target-1", "bench", "kos"
+# 64 MiB: the least that any medium takes; an emulated machine needs seconds for it, not minutes.
+CHEAP = {"memory_kib": 65536, "iterations": 4, "threads": 1}
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A machine with a disk of its own. `folder` has its files; `canary` is its passphrase, and in none of them."""
+
+    media: object
+    builder: object
+    stick: Path
+    folder: Path
+    canary: str
+
+    @property
+    def disk(self):
+        """Its disk, as a file."""
+        return self.folder / "target.raw"
+
+    def fresh(self, gigabytes=12):
+        """Give it a blank disk."""
+        with self.disk.open("wb") as file:
+            file.truncate(gigabytes << 30)
+
+    def answers(self, **more):
+        """The answers to an install onto that disk, which needs nobody and ends with the power off."""
+        return {
+            "version": 1,
+            "hostname": HOSTNAME,
+            "accept_shortfall": ["cpu", "memory", "disk", "network"],
+            "storage": {"disk": {"serial": SERIAL}},
+            "user": {"name": USER, "ssh_keys": [self._key()]},
+            "confirm": {"wipe": [SERIAL]},
+            "after": "power_off",
+            **more,
+            "encryption": {
+                "passphrase": {"credential": "kos.passphrase"}, "argon2id": CHEAP, **more.get("encryption", {}),
+            },
+        }  # fmt: skip
+
+    def labelled(self, answers):
+        """A disk labelled KOS-ANSWERS with these answers."""
+        work = self.folder / "answers"
+        work.mkdir(exist_ok=True)
+        (work / "answers.yaml").write_text(yaml.safe_dump(answers))
+        image = work / "answers.img"
+        image.unlink(missing_ok=True)
+        with image.open("wb") as file:
+            file.truncate(8 << 20)
+        at = "/build/work"
+        self.builder.tool(work, "mkfs.vfat", "-n", "KOS-ANSWERS", f"{at}/{image.name}")
+        self.builder.tool(work, "mcopy", "-i", f"{at}/{image.name}", f"{at}/answers.yaml", "::answers.yaml")
+        return image
+
+    @contextlib.contextmanager
+    def installing(self, answers, **how):
+        """The stick starts in it, beside the blank disk and the answers, with no network card."""
+        given = {"kos.passphrase": self.canary, **how.pop("credentials", {})}
+        own = {"state": self.folder / "machine", "disks": (Disk(self.disk, SERIAL),), "restart": False}
+        with self.media.booted(
+            self.stick, seed=self.labelled(answers), credentials=given, memory=2560, **own, **how
+        ) as machine:
+            yield machine
+
+    @contextlib.contextmanager
+    def started(self, unlocked=True, **how):
+        """It starts from its disk, now with a network card; the passphrase comes from firmware where it is to be."""
+        port = _free_port()
+        given = {"cryptsetup.passphrase": self.canary} if unlocked else {}
+        own = {"state": self.folder / "machine", "persist": True, "usb": False, "ssh": port, "memory": 2560}
+        with self.media.booted(self.disk, credentials={**given, **how.pop("credentials", {})}, **own, **how) as machine:
+            yield machine, Shell(self.folder, port)
+
+    def holds(self, *words):
+        """Which of these words lie on the disk in clear, anywhere."""
+        found = set()
+        for piece in _written(self.disk):
+            found |= {word for word in words if word.encode() in piece}
+        return found
+
+    def _key(self):
+        private = self.folder / "id"
+        if not private.exists():
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", private], check=True)
+        return private.with_suffix(".pub").read_text().strip()
+
+
+@dataclass(frozen=True)
+class Shell:
+    """SSH to the machine. Its host key is taken when it first answers; a test compares it with what was shown."""
+
+    folder: Path
+    port: int
+
+    @property
+    def options(self):
+        """SSH's: one connection for all, as each new one costs an emulated machine seconds."""
+        known, control = self.folder / f"known-{self.port}", self.folder / f"ssh-{self.port}"
+        return [
+            "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes",
+            "-o", f"IdentityFile={self.folder / 'id'}", "-o", "IdentitiesOnly=yes", "-o", "ConnectTimeout=60",
+            "-o", "ControlMaster=auto", "-o", "ControlPersist=600", "-o", f"ControlPath={control}",
+        ]  # fmt: skip
+
+    def run(self, command, check=True, timeout=300):
+        """A command on the machine; what it printed."""
+        line = ["ssh", "-q", *self.options, "-p", str(self.port), f"{USER}@127.0.0.1", command]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False)
+        if check:
+            assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout.strip()
+
+    def wait(self, machine, seconds=STARTS):
+        """Until it lets somebody in."""
+        wait_for(lambda: machine.ended or self.run("true; echo in", check=False, timeout=120) == "in", seconds)
+        assert not machine.ended, machine.said[-3000:]
+
+    def fingerprint(self):
+        """Of the host key that the machine showed."""
+        known = self.folder / f"known-{self.port}"
+        done = subprocess.run(["ssh-keygen", "-l", "-f", known], capture_output=True, text=True, check=True)
+        return done.stdout.split()[1]
+
+    def inventory(self):
+        """The machine as an inventory of Ansible's."""
+        path = self.folder / "inventory.yml"
+        host = {
+            "ansible_host": "127.0.0.1", "ansible_port": self.port, "ansible_user": USER, "ansible_become": True,
+            "ansible_ssh_common_args": " ".join(self.options), "ansible_python_interpreter": "/usr/bin/python3",
+        }  # fmt: skip
+        path.write_text(yaml.safe_dump({"kos": {"hosts": {HOSTNAME: host}}}))
+        return path
+
+    def accepted(self):
+        """Run the acceptance suite, the one of every door; its last line."""
+        argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/acceptance"]
+        argv += [f"--hosts=ansible://{HOSTNAME}", f"--ansible-inventory={self.inventory()}"]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500)
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+        return done.stdout.strip().splitlines()[-1]
+
+
+def _free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _written(image):
+    """What was ever written to a sparse image, piece by piece; each overlaps the one before it."""
+    with image.open("rb") as file:
+        size, at, before = image.stat().st_size, 0, b""
+        while at < size:
+            try:
+                at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                return
+            file.seek(at)
+            piece = file.read(_CHUNK)
+            yield before + piece
+            before, at = piece[-256:], at + len(piece)

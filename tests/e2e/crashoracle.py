@@ -1,0 +1,284 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a disk with a crashed install is worth, found out on the outside: decrypted and read by Debian's own tools.
+
+A disk that firmware starts has to be complete; one that it does not start needs a journal that tells the truth, or
+nothing was begun. What lies in between is a fault, and named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.plugin_utils import partition_table
+from kos_install.engine import journal
+
+# Of the LUKS2 header and its key slots.
+_HEADER = 16 << 20
+LOADER, ENTRY = "EFI/BOOT/BOOTX64.EFI", "loader/entries/kos-1.conf"
+# What starts: a program, and an entry whose first line counts (both get their first byte last).
+_PROGRAM = b"MZ"
+# btrfs wants to know what is mounted.
+_WITHIN = ("unshare", "--mount", "sh", "-c", 'mount -t proc proc "$1/proc" && exec chroot "$@"', "sh")
+COMPLETE, RESUMABLE, NOTHING = "complete, and starts", "does not start, and resumes", "nothing begun"
+
+
+class Broken(Exception):
+    """A state that is neither; the text says what of it is wrong."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A partition: where it lies, in bytes."""
+
+    start: int
+    end: int
+
+
+def region(plan, label):
+    """The partition with this label, as a plan has it."""
+    rows = [one for action in plan.actions if action.kind == "table" for one in action.make if one.label == label]
+    return Region(rows[0].start, rows[0].start + rows[0].size)
+
+
+class Clear:
+    """The content of an encrypted partition in clear, kept up write by write: a file of its own."""
+
+    def __init__(self, file, where, header, key):
+        segment = header["segments"]["0"]
+        assert segment["encryption"] == "aes-xts-plain64", segment
+        self._start, self._end = where.start + int(segment["offset"]), where.end
+        self._key, self._sector = key, segment["sector_size"]
+        file.unlink(missing_ok=True)
+        with file.open("wb") as stream:
+            stream.truncate(self._end - self._start)
+        self._file = file.open("r+b", buffering=0)
+
+    def put(self, at, content, discarded):
+        first, last = max(at, self._start), min(at + len(content), self._end)
+        if first >= last:
+            return
+        clear = bytes(last - first) if discarded else self._decrypted(first, content[first - at : last - at])
+        self._file.seek(first - self._start)
+        self._file.write(clear)
+
+    def saved(self, start, end):
+        first, last = max(start, self._start), min(end, self._end)
+        if first >= last:
+            return None
+        self._file.seek(first - self._start)
+        before = self._file.read(last - first)
+
+        def restore():
+            self._file.seek(first - self._start)
+            self._file.write(before)
+
+        return restore
+
+    def _decrypted(self, at, content):
+        """plain64: the tweak is the number of the sector, counted in 512 bytes whatever their size is."""
+        assert len(content) % self._sector == 0, (at, len(content))
+        pieces = []
+        for offset in range(0, len(content), self._sector):
+            tweak = ((at - self._start + offset) // 512).to_bytes(16, "little")
+            decryptor = Cipher(algorithms.AES(self._key), modes.XTS(tweak)).decryptor()
+            pieces.append(decryptor.update(content[offset : offset + self._sector]))
+        return b"".join(pieces)
+
+
+class Oracle:
+    """Judges states of one recorded disk. `tree` has trixie's tools, `work` is a folder inside that tree."""
+
+    def __init__(self, tree, work, disk, plan, passphrase, expected):
+        self.tree, self.work, self.disk, self.plan = tree, work, disk, plan
+        self.passphrase, self.expected = passphrase, expected
+        self.regions = {label: region(plan, label) for label in (names.ESP, names.JOURNAL, names.ROOT)}
+        self._known = {}
+
+    def tool(self, *argv, stdin=None, check=True):
+        """A program of the tree, which sees `work` as it is."""
+        done = subprocess.run(
+            [*_WITHIN, self.tree, *map(str, argv)], capture_output=True, input=stdin, check=False,
+            env={"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", "MTOOLS_SKIP_CHECK": "1"},
+        )  # fmt: skip
+        if check and done.returncode:
+            raise Broken(f"{argv[0]}: {(done.stderr or done.stdout).decode(errors='replace')[-300:]}")
+        return done
+
+    def inside(self, path):
+        return f"/{path.relative_to(self.tree)}"
+
+    def secrets_of(self, disk):
+        """The LUKS header and the volume key of a finished disk."""
+        header, key = self.work / "header", self.work / "key"
+        self._slice(disk, self.regions[names.ROOT], header, _HEADER)
+        key.unlink(missing_ok=True)
+        dumped = self.tool("cryptsetup", "luksDump", "--dump-json-metadata", self.inside(header)).stdout
+        options = ["--dump-volume-key", "--volume-key-file", self.inside(key), "--batch-mode", "--key-file=-"]
+        self.tool("cryptsetup", "luksDump", *options, self.inside(header), stdin=self.passphrase.encode())
+        return json.loads(dumped), key.read_bytes()
+
+    def judge(self, file, clear, touched):
+        """# btrfs wants to know what is mounted.
+        _WITHIN = ("unshare", "--mount", "sh", "-c", 'mount -t proc proc "$1/proc" && exec chroot "$@"', "sh")
+        COMPLETE, RESUMABLE or NOTHING. `touched(start, end)` identifies what a region holds. Raises Broken."""
+        if self._starts(file, touched):
+            self._must_be_complete(file, clear, touched)
+            return COMPLETE
+        if not self._partitioned(file):
+            return NOTHING
+        found = self._journal(file)
+        if found is None:
+            return NOTHING
+        for action in self.plan.actions:
+            if found.done(action):
+                self._must_stand(action, file, clear, touched)
+        return RESUMABLE
+
+    def _partitioned(self, file):
+        with file.open("rb") as stream:
+            head = stream.read(partition_table.HEAD)
+        try:
+            rows = partition_table.read(head).partitions
+        except partition_table.NoTable:
+            return False
+        [table] = [action for action in self.plan.actions if action.kind == "table"]
+        return {(one.id, one.start, one.size) for one in rows} == {
+            (one.uuid, one.start, one.size) for one in table.make
+        }
+
+    def _journal(self, file):
+        copy = self.work / "journal"
+        self._slice(file, self.regions[names.JOURNAL], copy)
+        try:
+            found = journal.read(copy)
+        except journal.NoJournal:
+            return None
+        if found.plan != self.plan:
+            raise Broken("the journal has another plan")
+        return found
+
+    def _starts(self, file, touched):
+        """Whether firmware would find a program: a table, a FAT, a loader that is one."""
+        where = self.regions[names.ESP]
+        return self._partitioned(file) and self._once(
+            "loader", touched(where.start, where.end), lambda: self._esp_file(file, LOADER)[:2] == _PROGRAM
+        )
+
+    def _esp_file(self, file, name):
+        at = f"{self.inside(file)}@@{self.regions[names.ESP].start}"
+        return self.tool("mtype", "-i", at, f"::/{name}", check=False).stdout
+
+    def _must_be_complete(self, file, clear, touched):
+        found = self._journal(file)
+        verified = [action for action in self.plan.actions if action.kind in ("boot", "verify")]
+        if found is None or not all(found.done(action) for action in verified):
+            raise Broken("it starts, and the journal does not say that it was verified")
+        for action in self.plan.actions:
+            if action.kind in ("luks", "btrfs", "fat", "unpack"):
+                self._must_stand(action, file, clear, touched)
+        self._once_good("esp", touched, self.regions[names.ESP], lambda: self._whole_esp(file))
+
+    def _must_stand(self, action, file, clear, touched):
+        root, esp = self.regions[names.ROOT], self.regions[names.ESP]
+        if action.kind == "luks":
+            head = Region(root.start, root.start + _HEADER)
+            self._once_good("luks", touched, head, lambda: self._opens(file))
+        elif action.kind in ("btrfs", "unpack"):
+            files = self.expected["root"] if action.kind == "unpack" else {}
+            self._once_good(action.kind, touched, root, lambda: self._whole_root(clear, files))
+        elif action.kind == "fat":
+            self._once_good("fat", touched, esp, lambda: self._good_fat(file))
+        elif action.kind == "boot":
+            self._once_good("staged", touched, esp, lambda: self._staged(file))
+
+    def _opens(self, file):
+        header = self.work / "header"
+        self._slice(file, self.regions[names.ROOT], header, _HEADER)
+        test = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", self.inside(header)]
+        self.tool(*test, stdin=self.passphrase.encode())
+
+    def _good_fat(self, file):
+        at = f"{self.inside(file)}@@{self.regions[names.ESP].start}"
+        self.tool("mdir", "-b", "-i", at, "::/")
+
+    def _whole_root(self, clear, files):
+        """btrfs proves itself, data and all; then what it holds is compared with what was unpacked."""
+        self.tool("btrfs", "check", "--readonly", "--check-data-csum", self.inside(clear))
+        if not files:
+            return
+        out = self.work / "root"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        self.tool("btrfs", "restore", "--metadata", "--symlink", self.inside(clear), self.inside(out))
+        found = digests(out)
+        wrong = sorted(name for name, digest in files.items() if found.get(name) != digest)
+        if wrong:
+            raise Broken(f"{len(wrong)} files of the system are not whole, the first {wrong[0]}")
+
+    def _esp(self, file):
+        out = self.work / "esp"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        at = f"{self.inside(file)}@@{self.regions[names.ESP].start}"
+        self.tool("mcopy", "-s", "-n", "-Q", "-i", at, "::/", self.inside(out))
+        return digests(out, masked=True)
+
+    def _staged(self, file):
+        """All that starting needs is there, whole; the bytes that start it may lack."""
+        found = self._esp(file)
+        wrong = sorted(name for name, digest in self.expected["esp"].items() if found.get(name) != digest)
+        if wrong:
+            raise Broken(f"{wrong[0]} of the firmware's partition is not whole")
+
+    def _whole_esp(self, file):
+        self._staged(file)
+        if (self.work / "esp" / ENTRY).read_bytes()[:1] != b" ":
+            raise Broken("the loader starts, and finds no entry")
+
+    def _once_good(self, what, touched, where, check):
+        def checked():
+            try:
+                check()
+            except Broken as error:
+                return str(error)
+            return ""
+
+        fault = self._once(what, touched(where.start, where.end), checked)
+        if fault:
+            raise Broken(f"{what}: {fault}")
+
+    def _once(self, what, version, check):
+        """The answer of a check, which is asked but once for the same content."""
+        if (what, version) not in self._known:
+            self._known[what, version] = check()
+        return self._known[what, version]
+
+    def _slice(self, file, where, to, length=None):
+        with file.open("rb") as source, to.open("wb") as sink:
+            source.seek(where.start)
+            sink.write(source.read(length or where.end - where.start))
+            if length:
+                sink.truncate(where.end - where.start)  # as long as it says: a hole
+
+
+def digests(folder, masked=False):
+    """Every file and link below a folder by its path; of `masked` ones the first byte does not count."""
+    found = {}
+    for parent, folders, files in os.walk(folder):
+        for name in (*files, *(one for one in folders if Path(parent, one).is_symlink())):
+            path = Path(parent, name)
+            linked = path.is_symlink()
+            content = f"link to {path.readlink()}".encode() if linked else path.read_bytes()[int(masked) :]
+            found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
+    return found

@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a stick to an encrypted node, with nobody there and no network: one boot that installs, one that is the node."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+
+import mediums
+import pytest
+from benches import HOSTNAME, INSTALLS, Bench
+from mediabuilds import PROFILE, Builder
+
+pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=f"no media here: {mediums.unavailable()}")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    """A machine with a blank disk, and a stick for it."""
+    builder = Builder(tmp_path_factory.mktemp("own"))
+    builder.run("lock")
+    folder = tmp_path_factory.mktemp("bench")
+    builder.build("usb", folder / "stick.raw")
+    made = Bench(
+        mediums.Media(f"install{os.getpid()}"), builder, folder / "stick.raw", folder, f"canary-{secrets.token_hex(12)}"
+    )
+    made.fresh()
+    yield made
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def installed(bench):
+    """What the machine said while it was installed; it is off."""
+    with bench.installing(bench.answers()) as machine:
+        found = machine.wait_for(
+            rf"Installed: {HOSTNAME}", "FAILED: ", "kos-unattended.service: Failed", seconds=INSTALLS
+        )
+        assert found and found[0].startswith("Installed"), machine.said[-5000:]
+        machine.running.process.wait(300)
+        print(f"installed and off after {machine.seconds():.0f} s")
+        return machine.said
+
+
+@pytest.fixture(scope="module")
+def node(bench, installed):
+    """The installed machine, started from its disk, and a shell on it."""
+    with bench.started() as (machine, shell):
+        shell.wait(machine)
+        print(f"in after {machine.seconds():.0f} s")
+        yield machine, shell
+
+
+def test_nobody_is_asked_and_every_step_is_told(installed):
+    steps = re.findall(r"\[(\d+)/(\d+)\] (\S+): done", installed)
+    assert steps and len(steps) == int(steps[-1][1])
+    assert [name for _number, _total, name in steps][-2:] == ["verify", "finish"]
+
+
+def test_the_passphrase_is_nowhere(bench, installed):
+    assert bench.canary not in installed
+    assert not bench.holds(bench.canary, "PRIVATE KEY"), "the disk is encrypted, and its journal knows no secret"
+
+
+def test_the_node_is_the_one_whose_fingerprint_was_shown(installed, node):
+    _machine, shell = node
+    assert shell.fingerprint() in installed
+
+
+def test_its_first_start_makes_it_whole(node):
+    _machine, shell = node
+    shell.run("until [ ! -e /var/lib/kos/pending ]; do sleep 3; done; systemctl is-system-running --wait", False, 900)
+    said = shell.run("sudo -i kai status")
+    assert f"{HOSTNAME} is healthy" in said and PROFILE in said and "signed by this-machine" in said
+    assert "pending" not in said
+
+
+def test_it_lies_on_an_encrypted_disk_as_its_plan_says(node):
+    _machine, shell = node
+    assert shell.run("findmnt --noheadings --nofsroot --output SOURCE /") == "/dev/mapper/kos-root"
+    mounted = shell.run("findmnt --noheadings --list --output TARGET").split()
+    assert {"/", "/var", "/var/log", "/home", "/var/lib/dpkg", "/var/lib/kos", "/efi"} <= set(mounted)
+    assert "crypt" in shell.run("lsblk --noheadings --inverse --list --output TYPE /dev/mapper/kos-root")
+    assert shell.run("sudo systemctl --failed --plain --no-legend") == ""
+
+
+def test_the_acceptance_suite_of_every_door_passes(node):
+    _machine, shell = node
+    said = shell.accepted()
+    assert re.search(r"\d+ passed", said) and "failed" not in said
+
+
+def test_it_can_be_deployed_again_by_itself(node):
+    _machine, shell = node
+    assert "nothing to do" in shell.run("sudo -i kai deploy --bundle /var/lib/kos-media/bundle.kos 2>&1", timeout=600)
+
+
+def test_the_canary_is_in_nothing_that_the_node_remembers(bench, node):
+    _machine, shell = node
+    places = "/etc /root /home /var/log /var/lib/kos /var/lib/kos-media /efi"
+    argv = f"sudo grep --recursive --files-with-matches --fixed-strings -- {bench.canary} {places}"
+    assert shell.run(argv, check=False, timeout=600) == ""
+    assert shell.run(f"sudo journalctl --no-pager | grep --fixed-strings -- {bench.canary}", check=False) == ""
+    # Of every process; the command that looks is not to find itself.
+    half = len(bench.canary) // 2
+    word = f"{bench.canary[:half]}[{bench.canary[half]}]{bench.canary[half + 1 :]}"
+    assert (
+        shell.run(f"sudo sh -c 'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ' | grep --text -- '{word}'", False) == ""
+    )

@@ -1,0 +1,192 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The engine: what may follow on what, that nothing is wiped unconfirmed, and that no event holds a secret."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import installs
+import pytest
+from installs import ANSWERS, BLANK, CANARY, RECOVERY, Told, names
+
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
+from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
+from kos_install.answers import Answers
+from kos_install.engine import replay
+from kos_install.engine.events import event
+
+
+def test_an_install_from_the_first_answer_to_the_end():
+    told = Told()
+    assert names(told.events) == ["state", "hardware", "state"]
+    events = told.confirmed()
+    states = [one["state"] for one in events if one["event"] == "state"]
+    assert states == ["applying", "verifying", "done"]
+    actions = [(one["number"], one["state"]) for one in events if one["event"] == "action"]
+    total = len(told.history.newest("plan")["plan"]["actions"])
+    assert actions == [(number, state) for number in range(1, total + 1) for state in ("started", "done")]
+    assert events[-2]["hostname"] == "kos"
+    assert [one["seq"] for one in told.events] == list(range(1, len(told.events) + 1))
+
+
+@pytest.mark.parametrize(
+    ("digest", "typed", "said"),
+    [
+        ("0" * 64, BLANK.model, "the plan has changed"),
+        (None, "", "type what it is called: WDC WD20EFRX"),
+        (None, "WDC", "type what it is called"),
+        (None, [], "type what it is called"),
+        (None, "Samsung SSD 980 PRO", "type what it is called"),
+    ],
+)
+def test_nothing_is_wiped_that_was_not_typed(digest, typed, said):
+    told = Told()
+    plan = told.planned()
+    (refused,) = told.ask("confirm", digest=digest or plan["digest"], typed=typed)
+    assert said in refused["faults"][0] and told.engine.state == "planned"
+
+
+@pytest.mark.parametrize("typed", ["wdc  wd20efrx", "WD-1", [BLANK.model]])
+def test_a_disk_is_typed_by_model_or_serial_number(typed):
+    told = Told()
+    plan = told.planned()
+    assert told.ask("confirm", digest=plan["digest"], typed=typed)[-1]["state"] == "done"
+
+
+def test_each_disk_of_a_mirror_is_typed():
+    twins = [BLANK.model_copy(update={"path": f"/dev/sd{letter}", "serial": f"WD-{letter}"}) for letter in "ab"]
+    told = Told(machine=installs.DESK.model_copy(update={"disks": twins}))
+    storage = {"layout": "mirror", "disk": {"serial": "WD-a"}, "second": {"serial": "WD-b"}}
+    plan = told.planned({**ANSWERS, "storage": storage})
+    assert len(plan["wipes"]) == 2
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed=[BLANK.model])
+    assert "/dev/sdb" in refused["faults"][0]
+    assert told.ask("confirm", digest=plan["digest"], typed=[BLANK.model] * 2)[-1]["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("do", "fields"),
+    [("confirm", {"digest": "", "typed": ""}), ("resume", {}), ("retry", {}), ("stop", {}), ("format", {}), ("", {})],
+)
+def test_what_is_out_of_turn_is_refused_and_changes_nothing(do, fields):
+    told = Told()
+    (refused,) = told.ask(do, **fields)
+    assert refused["event"] == "refused" and told.engine.state == "answering"
+
+
+@pytest.mark.parametrize("request_", [{"do": "answer"}, {"do": "draft", "answers": 1}, {"do": ["plan"]}, {}])
+def test_what_cannot_be_read_is_refused(request_):
+    told = Told()
+    before = len(told.events)
+    told.engine.request(request_)
+    assert [one["event"] for one in told.events[before:]][-1] == "refused"
+
+
+def test_new_answers_need_a_new_plan_and_a_new_confirmation():
+    told = Told()
+    plan = told.planned()
+    told.ask("answer", answers={**ANSWERS, "hostname": "other"})
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert "not possible while" in refused["faults"][0]
+
+
+def test_a_secret_that_is_missing_is_asked_for_before_anything_is_touched():
+    told = Told()
+    told.ask("answer", answers=ANSWERS)
+    plan = told.ask("plan")[0]
+    assert plan["secrets"] == ["passphrase"]
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert "passphrase" in refused["faults"][0]
+
+
+@pytest.mark.parametrize("value", ["", "a\nb", 7, "x" * 513])
+def test_a_secret_that_nobody_could_type_is_refused_without_repeating_it(value):
+    (refused,) = Told().ask("secret", name="passphrase", value=value)
+    assert (refused["event"] == "refused" and str(value) not in refused["faults"][0].replace("", " ")) or value == ""
+
+
+def test_no_event_and_no_history_holds_a_secret():
+    told = Told()
+    events = told.confirmed()
+    assert CANARY not in json.dumps(told.events)
+    assert [one["event"] for one in events if RECOVERY in json.dumps(one)] == ["recovery_key"]
+    assert RECOVERY not in json.dumps(told.history.replay())
+    assert any("a careless program said *** and ***" in one.get("text", "") for one in events)
+
+
+def test_the_recovery_key_is_told_again_until_it_is_noted():
+    told = Told()
+    told.confirmed()
+    assert told.ask("recovery_key")[0]["key"] == RECOVERY
+    told.ask("noted")
+    assert told.ask("recovery_key") == []
+
+
+def test_what_fails_can_be_tried_again():
+    told = Told([*installs.RECORDED, {"kind": "converge", "fail": "the disk is full: take a larger one"}])
+    events = told.confirmed()
+    assert [one.get("sentence") for one in events if one["event"] == "failed"] == [
+        "the disk is full: take a larger one"
+    ]
+    assert told.engine.state == "failed"
+    assert told.ask("retry")[-1]["state"] == "done"
+
+
+def test_a_fault_of_our_own_is_a_sentence_and_the_log_has_the_rest():
+    world = replay.world(installs.DESK, [])
+
+    def broken(_context):
+        raise RuntimeError(f"with {CANARY} in it")
+
+    told = Told(world=dataclasses.replace(world, apply=broken))
+    events = told.confirmed()
+    assert "the installer itself failed (RuntimeError)" in events[-2]["sentence"]
+    assert any("Traceback" in one.get("text", "") for one in events) and CANARY not in json.dumps(events)
+
+
+def test_an_interrupted_install_is_offered_and_goes_on_with_its_secrets():
+    answers = parse(Answers, ANSWERS, lambda _path: Place("answers"))
+    told = Told(interrupted=answers)
+    assert told.history.newest("resumable")["disk"] == "/dev/sda"
+    (refused,) = told.ask("resume")
+    assert "passphrase" in refused["faults"][0]
+    told.ask("secret", name="passphrase", value=CANARY)
+    assert told.ask("resume")[-1]["state"] == "done"
+
+
+def test_an_abandoned_install_is_not_offered_again():
+    told = Told(interrupted=parse(Answers, ANSWERS, lambda _path: Place("answers")))
+    told.ask("abandon")
+    assert told.history.newest("resumable") is None
+    assert told.ask("resume")[0]["event"] == "refused"
+
+
+def test_wrong_answers_are_refused_with_every_fault():
+    (_state, refused) = Told().ask("answer", answers={"version": 1, "hostname": "Ä", "user": {"nam": "x"}})
+    assert len(refused["faults"]) > 1 and any("hostname" in fault for fault in refused["faults"])
+
+
+def test_a_disk_that_cannot_be_is_refused_with_reasons():
+    told = Told()
+    told.ask("answer", answers={**ANSWERS, "storage": {}})
+    (refused,) = told.ask("plan")
+    assert "2 disks could take the system" in refused["faults"][0]
+
+
+def test_the_history_holds_the_newest_of_what_is_overtaken():
+    told = Told()
+    told.confirmed()
+    kept = told.history.replay()
+    assert [one["seq"] for one in kept] == sorted(one["seq"] for one in kept)
+    assert sum(one["event"] == "state" for one in kept) == 1
+    assert sum(one["event"] == "progress" for one in kept) == 1
+
+
+def test_the_vocabulary_is_fixed():
+    with pytest.raises(KeyError):
+        event("state", states="done")
+    with pytest.raises(KeyError):
+        event("rumour")
