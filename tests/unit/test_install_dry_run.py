@@ -50,12 +50,12 @@ def test_it_shows_the_machine_the_disks_the_actions_and_what_to_think_of(run):
         "EVERYTHING ON THIS DISK IS LOST",
         "  2. WIPE /dev/nvme0n1",
         "Windows (NTFS) on partition 3 of /dev/nvme0n1 (250 GB) will be lost",
-        "confirm.wipe does not name /dev/nvme0n1",
+        "  - confirm.wipe does not name /dev/nvme0n1",
         "encryption.passphrase: nobody is there to type it",
         "Nothing was changed",
     ):
         assert part in out
-    assert all(len(line) <= 79 for line in out.split("Think of this")[0].splitlines())
+    assert all(len(line) <= 79 for line in out.splitlines())
 
 
 def test_it_tells_a_program_the_same(run):
