@@ -28,7 +28,7 @@ from .progress import Progress
 from .resume import Resume
 from .review import Review
 from .saving import save
-from .terminal import Terminal
+from .terminal import KOS, Terminal
 from .waiting import Waiting
 from .words import _, use
 
@@ -57,9 +57,10 @@ class Installer(App[None]):
         self._link: Link | None = None
         self._at = 0
         self._confirming = False
-        self.theme = terminal.theme
+        self.register_theme(KOS)
+        self.theme = KOS.name if terminal.kind == "rich" else "ansi-dark"
         self.animation_level = "none"
-        self.set_class(terminal.poor, "poor")
+        self.add_class(terminal.kind)
 
     def on_mount(self) -> None:
         """Reach the engine."""

@@ -42,6 +42,9 @@ class Form(Framed):
         for question in self.page.questions:
             yield Asked(question, question.read(self.session.draft))
         yield Static(id="aside", classes="wide" if self.page.wide else "")
+
+    def foot(self) -> ComposeResult:
+        """What is wrong, and the ways on."""
         yield Static(id="faults")
         with Horizontal(id="ways"):
             yield Line(Content(_("[ Continue ]")), id="next")
@@ -50,6 +53,7 @@ class Form(Framed):
     def on_mount(self) -> None:
         """Show what depends on the answers."""
         super().on_mount()
+        self.say_faults([])
         self._depend()
         self._say()
 
@@ -61,7 +65,7 @@ class Form(Framed):
         if event.value == event.question.read(session.draft):
             return
         event.question.write(session.draft, event.value)
-        self.query_one("#faults", Static).update("")
+        self.say_faults([])
         if event.question.name == "language":
             use(session.draft.get("language", "en"))
             self.call_later(self.recompose_all)
@@ -118,8 +122,7 @@ class Form(Framed):
         """Go on, where nothing is wrong."""
         faults = wrong(self.page, self.session.draft)
         if faults:
-            self.query_one("#faults", Static).update(Content("\n".join(f"! {fault}" for fault in faults)))
-            self.query_one("#faults", Static).scroll_visible(animate=False)
+            self.say_faults(faults)
         else:
             self.installer.go(1)
 

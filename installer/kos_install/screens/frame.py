@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 class Framed(Screen[None]):
     """A screen of the installer. `told` is called after each event of the engine."""
 
+    BINDINGS = [
+        Binding("pageup", "page(-1)", show=False),
+        Binding("pagedown", "page(1)", show=False),
+    ]
     title_text = ""
     help_text = ""
     keys = ""
@@ -45,16 +49,33 @@ class Framed(Screen[None]):
         yield Static(id="above")
         with VerticalScroll(id="body", can_focus=False):
             yield from self.body()
+        with Vertical(id="foot"):
+            yield from self.foot()
         yield Static(id="below")
 
     def body(self) -> ComposeResult:
         """The screen's own."""
         yield Static()
 
+    def foot(self) -> ComposeResult:
+        """What stays in sight below it: what is wrong, and the ways on."""
+        yield Static(id="faults")
+
+    def say_faults(self, faults: list[str]) -> None:
+        """What is wrong, or nothing."""
+        shown = self.query_one("#faults", Static)
+        shown.update(Content("\n".join(f"! {fault}" for fault in faults)))
+        shown.display = bool(faults)
+
+    def action_page(self, by: int) -> None:
+        """What does not fit is below."""
+        body = self.query_one("#body", VerticalScroll)
+        (body.scroll_page_down if by > 0 else body.scroll_page_up)(animate=False)
+
     def on_mount(self) -> None:
         """Say where one is."""
         self.headline()
-        self.query_one("#below", Static).update(Content(f" {self.keys}"))
+        self.query_one("#below", Static).update(Content(f" {self.keys}".ljust(self.app.size.width)))
 
     def headline(self) -> None:
         """The line above: the screen's name, and whether the engine can be reached."""

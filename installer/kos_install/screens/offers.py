@@ -19,21 +19,28 @@ from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogu
 from ansible_collections.kind.kos.plugins.plugin_utils.hardware import Facts, KindOfHardware, OperatingSystem
 from ansible_collections.kind.kos.plugins.plugin_utils.manifest import Service
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Services
-from ansible_collections.kind.kos.plugins.plugin_utils.resolver import DESCRIPTIVE, megabytes
+from ansible_collections.kind.kos.plugins.plugin_utils.resolver import CORE_CAPABILITIES, DESCRIPTIVE, Plan, megabytes
 
 from ..hardware.model import Machine
 from .draft import Draft
 
+# What every node has, and what no service answers.
+_FIXED = {*CORE_CAPABILITIES, *DESCRIPTIVE}
+
 
 @dataclass(frozen=True)
 class Offer:
-    """A service that can be had, for a capability; `asked`: the profile asks for it."""
+    """A service that can be had, for a capability; `asked`: the profile asks for it.
+
+    `instead`: what runs in its place here; empty where it runs itself, None where nothing does.
+    """
 
     capability: str
     name: str
     summary: str
     memory_mb: int
     asked: bool
+    instead: str | None = ""
 
 
 def profiles() -> list[str]:
@@ -77,14 +84,16 @@ def offers(machine: Machine, profile: str, environment: str | None = None) -> li
     """Every service to add or to drop: those that the profile asks for first, then what else runs on this machine."""
     asked = wanted(profile, environment)
     catalogue = _catalogue()
-    kind = KindOfHardware.of(facts(machine, (None, None)))
-    first = [_offer(capability, name, catalogue.service(name), True) for capability, name in asked]
+    plan = planned(Draft(), machine, profile).plan
+    first = [_offer(capability, name, catalogue.service(name), True, plan) for capability, name in asked]
+    running = {service.name for service in plan.services}
+    kind = plan.kind
     rest = [
         _offer(capability, name, service, False)
         for name, service in sorted(catalogue.services.items())
         for capability in service.provides
-        if capability in Services.model_fields and capability not in DESCRIPTIVE
-        and (capability, name) not in asked and _runs(service, catalogue, kind)
+        if capability in Services.model_fields and capability not in _FIXED
+        and name not in running and (capability, name) not in asked and _runs(service, catalogue, kind)
     ]  # fmt: skip
     return [*first, *sorted(rest, key=lambda one: (one.capability, one.name))]
 
@@ -130,6 +139,13 @@ def _runs(service: Service, catalogue: Catalogue, kind: KindOfHardware) -> bool:
     return service.instead is None and substrates.obstacle(service, kind, catalogue.images) is None
 
 
-def _offer(capability: str, name: str, service: Service, asked: bool) -> Offer:
+def _offer(capability: str, name: str, service: Service, asked: bool, plan: Plan | None = None) -> Offer:
     rows = [service.resources, *(unit.resources for unit in service.units if unit.resources)]
-    return Offer(capability, name, service.summary, sum(megabytes(row.memory.min) for row in rows), asked)
+    memory = sum(megabytes(row.memory.min) for row in rows)
+    return Offer(capability, name, service.summary, memory, asked, _instead(capability, service.name, plan))
+
+
+def _instead(capability: str, name: str, plan: Plan | None) -> str | None:
+    if plan is None or any(service.name == name for service in plan.services):
+        return ""
+    return next((service.name for service in plan.services if capability in service.capabilities), None)

@@ -100,6 +100,7 @@ class _Plain:
             self._resume()
             return
         flow.recall(self.session)
+        say(_("At any question: ? explains, < goes back, ! leads to a shell, the network, and off."))
         at = 0
         while at < len(PAGES):
             while self._hear() is not None:
@@ -169,7 +170,7 @@ class _Plain:
         typed = []
         try:
             for disk in (Disk.model_validate(row) for row in session.plan["wipes"]):
-                text = _("{path} will be wiped: all that is on it is lost. To confirm, type {name}")
+                text = _("All on {path} will be lost. To confirm, type its name: {name}")
                 typed.append(prompts.line(text.format(path=disk.path, name=called(disk))))
             if not typed:
                 prompts.line(_("Nothing is wiped. Enter installs"))

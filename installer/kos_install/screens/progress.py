@@ -38,6 +38,9 @@ class Progress(Framed):
         self._clock = Clock()
         yield Static(id="lead")
         yield Static(id="phases")
+
+    def foot(self) -> ComposeResult:
+        """Why it stopped, if it did, and the ways on."""
         yield Static(id="faults")
         with Horizontal(id="ways"):
             yield Line(Content(_("[ Try again ]")), id="retry")
@@ -65,7 +68,7 @@ class Progress(Framed):
         self.query_one("#lead", Static).update(Content(said if failed else f"{bar(done, total, 40)} {said}"))
         self.query_one("#phases", Static).update(Content("\n".join(lines(session, self._clock))))
         sentence = session.failed.get("sentence", "") if failed else ""
-        self.query_one("#faults", Static).update(Content(f"! {sentence}" if sentence else ""))
+        self.say_faults([sentence] if sentence else [])
         for name in ("retry", "abandon"):
             self.query_one(f"#{name}").display = failed
         self.query_one("#stop").display = not failed

@@ -54,6 +54,9 @@ class Resume(Framed):
             for number, name in enumerate(self._names):
                 yield Static(Content(named(name)), classes="label")
                 yield Input(id=f"secret-{number}", password=True, compact=True)
+
+    def foot(self) -> ComposeResult:
+        """Both ways."""
         yield Static(id="faults")
         with Horizontal(id="ways"):
             yield Line(Content(_("[ Resume ]")), id="resume")
@@ -81,11 +84,11 @@ class Resume(Framed):
     def _resume(self) -> None:
         given = [field.value for field in self.query(Input)]
         if not all(given):
-            self.query_one("#faults", Static).update(Content("! " + _("type every secret first")))
+            self.say_faults([_("type every secret first")])
             return
         self.installer.resume(dict(zip(self._names, given, strict=True)))
 
     def told(self, event: dict[str, Any]) -> None:
         """Why it cannot be resumed."""
         if event["event"] == "refused":
-            self.query_one("#faults", Static).update(Content("\n".join(f"! {fault}" for fault in event["faults"])))
+            self.say_faults(event["faults"])

@@ -40,6 +40,9 @@ class Review(Framed):
         self.keys = _("F1 help  F2 save answers  F9 tools  Esc back  Ctrl+N install")
         yield Static(Content(summary(self.session)), id="summary")
         yield Static(Content(_("The plan is being made ...")), id="plan")
+
+    def foot(self) -> ComposeResult:
+        """A field for each disk that is wiped, and the ways on."""
         yield Vertical(id="typed")
         yield Static(id="faults")
         with Horizontal(id="ways"):
@@ -49,6 +52,7 @@ class Review(Framed):
     def on_mount(self) -> None:
         """Ask the engine for the plan of these answers."""
         super().on_mount()
+        self.say_faults([])
         self.installer.ask_for_plan()
 
     def told(self, event: dict[str, Any]) -> None:
@@ -56,7 +60,7 @@ class Review(Framed):
         if event["event"] == "plan":
             self.call_later(self._show)
         elif event["event"] == "refused":
-            self.query_one("#faults", Static).update(Content("\n".join(f"! {fault}" for fault in event["faults"])))
+            self.say_faults(event["faults"])
             if not self.session.plan:
                 self.query_one("#plan", Static).update("")
 
@@ -67,7 +71,7 @@ class Review(Framed):
         typed = self.query_one("#typed", Vertical)
         await typed.remove_children()
         for number, disk in enumerate(self._wiped()):
-            text = _("{path} will be wiped: all that is on it is lost. To confirm, type {name}")
+            text = _("All on {path} will be lost. To confirm, type its name: {name}")
             await typed.mount(
                 Static(Content(text.format(path=disk.path, name=called(disk))), classes="wipe"),
                 Input(id=f"typed-{number}", compact=True),
@@ -93,7 +97,7 @@ class Review(Framed):
     def action_install(self) -> None:
         """Confirm; the engine sees whether what was typed is right."""
         if self.session.plan:
-            self.query_one("#faults", Static).update("")
+            self.say_faults([])
             self.installer.confirm([field.value for field in self.query(Input)])
 
     def action_back(self) -> None:

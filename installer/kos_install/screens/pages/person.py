@@ -46,7 +46,7 @@ def page(session: Session) -> Page:
             again(LOGIN, _("Once more")),
             Question("user.ssh_keys", _("SSH keys"), "lines", _read_keys, _write_keys, check=keys.fault),
         ],
-        faults=_nobody,
+        faults=lambda draft: _nobody(draft) or _unlockable(draft),
     )
 
 
@@ -97,3 +97,9 @@ def _nobody(draft: Draft) -> str:
     if draft.secrets.get(LOGIN) or draft.get("user.password_hash") or draft.get("user.ssh_keys"):
         return ""
     return _("Nobody could log in: give a password or an SSH key.")
+
+
+def _unlockable(draft: Draft) -> str:
+    if draft.get("encryption.remote_unlock") and not draft.get("user.ssh_keys"):
+        return _("To type the passphrase over SSH, as you chose, an SSH key is needed.")
+    return ""

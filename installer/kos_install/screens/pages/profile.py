@@ -78,7 +78,7 @@ def brings(session: Session) -> str:
     except ConfigurationError as error:
         return str(error)
     names = ", ".join(service.name for service in planned.plan.services)
-    lines = [_("Brings: {names}").format(names=names), totals(session)]
+    lines = [totals(session), _("Brings: {names}").format(names=names)]
     missing = ", ".join(dict.fromkeys(row.requested for row in planned.plan.unavailable))
     return "\n".join([*lines, *([_("Not in this release: {names}").format(names=missing)] if missing else [])])
 
@@ -87,15 +87,12 @@ def totals(session: Session) -> str:
     """What the services need together, and what this machine has."""
     planned = offers.planned(session.draft, session.machine, chosen(session))
     needs, here = planned.plan.requires, session.machine
-    text = _("Services take {memory} MB of memory and {disk} MB of disk; this machine has {has} MB of memory.")
-    lines = [text.format(memory=needs["memory_mb"], disk=needs["disk_mb"], has=here.memory_mb)]
-    for row in planned.shortfalls:
-        said = _("Too small: {what}: {need} needed, {have} here.").format(
-            what=_(row.what), need=row.need, have=row.have
-        )
-        lines.append(said)
-    if not planned.shortfalls:
-        lines.append(_("This machine is big enough."))
+    lines = [
+        _("Too small: {what}: {need} needed, {have} here.").format(what=_(row.what), need=row.need, have=row.have)
+        for row in planned.shortfalls
+    ] or [_("This machine is big enough.")]
+    text = _("The services take {memory} of {has} MB of memory, and {disk} MB of disk, at least.")
+    lines.append(text.format(memory=needs["memory_mb"], disk=needs["disk_mb"], has=here.memory_mb))
     return "\n".join(lines)
 
 
@@ -103,7 +100,7 @@ def _option(name: str) -> str:
     said = {
         "browser": _("serves the browsers on this machine"),
         "browser_extension": _("serves an assistant in the browser"),
-        "cluster": _("one machine of several, for many users"),
+        "cluster": _("one of several machines, for many"),
         "desktop": _("one person, on a desktop computer"),
         "developer_node": _("developing agents, with all insight"),
         "development": _("developing on one machine, small"),

@@ -10,17 +10,18 @@ from ansible_collections.kind.kos.plugins.plugin_utils.faults import Configurati
 from .. import offers
 from ..draft import Draft
 from ..model import Option, Page, Question, Session
+from ..offers import Offer
 from ..words import _
 from .profile import chosen, totals
+
+_ROOM = 70  # columns of a line of the list
 
 
 def page(session: Session) -> Page:
     """Ask for the services, those of the profile chosen already."""
     profile, environment = chosen(session), session.draft.get("environment")
     found = offers.offers(session.machine, profile, environment)
-    options = [
-        Option(f"{one.capability}/{one.name}", f"{one.name:<20} {one.memory_mb:>5} MB  {one.summary}") for one in found
-    ]
+    options = [_option(one) for one in found]
     asked = [f"{one.capability}/{one.name}" for one in found if one.asked]
 
     def read(draft: Draft) -> list[str]:
@@ -43,6 +44,13 @@ def page(session: Session) -> Page:
         _added_up,
         slow=True,
     )
+
+
+def _option(one: Offer) -> Option:
+    name = f"{one.name} -> {one.instead}" if one.instead else one.name
+    said = f"{name:<27} {one.memory_mb:>4} MB  {one.summary}"
+    refused = _("it does not run on this machine, or not in this release") if one.instead is None else ""
+    return Option(f"{one.capability}/{one.name}", said if len(said) <= _ROOM else f"{said[: _ROOM - 3]}...", refused)
 
 
 def _added_up(session: Session) -> str:
