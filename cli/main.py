@@ -27,6 +27,7 @@ from . import (
     render,
     trust,
     uninstall,
+    updates,
     wheels,
 )
 from .ansible import AnsibleFailed
@@ -63,6 +64,7 @@ app.command("render")(render.render)
 app.command("schema", hidden=True)(configuration.schema)
 app.command("deploy")(deployment.deploy)
 app.command("rollback")(deployment.rollback)
+app.command("update")(updates.update)
 app.command("uninstall")(uninstall.uninstall)
 app.command("status")(nodes.status)
 app.command("doctor")(nodes.doctor)

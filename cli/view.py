@@ -162,6 +162,8 @@ def status_view(status: dict[str, Any]) -> RenderableType:
         names = ", ".join(row["requested"] for row in status["unavailable"])
         parts.append(Text(f"Not available yet: {names}  (kai plan says why)", style="dim"))
     parts.append(_machine(status))
+    if status.get("system"):
+        parts.append(_system(status["system"]))
     parts += [Text(f"! {line}", style="yellow") for line in status.get("concerns", [])]
     parts += [_alternative(row) for row in status.get("alternatives", [])]
     if status.get("backup"):
@@ -253,6 +255,12 @@ def _machine(status: dict[str, Any]) -> Text:
         f" · load {resources['load']} on {resources['cpu']} cores"
     )
     return Text(text, style="dim")
+
+
+def _system(row: dict[str, Any]) -> Text:
+    others = ", ".join(str(number) for number in row["slots"] if number != row["slot"])
+    kept = f"; kept to go back to: {others} (kai update --back)" if others else ""
+    return Text(f"System {row['slot']}{kept}", style="dim")
 
 
 def doctor_view(host: str, findings: list[dict[str, str]]) -> RenderableType:

@@ -128,10 +128,18 @@ class Oracle:
         self.tool("cryptsetup", "luksDump", *options, self.inside(header), stdin=self.passphrase.encode())
         return json.loads(dumped), key.read_bytes()
 
-    def judge(self, file, clear, touched):
-        """# btrfs wants to know what is mounted.
-        _WITHIN = ("unshare", "--mount", "sh", "-c", 'mount -t proc proc "$1/proc" && exec chroot "$@"', "sh")
-        COMPLETE, RESUMABLE or NOTHING. `touched(start, end)` identifies what a region holds. Raises Broken."""
+    def records(self, file):
+        """How far the journal of a disk has come."""
+        found = self._journal(file) if self._partitioned(file) else None
+        return len(found.records) if found else 0
+
+    def judge(self, file, clear, touched, least):
+        """COMPLETE, RESUMABLE or NOTHING. `touched(start, end)` identifies what a region holds. Raises Broken.
+
+        `least`: so many records the disk had taken for good.
+        """
+        if self.records(file) < least:
+            raise Broken(f"the journal has lost some of its {least} records")
         if self._starts(file, touched):
             self._must_be_complete(file, clear, touched)
             return COMPLETE

@@ -6,9 +6,12 @@
 `kill` is [action, state]: there the process dies by SIGKILL, as it does when somebody pulls the plug of the engine.
 """
 
+import contextlib
 import json
 import os
 import signal
+import struct
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -55,7 +58,49 @@ def _in_place():
 SABOTAGES = {"no sync": _no_sync, "in place": _in_place}
 
 
+def forge_zfs(device):
+    """Labels as ZFS has them (vdev_label.c): 128 uberblocks, twice at each end of the disk."""
+    disk = os.open(device, os.O_RDWR)
+    size = os.lseek(disk, 0, os.SEEK_END)
+    for label in (0, 256 << 10, size - (512 << 10), size - (256 << 10)):
+        for number in range(128):
+            block = struct.pack("<QQQ", 0x00BAB10C, 5000, number + 1)
+            os.pwrite(disk, block, label + (128 << 10) + (number << 10))
+    os.fsync(disk)
+
+
+def watch(to):
+    """Write down the arguments and environment of every process, as long as FILE.going is there."""
+    going = Path(f"{to}.going")
+    going.touch()
+    seen = set()
+    while going.exists():
+        for process in Path("/proc").glob("[0-9]*"):
+            for name in ("cmdline", "environ"):
+                with contextlib.suppress(OSError):
+                    seen.add(process.joinpath(name).read_bytes())
+    Path(to).write_bytes(b"\n".join(seen))
+
+
+def planned(storage, answers):
+    """What the planner makes of this machine, up to the steps that these tests have."""
+    from kos_install.hardware import detect
+    from kos_install.storage.plan import Circumstances, plan
+
+    asked = Answers.model_validate({**answers, "storage": storage, "encryption": {"argon2id": {"memory_kib": 32768}}})
+    made = plan(asked, detect.detect(), Circumstances(test=True))
+    kinds = ("configure", "converge", "boot", "verify", "finish")
+    return made.model_copy(update={"actions": [one for one in made.actions if one.kind not in kinds]})
+
+
 def main():
+    if sys.argv[1:2] == ["--zfs"]:
+        return forge_zfs(sys.argv[2])
+    if sys.argv[1:2] == ["--watch"]:
+        return watch(sys.argv[2])
+    if sys.argv[1:2] == ["--abandon"]:
+        [found] = apply.begun()
+        return apply.abandon(found)
     asked = json.load(sys.stdin)
     unpack.IMAGE = Path(asked.get("image", "/dev/disk/by-id/virtio-image"))
     if asked.get("sabotage"):
@@ -72,16 +117,24 @@ def main():
 
     def action(name, state):
         say("action", name, state)
+        if state == "started" and name in asked.get("before", ()):
+            # Somebody else's hand; it is given the passphrase.
+            given = asked["secrets"]["passphrase"].encode()
+            subprocess.run(["bash", "-ec", asked["before"][name]], input=given, check=True)
         died(name, state)
 
     def progress(name, done, total, unit):
         say("progress", name, done, total)
         died(name, "progress")
 
+    if asked.get("storage"):
+        plan = planned(asked["storage"], asked["answers"])
+    else:
+        plan = Plan.model_validate_json(json.dumps(asked["plan"]))
     context = Context(
         answers=Answers.model_validate_json(json.dumps(asked["answers"])),
         machine=Machine(),
-        plan=Plan.model_validate_json(json.dumps(asked["plan"])),
+        plan=plan,
         secrets=asked["secrets"],
         progress=progress,
         action=action,
@@ -91,6 +144,8 @@ def main():
     if asked.get("journal"):
         [found] = apply.begun()
         context = Context(**{**vars(context), "answers": found.answers, "plan": found.plan})
+    if asked.get("fresh"):
+        apply._begun = lambda _context: None
     try:
         apply.install(context)
     except InstallError as error:

@@ -81,7 +81,7 @@ def mounts():
 
 def asked(actions, **more):
     """What `diskapply` takes."""
-    return {"plan": {"actions": actions}, "answers": ANSWERS, "secrets": {"passphrase": PASSPHRASE}, **more}
+    return {"plan": {"actions": actions}, "answers": ANSWERS, "secrets": {"passphrase": PASSPHRASE}} | more
 
 
 def startable(disk, **how):

@@ -9,7 +9,6 @@ through the updates by itself and tells of it on the console.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -45,6 +44,21 @@ StandardOutput=journal+console
 WantedBy=multi-user.target
 """
 _GATE = "[Service]\nEnvironment=KOS_GATE_DEADLINE=900 KOS_GATE_GRACE=15\n"
+# SYSTEM FOLDER IMAGE SIZE: a subvolume for each place, the longest path first.
+_FILLING = """
+mount --bind "$2" "$1/mnt"
+mount --bind /proc "$1/proc"
+chroot "$1" mkfs.btrfs -q -L kos-root --byte-count "$4" "/mnt/$3"
+umount "$1/mnt" "$1/proc"
+mount -o loop "$2/$3" "$1/mnt"
+for pair in @log:var/log @home:home @var:var @root.1:.; do
+  chroot "$1" btrfs subvolume create "/mnt/${pair%%:*}"
+  cp -ax "$1/${pair#*:}/." "$1/mnt/${pair%%:*}"
+  [ "${pair#*:}" = . ] || find "$1/${pair#*:}" -mindepth 1 -delete
+done
+sync --file-system "$1/mnt"
+umount "$1/mnt"
+"""
 
 
 @dataclass(frozen=True)
@@ -147,43 +161,14 @@ def _control(number: int) -> str:
     )
 
 
-@contextlib.contextmanager
-def mounted(image: Path, place: Path, options: str = "loop"):
-    """An image of a file system, mounted while the block runs."""
-    place.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", options, image, place], check=True)
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", place], check=True)
-
-
 def _fill(system: Path, image: Path) -> None:
     """A btrfs with the subvolumes of an installed node, smaller than the image by what a LUKS header takes."""
     with image.open("wb") as stream:
         stream.truncate(ROOT_MIB * MIB)
-    with mounted(image.parent, system / "mnt", "bind"), mounted(Path("/proc"), system / "proc", "bind"):
-        size = ["--byte-count", str((ROOT_MIB - HEADER_MIB) * MIB)]
-        subprocess.run(
-            ["chroot", system, "mkfs.btrfs", "-q", "-L", "kos-root", *size, f"/mnt/{image.name}"], check=True
-        )
-    with mounted(image, image.parent / "top") as top:
-        names = {system_layout.ROOT_SLOT.format(number=1): "", **system_layout.PERSISTENT}
-        for name in names:
-            _subvolume(system, top, name)
-        for name, place in sorted(names.items(), key=lambda row: -len(row[1])):
-            source = system / place.lstrip("/")
-            subprocess.run(["cp", "-a", "--reflink=never", f"{source}/.", top / name], check=True)
-            if place:
-                shutil.rmtree(source)
-                source.mkdir()
-
-
-def _subvolume(system: Path, top: Path, name: str) -> None:
-    with mounted(top, system / "mnt", "bind"):
-        subprocess.run(
-            ["chroot", system, "btrfs", "subvolume", "create", f"/mnt/{name}"], check=True, capture_output=True
-        )
+    # In mounts of its own: whoever copies those of this machine meanwhile would keep it mounted.
+    apart = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", _FILLING, "sh"]
+    size = (ROOT_MIB - HEADER_MIB) * MIB
+    subprocess.run([*apart, system, image.parent, image.name, str(size)], check=True, capture_output=True)
 
 
 def _encrypt(image: Path, luks: str, toolbox: Toolbox) -> None:

@@ -130,5 +130,5 @@ def test_the_medium_is_never_offered(name):
 
 
 def test_a_disk_has_one_role():
-    found = candidates(TWO, DiskSelector(), 0, {"/dev/sda": "the disk of the system"})
-    assert [one.reasons for one in found] == [(), ("it is the disk of the system already",)]
+    found = candidates(TWO, DiskSelector(), 0, {"/dev/sda": "the system"})
+    assert [one.reasons for one in found] == [(), ("it is taken for the system already",)]

@@ -17,6 +17,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
     enrol,
     files,
     layout,
+    main,
     secureboot,
     slots,
     status,
@@ -149,6 +150,16 @@ def test_status_tells_a_failure_until_a_newer_system_runs(root):
     assert status.concerns(document) == ["The update to system 5 went back by itself: why"]
     systems.save(root, record.put(6, Known(6, state="good")))
     assert systems.summary(root, 6)["failed"] is None
+
+
+@pytest.mark.parametrize(
+    ("running", "state", "code"), [(1, "published", 1), (2, "published", 1), (1, "failed", 0), (2, "good", 0)]
+)
+def test_it_is_decided_only_when_nothing_waits_and_what_runs_is_proved(root, running, state, code):
+    cmdline = f"rootflags=subvol=@root.{running} kos.slot={running}\n"
+    files.write(root.join(layout.CMDLINE), cmdline.encode())
+    systems.save(root, Record({1: Known(1, state="good"), 2: Known(2, state=state)}))
+    assert main.main(["--root", root.path, "system", "decided"]) == code
 
 
 # The gate

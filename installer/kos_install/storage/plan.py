@@ -18,10 +18,12 @@ from ..hardware.model import Disk, Machine
 from . import layouts
 from .actions import Plan
 from .cautions import cautions
-from .layouts import Laid
+from .layouts import Laid, Role
 from .refusals import refusals, shortfalls, unattended
 from .selection import candidates, described, pick
 from .steps import steps
+
+_ROLES: dict[Role, str] = {"system": "the system", "second": "the other half of the mirror", "data": "the data"}
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,16 @@ class Circumstances:
 def plan(answers: Answers, machine: Machine, circumstances: Circumstances = Circumstances()) -> Plan:
     """What will happen, in order. Raises Unplannable with every reason that is found."""
     faults = refusals(answers, machine, circumstances.test)
+    least = least_sizes(answers, circumstances.minimum)
     try:
-        disks = _disks(answers, machine, circumstances.minimum)
+        disks = _chosen(answers, machine, least)
+        seed = seed_of(answers, list(disks.values()))
+        laid = _laid(answers, machine, disks, seed, least["system"])
     except Unplannable as error:
         raise Unplannable(*faults, *error.faults) from error
-    kept = disks.data or disks.system
+    kept = disks.get("data", disks["system"])
     short, accepted = shortfalls(answers, machine, circumstances.minimum, kept.size // 10**9)
-    faults += short
-    seed = seed_of(answers, disks.all())
-    laid = _laid(answers, machine, disks, seed, least_sizes(answers, circumstances.minimum)[0], faults)
-    faults += _copies(machine, laid)
+    faults += [*short, *_copies(machine, laid)]
     if not circumstances.attended:
         faults += unattended(answers, machine, [one.disk.path for one in laid if one.wipe])
     if faults:
@@ -70,58 +72,37 @@ def seed_of(answers: Answers, disks: list[Disk]) -> str:
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class _Disks:
-    system: Disk
-    second: Disk | None
-    data: Disk | None
-
-    def all(self) -> list[Disk]:
-        return [disk for disk in (self.system, self.second, self.data) if disk]
-
-
-def least_sizes(answers: Answers, minimum: Minimum | None) -> tuple[int, int]:
-    """The smallest disk in bytes for the system, and for the data where they have one of their own."""
+def least_sizes(answers: Answers, minimum: Minimum | None) -> dict[Role, int]:
+    """The smallest disk in bytes for each role: the profile's minimum is asked of the one that keeps the data."""
     asked = 0
     if minimum and minimum.disk_gb and "disk" not in answers.accept_shortfall:
         asked = int(minimum.disk_gb * 10**9 * TOLERANCE)
-    if answers.storage.data:
-        return layouts.SYSTEM_LEAST, max(layouts.DATA_LEAST, asked)
-    return max(layouts.SYSTEM_LEAST, asked), 0
+    system = layouts.SYSTEM_LEAST if answers.storage.data else max(layouts.SYSTEM_LEAST, asked)
+    return {"system": system, "second": system, "data": max(layouts.DATA_LEAST, asked)}
 
 
-def _disks(answers: Answers, machine: Machine, minimum: Minimum | None) -> _Disks:
-    storage, taken = answers.storage, dict[str, str]()
-    system_least, data_least = least_sizes(answers, minimum)
-
-    def choose(selector: DiskSelector | None, least: int, role: str, called: str) -> Disk | None:
-        if selector is None:
-            return None
-        disk = pick(candidates(machine, selector, least, taken), role)
-        taken[disk.path] = called
-        return disk
-
-    system = choose(storage.disk, system_least, "the system", "the disk of the system")
-    second = choose(storage.second, system_least, "the other half of the mirror", "the other half of the mirror")
-    data = choose(storage.data, data_least, "the data", "the disk of the data")
-    assert system is not None  # noqa: S101  (its selector is never None)
-    return _Disks(system, second, data)
+def _chosen(answers: Answers, machine: Machine, least: dict[Role, int]) -> dict[Role, Disk]:
+    """The disk of each role that is asked for. Raises Unplannable."""
+    storage = answers.storage
+    asked: dict[Role, DiskSelector | None] = {"system": storage.disk, "second": storage.second, "data": storage.data}
+    found: dict[Role, Disk] = {}
+    for role, selector in asked.items():
+        if selector is not None:
+            taken = {disk.path: _ROLES[other] for other, disk in found.items()}
+            found[role] = pick(candidates(machine, selector, least[role], taken), _ROLES[role])
+    return found
 
 
-def _laid(answers: Answers, machine: Machine, disks: _Disks, seed: str, least: int, faults: list[str]) -> list[Laid]:
-    """Each disk as it will be; what speaks against the layout is added to `faults`."""
+def _laid(answers: Answers, machine: Machine, disks: dict[Role, Disk], seed: str, least: int) -> list[Laid]:
+    """Each disk as it will be. Raises Unplannable."""
     laid = []
-    try:
-        if answers.storage.layout == "free_space":
-            laid.append(layouts.beside(machine, disks.system, seed, least))
+    for role, disk in disks.items():
+        if role == "data":
+            laid.append(layouts.data(disk, seed))
+        elif answers.storage.layout == "free_space":
+            laid.append(layouts.beside(machine, disk, seed, least))
         else:
-            laid.append(layouts.system(machine, disks.system, seed))
-    except Unplannable as error:
-        faults += error.faults
-    if disks.second:
-        laid.append(layouts.system(machine, disks.second, seed, "second"))
-    if disks.data:
-        laid.append(layouts.data(disks.data, seed))
+            laid.append(layouts.system(machine, disk, seed, role))
     return laid
 
 

@@ -34,7 +34,7 @@ def candidates(
 ) -> list[Candidate]:
     """Every disk of the machine, with what speaks against it.
 
-    `least` is the smallest size in bytes; `taken`: path of a disk that has another role already -> that role.
+    `least` is the smallest size in bytes; `taken`: path of a disk that is chosen already -> for what.
     """
     return [
         Candidate(disk, (*_unfit(disk, selector, least, taken or {}), *_twin(disk, machine), *_unlike(disk, selector)))
@@ -84,7 +84,7 @@ def _unfit(disk: Disk, selector: DiskSelector, least: int, taken: Mapping[str, s
         return ["this system was started from it"]
     reasons = []
     if disk.path in taken:
-        reasons.append(f"it is {taken[disk.path]} already")
+        reasons.append(f"it is taken for {taken[disk.path]} already")
     if disk.read_only:
         reasons.append("it is read-only: some have a switch for that")
     if not disk.size:

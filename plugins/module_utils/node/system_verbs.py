@@ -23,8 +23,8 @@ def add(verbs: Any) -> None:
     stage.add_argument("--fresh", action="store_true", help="make one even where no package is newer")
     stage.set_defaults(run=_stage)
     for name, run in (
-        ("publish", _publish), ("status", _status), ("settle", _settle), ("bless", _bless), ("gate", _gate),
-        ("lost", _lost), ("enrol", _enrol),
+        ("publish", _publish), ("status", _status), ("settle", _settle), ("decided", _decided),
+        ("bless", _bless), ("gate", _gate), ("lost", _lost), ("enrol", _enrol),
     ):  # fmt: skip
         known.add_parser(name).set_defaults(run=run)
     back = known.add_parser("back", help="choose the system before, or another, for the next start")
@@ -63,6 +63,12 @@ def _status(root: Root, _options: argparse.Namespace) -> int:
 
 def _settle(root: Root, _options: argparse.Namespace) -> int:
     return _print(system_update.settle(root))
+
+
+def _decided(root: Root, _options: argparse.Namespace) -> int:
+    """Whether it is clear which system this machine runs from now on: 1 while one is on trial or waits for its turn."""
+    answer = system_update.status(root)
+    return int(answer is not None and (answer["waiting"] is not None or not answer["proved"]))
 
 
 def _bless(root: Root, _options: argparse.Namespace) -> int:

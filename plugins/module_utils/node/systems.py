@@ -141,6 +141,7 @@ def summary(root: Root, running: int) -> dict[str, Any]:
     return {
         "slot": running,
         "slots": sorted({*good, running}),
+        "proved": running in good,
         "waiting": max(waiting, default=None),
         "failed": None if latest is None else {"slot": latest, "reason": record.known[latest].reason},
         "pinned": list(record.pinned),

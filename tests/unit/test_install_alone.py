@@ -1,0 +1,139 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""An install that nobody watches: where answers come from, that a serial number names a disk, how it ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from installs import ANSWERS, CANARY, DESK, RECORDED, RECOVERY
+
+from ansible_collections.kind.kos.cli.exits import Exit
+from kos_install import alone, unattended
+from kos_install.answers import Answers
+from kos_install.engine import replay
+from kos_install.errors import Unplannable, UsageError
+from kos_install.unattended import Looked
+
+SECRETS = {"passphrase": CANARY}
+
+
+def answers(**more):
+    given = {**ANSWERS, "encryption": {"passphrase": {"credential": "kos.passphrase"}}, "confirm": {"wipe": ["WD-1"]}}
+    return Answers.model_validate({**given, **more})
+
+
+class Told:
+    """An install of the described machine, and all that was told."""
+
+    def __init__(self, asked, recorded=RECORDED, interrupted=None):
+        self.events, self.commands = [], []
+        self._world = dataclasses.replace(replay.world(DESK, list(recorded), interrupted), command=self.commands.append)
+        self._asked = asked
+
+    def run(self):
+        return alone._own_engine(self._asked, SECRETS, self.events.append, self._world)
+
+    @property
+    def names(self):
+        return {event["event"] for event in self.events}
+
+
+def test_it_installs_what_the_answers_confirm_and_switches_off():
+    told = Told(answers(after="power_off"))
+    assert told.run() == Exit.OK
+    assert told.events[-1]["event"] == "done" and told.commands == ["power_off"]
+    kinds = [event["kind"] for event in told.events if event["event"] == "action" and event["state"] == "done"]
+    assert kinds[0] == "release" and kinds[-1] == "finish"
+
+
+def test_without_being_told_it_waits():
+    told = Told(answers())
+    assert told.run() == Exit.OK and told.commands == []
+
+
+@pytest.mark.parametrize("confirmed", [[], ["WDC WD20EFRX"], ["S5GXNX0T"], ["wd-1"]])
+def test_a_disk_whose_serial_number_is_not_named_is_never_wiped(confirmed):
+    told = Told(answers(confirm={"wipe": confirmed}))
+    with pytest.raises(Unplannable, match=r"confirm\.wipe .*WD-1"):
+        told.run()
+    assert not [event for event in told.events if event["event"] == "action"]
+
+
+def test_a_machine_that_does_not_fit_is_refused():
+    told = Told(answers(storage={"disk": {"serial": "nowhere"}}))
+    assert told.run() == Exit.PREFLIGHT_FAILED
+    assert "refused" in told.names and "action" not in told.names
+
+
+def test_a_failure_is_the_exit_code_and_switches_nothing_off():
+    told = Told(answers(after="power_off"), [*RECORDED, {"kind": "unpack", "fail": "the stick was pulled out"}])
+    assert told.run() == Exit.NOT_REVERTED and told.commands == []
+    assert next(event for event in told.events if event["event"] == "failed")["sentence"] == "the stick was pulled out"
+
+
+def test_an_install_by_the_same_answers_that_was_interrupted_goes_on():
+    asked = answers()
+    typed = Answers.model_validate(alone.as_typed(asked))
+    told = Told(asked, interrupted=typed)
+    assert told.run() == Exit.OK
+    assert "resumable" in told.names
+
+
+def test_one_of_other_answers_does_not_stand_in_the_way():
+    told = Told(answers(), interrupted=Answers.model_validate({**ANSWERS, "hostname": "other"}))
+    assert told.run() == Exit.OK
+
+
+def test_secrets_are_typed_and_never_told(capsys):
+    asked = answers(network=[{"wifi": {"ssid": "a.b[0]", "passphrase": {"file": "wifi"}}}])
+    typed = alone.as_typed(asked)
+    assert typed["encryption"]["passphrase"] == {"credential": None, "file": None, "prompt": True}
+    assert typed["network"][0]["wifi"]["passphrase"]["prompt"]
+    told = Told(answers())
+    told.run()
+    for event in told.events:
+        alone.as_json(event)
+        alone.as_text(event)
+    said = capsys.readouterr().out
+    assert CANARY not in said and RECOVERY not in said
+    rows = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    assert [row["seq"] for row in rows] == sorted(row["seq"] for row in rows)
+    assert "[14/14] finish: done" in said
+
+
+@pytest.mark.parametrize(
+    ("looked", "found"),
+    [
+        (Looked("quiet", None, ()), None),
+        (Looked("quiet", None, ("/dev/vdb",)), "/dev/vdb"),
+        (Looked("quiet", Path("/c"), ("/dev/vdb",)), Path("/c")),
+        (Looked("kos.answers=LABEL=MINE", Path("/c"), ("/dev/vdb",)), "LABEL=MINE"),
+        (Looked("kos.answers=off", Path("/c"), ("/dev/vdb", "/dev/vdc")), None),
+    ],
+)
+def test_answers_are_looked_for_where_the_nearest_said(looked, found):
+    assert unattended.source(looked) == found
+
+
+def test_two_partitions_with_answers_are_one_too_many():
+    with pytest.raises(UsageError, match=r"/dev/vdb and /dev/vdc are both labelled KOS-ANSWERS"):
+        unattended.source(Looked("", None, ("/dev/vdb", "/dev/vdc")))
+
+
+def test_what_is_no_partition_is_not_mounted(tmp_path):
+    (tmp_path / "answers.yaml").write_text("version: 1\n")
+    with pytest.raises(UsageError, match="is no partition here"), unattended.found(str(tmp_path)):
+        pass
+
+
+def test_a_file_of_answers_and_what_is_beside_it(tmp_path):
+    path = tmp_path / "answers.yaml"
+    path.write_text(answers(encryption={"passphrase": {"file": "secret"}}).model_dump_json(exclude_none=True))
+    (tmp_path / "secret").write_text(f"{CANARY}\n")
+    asked, secrets = unattended.answer(path)
+    assert asked.hostname == "kos" and secrets == SECRETS
