@@ -149,6 +149,9 @@ def _prepared(bench: _Bench, medium: Medium, boot: Boot, machine: str, accelerat
         bench.files[Path(machines.SEED).name] = boot.seed
     for number, disk in enumerate(boot.disks):
         bench.files[Path(machines.disk_seen(number)).name] = disk.path
+        if disk.log:
+            disk.log.touch()
+            bench.files[Path(machines.log_seen(number)).name] = disk.log
     if boot.state:
         (boot.state / machines.TPM).mkdir(parents=True, exist_ok=True)
         bench.files[Path(machines.STATE).name] = boot.state
