@@ -21,12 +21,25 @@ from kos_image import definition, installing, recipe
 from kos_image.toolbox import Toolbox
 
 MIB = 1 << 20
-FIRST, ESP_MIB, ROOT_MIB, HEADER_MIB = 2, 400, 2600, 32
+FIRST, ESP_MIB, ROOT_MIB, HEADER_MIB = 2, 400, 4000, 32
 PASSPHRASE = "correct horse battery"
 ARGUMENTS = (
     "rd.luks.name={luks}=kos-root rd.luks.options=discard root=/dev/mapper/kos-root rootfstype=btrfs "
     "rootflags=subvol=@root.1 rw panic=5 rd.shell=0 rd.emergency=reboot systemd.default_device_timeout_sec=300 "
-    "console=tty0 console=ttyS0"
+    "quiet console=ttyS0"
+)
+# What this machine, which has no network and nobody to log in, need not wait for where all of it is emulated.
+_MASKED = (
+    *("ssh.service", "systemd-networkd.service", "systemd-networkd.socket", "systemd-resolved.service"),
+    *("systemd-timesyncd.service", "smartmontools.service", "mdmonitor.service", "systemd-zram-setup@.service"),
+    *("getty@.service", "serial-getty@.service", "iwd.service", "keyboard-setup.service", "console-setup.service"),
+    *(
+        "apt-daily.timer",
+        "apt-daily-upgrade.timer",
+        "e2scrub_all.timer",
+        "e2scrub_reap.service",
+        "blk-availability.service",
+    ),
 )
 _FSTAB = """\
 PARTLABEL=kos-esp /efi vfat umask=0077 0 2
@@ -121,6 +134,9 @@ def _prepare(system: Path, parts: Parts, luks: str, drive: str, packages: dict[i
     (system / "etc/apt/sources.list").write_text("deb [trusted=yes] file:/var/lib/kos-test/repository ./\n")
     units = system / "etc/systemd/system"
     (units / "kos-drive.service").write_text(_UNIT)
+    for name in _MASKED:
+        (units / name).unlink(missing_ok=True)
+        (units / name).symlink_to("/dev/null")
     (units / "multi-user.target.wants/kos-drive.service").symlink_to("/etc/systemd/system/kos-drive.service")
     (units / "kos-healthy.service.d").mkdir()
     (units / "kos-healthy.service.d/test.conf").write_text(_GATE)

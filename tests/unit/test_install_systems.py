@@ -60,7 +60,10 @@ def test_it_knows_entry_root_and_disk_of_what_runs(root):
 def test_the_arguments_that_were_installed_come_before_those_that_run(root):
     files.write(root.join(layout.ARGUMENTS), b"rw rootflags=subvol=@root.3 quiet\n")
     found = layout.require(root).arguments
-    assert layout.arguments_for(found, 7) == ["rw", "rootflags=subvol=@root.7", "quiet"]
+    always = ["panic=30", "rd.shell=0", "rd.emergency=reboot"]
+    assert layout.arguments_for(found, 7) == ["rw", "rootflags=subvol=@root.7", "quiet", *always]
+    assert layout.arguments_for(["panic=5", "rw"], 7)[:2] == ["panic=5", "rw"]
+    assert "panic=30" not in layout.arguments_for(["panic=5", "rw"], 7)
 
 
 def test_a_machine_of_another_layout_says_what_to_do(root):
@@ -290,7 +293,7 @@ def headers(monkeypatch, enrolled_after=1):
     def run(argv, stdin=None, check=True, timeout=None, environment=None):
         calls.append((argv, stdin, environment))
         done = sum(call[0][0] == "systemd-cryptenroll" for call in calls) >= enrolled_after
-        tokens = {"0": {"type": "systemd-tpm2"}} if done else {}
+        tokens = {"0": {"type": enrol.TOKEN}} | ({"1": {"type": "systemd-tpm2"}} if done else {})
         text = {"cryptsetup": json.dumps({"tokens": tokens}), "systemd-creds": "1234"}.get(argv[0], "")
         return SimpleNamespace(stdout=text.encode(), returncode=0)
 
@@ -310,6 +313,7 @@ def test_the_tpm_is_told_once_secure_boot_is_enforced_and_the_installers_key_goe
     assert removed[1] == b"k" * 64
     assert not any("--wipe-slot" in word for call in calls for word in call[0])
     assert not any("1234" in word for call in calls for word in call[0])
+    assert ["cryptsetup", "token", "remove", "--token-id", "0", "/dev/disk/by-uuid/aaaa"] in [call[0] for call in calls]
     assert os.listdir(wished.join(enrol.FOLDER)) == []
 
 

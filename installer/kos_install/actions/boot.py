@@ -26,13 +26,12 @@ from ansible_collections.kind.kos.plugins.module_utils.node.uki import Key
 
 from ..errors import ApplyFailed
 from ..storage.actions import Boot
-from . import mounts, target
+from . import initrds, mounts, target
 from .context import Context
 from .target import File
 
 FIRST = 1
 ARGUMENTS = "/etc/kernel/cmdline"
-_INITRD = f"{system_layout.INSTALLED}/initrd"
 _CMDLINE = Path("/proc/cmdline")
 _KERNEL = re.compile(r"vmlinuz-(.+)")
 # What the medium was started with and the node needs too: where to talk, and not to wait for ever after a panic.
@@ -54,7 +53,7 @@ def perform(context: Context, action: Boot) -> None:
     try:
         target.lay(root, [_arguments_file(context)])
         key = secureboot.make_keys(root, f"kOS {context.answers.hostname}") if action.uki else None
-        entry = entry_of(context)
+        entry = entry_of(context, root)
         for place in places(root, action):
             _stage_entry(place, entry, action, key)
             if action.loader == "grub":
@@ -92,11 +91,11 @@ def loader_of(place: Place, action: Boot) -> Path:
     return Path(place.path) / name
 
 
-def entry_of(context: Context) -> Entry:
+def entry_of(context: Context, root: Root) -> Entry:
     """The first boot entry: it is proved when it is made, as there is no other to go back to. Raises ApplyFailed."""
     kernel, version = _kernel(context.target)
     title = f"kOS, system {FIRST} ({version})"
-    return Entry(FIRST, title, str(kernel), _INITRD, arguments(context), tries=None)
+    return Entry(FIRST, title, str(kernel), initrds.make(context, root, version), arguments(context), tries=None)
 
 
 def arguments(context: Context) -> list[str]:

@@ -14,10 +14,11 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from .. import medium
 from ..errors import ApplyFailed
 from ..storage.actions import Configure, Luks, Plan
-from . import data, identity, luks, mounts, networks, own, target, users
+from . import data, identity, initrds, luks, mounts, networks, own, target, users, wishes
 from .context import Context
 from .target import Entry
 
+FINGERPRINT = "ssh_fingerprint"
 # In the encrypted root: who has a header and a passphrase has the disk's key.
 _HEADERS = "/var/lib/kos-recovery"
 
@@ -30,11 +31,19 @@ def perform(context: Context, action: Configure) -> None:
         lambda: identity.make(root, context.answers),
         lambda: users.make(root, context.answers.user),
         lambda: _keep_headers(context, root),
+        lambda: wishes.leave(context, root),
+        lambda: initrds.make_host_key(context, root),
         lambda: data.take(root, lambda done, total: context.progress(action.id, done, total, "bytes")),
         lambda: own.enrol(root),
     )
     for step in steps:
         step()
+    again(context, action)
+
+
+def again(context: Context, _action: Configure) -> None:
+    """Say by which fingerprint the node will be known. Raises ApplyFailed."""
+    context.made[FINGERPRINT] = identity.fingerprint(Root(str(context.target)))
 
 
 def stands(context: Context, _action: Configure) -> bool:
@@ -45,6 +54,7 @@ def stands(context: Context, _action: Configure) -> bool:
         and identity.stands(root, answers)
         and users.stands(root, answers.user)
         and all(path.is_file() for _luks, path in _headers(root, context.plan))
+        and wishes.left(context, root)
         and data.lies(root)
         and own.enrolled(root)
     )
@@ -58,7 +68,13 @@ def entries(context: Context) -> list[Entry]:
     except networks.Missing as error:
         raise ApplyFailed(f"the secret {error} was not given: give it, then resume") from error
     profile = answers.profile or str(medium.record().get("profile", ""))
-    return [*mounts.entries(context.plan), *identity.entries(answers), *network, *own.entries(answers, profile)]
+    return [
+        *mounts.entries(context.plan),
+        *identity.entries(answers),
+        *network,
+        *initrds.entries(answers),
+        *own.entries(answers, profile),
+    ]
 
 
 def _headers(root: Root, plan: Plan) -> list[tuple[Luks, Path]]:

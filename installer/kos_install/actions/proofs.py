@@ -16,7 +16,7 @@ from typing import TypeVar
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 
 from ..storage.actions import Base, Btrfs, Fat, Journal, Luks, Mount, Plan, Table
-from . import disks, filesystems, luks
+from . import disks, filesystems, luks, wishes
 from .context import Context
 from .runner import run
 
@@ -63,10 +63,11 @@ def _keys(context: Context, wanted: Luks, device: str) -> Iterator[Finding]:
     header = luks.dump(device) or {"keyslots": {}}
     slots, name = set(header["keyslots"]), wanted.name
     recovery = {slot for found in luks.recovery_tokens(header).values() for slot in found}
-    expected = 1 + wanted.recovery_key
-    whose = f"{len(slots)} key slots, {len(recovery)} of a recovery key"
+    waiting = wishes.marked(header)
+    expected = 1 + wanted.recovery_key + (context.answers.encryption.tpm2 is not None)
+    whose = f"{len(slots)} key slots, {len(recovery)} of a recovery key, {len(waiting)} until the TPM is told"
     yield Finding(f"{name} has no key but those that were asked for", len(slots) == expected, whose)
-    for slot in sorted(slots - recovery):
+    for slot in sorted(slots - recovery - waiting):
         opens = luks.slot_opens(device, context.secrets[luks.PASSPHRASE], slot)
         yield Finding(f"{name}: the passphrase opens slot {slot}", opens)
     if wanted.recovery_key:

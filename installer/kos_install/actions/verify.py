@@ -83,7 +83,7 @@ def _starts(context: Context) -> Iterator[Finding]:
 
 
 def _entry(context: Context, esp: Path, entry: Path, wanted: Boot) -> Iterator[Finding]:
-    expected = boot.entry_of(context)
+    expected = boot.entry_of(context, Root(str(context.target)))
     content = entry.read_bytes()
     missing = [word for word in expected.arguments if word.encode() not in content]
     yield Finding(f"{entry} starts the kernel with what opens the disk", not missing, " ".join(missing))

@@ -19,6 +19,8 @@ from .files import NodeError, Root
 
 FOLDER = "/etc/kos/enrol"
 WISH, KEY, PIN = f"{FOLDER}/wish.json", f"{FOLDER}/key", f"{FOLDER}/pin"
+# Marks the slot of the installer's key in the header of the disk.
+TOKEN = "kos-enrol"  # noqa: S105 -- a type
 PIN_NAME = "kos-tpm2-pin"
 STATE = f"{systems.FOLDER}/enrol.json"
 TPM = "/dev/tpmrm0"
@@ -70,8 +72,12 @@ def obstacle() -> str:
 
 def has_tpm2(device: str) -> bool:
     """Whether a LUKS header has a key of a TPM. Raises CommandFailed."""
-    metadata = json.loads(system.run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout)
-    return any(token["type"] == "systemd-tpm2" for token in metadata["tokens"].values())
+    return any(token["type"] == "systemd-tpm2" for token in _tokens(device).values())
+
+
+def _tokens(device: str) -> dict[str, dict[str, Any]]:
+    said = system.run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout
+    return dict(json.loads(said)["tokens"])
 
 
 def _enrol_one(root: Root, device: str, pin: bytes | None) -> None:
@@ -83,9 +89,12 @@ def _enrol_one(root: Root, device: str, pin: bytes | None) -> None:
 def _forget(root: Root, devices: list[str]) -> None:
     """Take the installer's key out of every header: by itself, so that no other slot can be meant."""
     content = files.read(root.join(KEY))
-    for uuid in devices if content else ():
+    for device in [f"/dev/disk/by-uuid/{uuid}" for uuid in devices] if content else ():
         # One that a run before this one has removed is gone.
-        system.run(["cryptsetup", "luksRemoveKey", f"/dev/disk/by-uuid/{uuid}", "--key-file=-"], content, check=False)
+        system.run(["cryptsetup", "luksRemoveKey", device, "--key-file=-"], content, check=False)
+        for number, token in _tokens(device).items():
+            if token["type"] == TOKEN:
+                system.run(["cryptsetup", "token", "remove", "--token-id", number, device])
     for name in (KEY, PIN, WISH):
         files.remove(root.join(name))
 

@@ -24,6 +24,8 @@ LOCK = "/run/kos/system.lock"
 ARGUMENTS = "/etc/kernel/cmdline"
 _ROOT = re.compile(r"\bsubvol=/?@root\.(\d+)")
 _SLOT = re.compile(r"^kos\.slot=(\d+)$")
+# A kernel that panics, an initrd that finds no root (dracut.cmdline(7)).
+_RESTARTING = ("panic=30", "rd.shell=0", "rd.emergency=reboot")
 _LOADERS = ("BOOT_IMAGE=", "initrd=")
 
 
@@ -88,9 +90,11 @@ def _own_arguments(root: Root, words: Sequence[str]) -> list[str]:
 
 
 def arguments_for(arguments: Sequence[str], number: int) -> list[str]:
-    """Kernel arguments as they must be for the root subvolume `number`."""
+    """Kernel arguments for a root subvolume `number` that is on trial: whatever stops it, it restarts."""
     subvolume = "subvol=" + system_layout.ROOT_SLOT.format(number=number)
-    return [_ROOT.sub(subvolume, word) for word in arguments]
+    found = [_ROOT.sub(subvolume, word) for word in arguments]
+    keys = {word.partition("=")[0] for word in found}
+    return [*found, *(word for word in _RESTARTING if word.partition("=")[0] not in keys)]
 
 
 def apart() -> None:
@@ -120,19 +124,13 @@ def mount_top(layout: Layout) -> str:
 
 def esps() -> list[str]:
     """Every EFI system partition that can be reached, the first disk's first. Raises OtherLayout where none can."""
-    found = [system_layout.ESP_AT] if os.path.ismount(system_layout.ESP_AT) else []
+    places = (system_layout.ESP_AT, system_layout.ESP_AT + system_layout.SECOND)
+    found = [place for place in places if os.path.ismount(place)]
     second = f"/dev/disk/by-partlabel/{system_layout.ESP}{system_layout.SECOND}"
-    if os.path.exists(second) and not _mounted(second):
+    if places[1] not in found and os.path.exists(second):
         os.makedirs(SECOND_ESP, mode=0o700, exist_ok=True)
         system.run(["mount", "-t", "vfat", "-o", "umask=0077", second, SECOND_ESP])
         found.append(SECOND_ESP)
     if not found:
         raise OtherLayout(f"no EFI system partition is mounted at {system_layout.ESP_AT}: mount it, then run again")
     return found
-
-
-def _mounted(device: str) -> bool:
-    number = os.stat(device).st_rdev
-    wanted = f"{os.major(number)}:{os.minor(number)}"
-    with open("/proc/self/mountinfo", encoding="utf-8") as stream:
-        return any(line.split()[2] == wanted for line in stream)
