@@ -59,6 +59,7 @@ class _Plain:
 
     def run(self) -> None:
         """Whatever the engine is at, that is shown."""
+        self._client.send("recovery_key")  # another screen may have been shown it, and be gone
         self._until(lambda _event: self.session.state != "detecting")
         use(self.session.draft.get("language", "en"))
         stages = {
