@@ -41,7 +41,7 @@ CMDLINE = (
 @pytest.fixture
 def root(tmp_path):
     made = Root(str(tmp_path))
-    for name, text in ((layout.CMDLINE, CMDLINE), ("/proc/1/mountinfo", MOUNTS)):
+    for name, text in ((layout.CMDLINE, CMDLINE), (layout.MOUNTS, MOUNTS)):
         files.write(made.join(name), text.encode())
     return made
 
