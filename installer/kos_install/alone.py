@@ -171,6 +171,9 @@ def _line(event: Event) -> str:
     name = event["event"]
     if name == "action":
         return f"[{event['number']}/{event['total']}] {event['id']}: {event['state']}"
+    if name == "log":
+        # Not the commands: the systemd journal of the engine has them.
+        return "" if event["text"].startswith("$ ") else str(event["text"])
     if name == "refused":
         return "\n".join(event["faults"])
     if name == "failed":

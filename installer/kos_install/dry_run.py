@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def _text(asked: Answers, machine: Machine, made: Plan) -> Iterator[str]:
     ):
         if lines:
             yield f"\n{title}"
-            yield from (f"  - {line}" for line in lines)
+            yield from (textwrap.fill(line, 79, initial_indent="  - ", subsequent_indent="    ") for line in lines)
     yield "\nNothing was changed: this was a dry run."
 
 

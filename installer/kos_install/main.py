@@ -119,6 +119,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--hardware describes another machine, which cannot be installed: add --dry-run or --replay")
     if options.replay and not options.hardware:
         parser.error("--replay needs --hardware FILE: no real machine is rehearsed on")
+    if options.replay and (options.answers or options.unattended):
+        parser.error("--replay rehearses the screens, which ask for themselves: leave --answers and --unattended away")
     if options.json and not (options.answers or options.unattended):
         parser.error("--json goes with --answers")
     if options.dry_run and not options.answers:

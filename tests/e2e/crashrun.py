@@ -65,7 +65,7 @@ def run(title, folder, log, disk, plan, passphrase, number, seed, image=None):
         for state in crashstates.states(table.recording, number, seed, _weights(table.recording, oracle)):
             if state.epoch != epoch:
                 replayed.forward(state.epoch)
-                epoch, least = state.epoch, oracle.records(file)
+                epoch, least = state.epoch, oracle.durable(file)
             undo = replayed.apply(state)
             where = lambda start, end, state=state: replayed.touched(state, start, end)  # noqa: E731
             try:

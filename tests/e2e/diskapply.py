@@ -93,66 +93,82 @@ def planned(storage, answers):
     return made.model_copy(update={"actions": [one for one in made.actions if one.kind not in kinds]})
 
 
-def main():
-    if sys.argv[1:2] == ["--zfs"]:
-        return forge_zfs(sys.argv[2])
-    if sys.argv[1:2] == ["--watch"]:
-        return watch(sys.argv[2])
-    if sys.argv[1:2] == ["--abandon"]:
-        [found] = apply.begun()
-        return apply.abandon(found)
-    asked = json.load(sys.stdin)
-    unpack.IMAGE = Path(asked.get("image", "/dev/disk/by-id/virtio-image"))
-    if asked.get("sabotage"):
-        SABOTAGES[asked["sabotage"]]()
-    # A small system has nothing that could be configured but what it mounts.
-    sys.modules["kos_install.actions.configure"] = SMALL
+def abandon():
+    """Give up the install that was begun."""
+    [found] = apply.begun()
+    apply.abandon(found)
 
-    def say(*words):
-        print(json.dumps(words), flush=True)
 
-    def died(*where):
-        if list(where) == asked.get("kill"):
+def say(*words):
+    print(json.dumps(words), flush=True)
+
+
+class Driver:
+    """Carries out what was asked, and strikes where it is told to."""
+
+    def __init__(self, asked):
+        self.asked = asked
+
+    def action(self, name, state):
+        say("action", name, state)
+        if state == "started" and name in self.asked.get("before", ()):
+            # Somebody else's hand; it is given the passphrase.
+            given = self.asked["secrets"]["passphrase"].encode()
+            subprocess.run(["bash", "-ec", self.asked["before"][name]], input=given, check=True)
+        self.strike(name, state)
+
+    def progress(self, name, done, total, _unit):
+        say("progress", name, done, total)
+        self.strike(name, "progress")
+
+    def strike(self, *where):
+        if list(where) == self.asked.get("kill"):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def action(name, state):
-        say("action", name, state)
-        if state == "started" and name in asked.get("before", ()):
-            # Somebody else's hand; it is given the passphrase.
-            given = asked["secrets"]["passphrase"].encode()
-            subprocess.run(["bash", "-ec", asked["before"][name]], input=given, check=True)
-        died(name, state)
+    def context(self):
+        """What the engine would hand to the actions."""
+        asked = self.asked
+        answers = Answers.model_validate_json(json.dumps(asked["answers"]))
+        if asked.get("resume"):
+            [found] = apply.begun()
+            plan, answers = found.plan, found.answers
+        elif asked.get("storage"):
+            plan = planned(asked["storage"], asked["answers"])
+        else:
+            plan = Plan.model_validate_json(json.dumps(asked["plan"]))
+        return Context(
+            answers=answers,
+            machine=Machine(),
+            plan=plan,
+            secrets=asked["secrets"],
+            progress=self.progress,
+            action=self.action,
+            log=lambda text: say("log", text),
+            show_recovery_key=lambda key: say("recovery_key", key),
+        )
 
-    def progress(name, done, total, unit):
-        say("progress", name, done, total)
-        died(name, "progress")
+    def run(self):
+        unpack.IMAGE = Path("/dev/disk/by-id/virtio-image")
+        if self.asked.get("sabotage"):
+            SABOTAGES[self.asked["sabotage"]]()
+        # A small system has nothing that could be configured but what it mounts.
+        sys.modules["kos_install.actions.configure"] = SMALL
+        if self.asked.get("fresh"):
+            apply._begun = lambda _context: None
+        try:
+            apply.install(self.context())
+        except InstallError as error:
+            say("failed", str(error))
+            return 3
+        say("done")
+        return 0
 
-    if asked.get("storage"):
-        plan = planned(asked["storage"], asked["answers"])
-    else:
-        plan = Plan.model_validate_json(json.dumps(asked["plan"]))
-    context = Context(
-        answers=Answers.model_validate_json(json.dumps(asked["answers"])),
-        machine=Machine(),
-        plan=plan,
-        secrets=asked["secrets"],
-        progress=progress,
-        action=action,
-        log=lambda text: say("log", text),
-        show_recovery_key=lambda key: say("recovery_key", key),
-    )
-    if asked.get("journal"):
-        [found] = apply.begun()
-        context = Context(**{**vars(context), "answers": found.answers, "plan": found.plan})
-    if asked.get("fresh"):
-        apply._begun = lambda _context: None
-    try:
-        apply.install(context)
-    except InstallError as error:
-        say("failed", str(error))
-        return 3
-    say("done")
-    return 0
+
+def main():
+    verbs = {"--zfs": forge_zfs, "--watch": watch, "--abandon": abandon}
+    if sys.argv[1:]:
+        return verbs[sys.argv[1]](*sys.argv[2:])
+    return Driver(json.load(sys.stdin)).run()
 
 
 if __name__ == "__main__":

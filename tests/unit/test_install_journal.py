@@ -16,7 +16,7 @@ from kos_install.engine import journal
 from kos_install.errors import ApplyFailed
 from kos_install.storage.actions import Plan
 
-SECTOR, SIZE = 512, 1 << 20
+SECTOR, SIZE, FEW = 512, 1 << 20, 1 << 16
 DISK = {"path": "/dev/sda", "serial": "S1", "size": 1 << 34}
 PLAN = Plan.model_validate_json(
     '{"actions": [{"kind": "journal", "id": "journal", "device": "/dev/sda2"},'
@@ -128,7 +128,7 @@ def torn(before, after, kept):
 @given(kept=st.lists(st.booleans(), min_size=8, max_size=16), many=st.integers(0, 4), noise=st.booleans())
 def test_a_torn_record_costs_no_other_and_the_next_one_is_read(tmp_path_factory, kept, many, noise):
     device = tmp_path_factory.mktemp("torn") / "partition"
-    device.write_bytes(bytes(SIZE))
+    device.write_bytes(bytes(FEW))
     begun = journal.begin(device, PLAN, ANSWERS, [JOURNAL])
     for _ in range(many):
         begun.append(UNPACK, "started")
@@ -136,7 +136,7 @@ def test_a_torn_record_costs_no_other_and_the_next_one_is_read(tmp_path_factory,
     begun.append(MOUNT, "done", {"what": "x" * 3000})
     after = device.read_bytes()
     if noise:  # a sector that was being written holds anything
-        at = next(at for at in range(0, SIZE, SECTOR) if before[at : at + SECTOR] != after[at : at + SECTOR])
+        at = next(at for at in range(0, FEW, SECTOR) if before[at : at + SECTOR] != after[at : at + SECTOR])
         before = before[:at] + os.urandom(SECTOR) + before[at + SECTOR :]
     device.write_bytes(torn(before, after, kept))
     found = journal.read(device)
@@ -150,7 +150,7 @@ def test_a_torn_record_costs_no_other_and_the_next_one_is_read(tmp_path_factory,
 @given(kept=st.lists(st.booleans(), min_size=16, max_size=48), order=st.booleans())
 def test_a_torn_beginning_is_none_or_the_whole(tmp_path_factory, kept, order):
     device = tmp_path_factory.mktemp("torn") / "partition"
-    device.write_bytes(bytes(SIZE))
+    device.write_bytes(bytes(FEW))
     before = device.read_bytes()
     journal.begin(device, PLAN, ANSWERS, [JOURNAL])
     device.write_bytes(torn(before, device.read_bytes(), kept if order else kept[::-1]))
@@ -161,10 +161,10 @@ def test_a_torn_beginning_is_none_or_the_whole(tmp_path_factory, kept, order):
     assert (found.plan, found.answers) == (PLAN, ANSWERS)
 
 
-@given(at=st.integers(0, SIZE - 1), bit=st.integers(0, 7))
+@given(at=st.integers(0, FEW - 1), bit=st.integers(0, 7))
 def test_a_flipped_bit_is_never_believed(tmp_path_factory, at, bit):
     device = tmp_path_factory.mktemp("flipped") / "partition"
-    device.write_bytes(bytes(SIZE))
+    device.write_bytes(bytes(FEW))
     begun = journal.begin(device, PLAN, ANSWERS, [JOURNAL])
     for state in ("started", "done"):
         begun.append(UNPACK, state)

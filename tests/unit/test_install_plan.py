@@ -96,6 +96,9 @@ def test_beside_windows_nothing_of_it_is_touched_and_its_small_esp_is_left_alone
     assert not table.wipe and wiped(made) == [] and "release" not in {action.id for action in made.actions}
     assert [part.number for part in table.preserve] == [1, 2, 3, 4] and not any(part.shared for part in table.preserve)
     assert [part.number for part in table.make] == [5, 6, 7]
+    boot = {action.kind: action for action in made.actions}["boot"]
+    assert boot.beside and not boot.shared_esp and not plan(answers(), VM).actions[-3].beside
+    assert "to start Windows (NTFS), use the firmware's own menu" in made.warnings[0]
 
 
 def test_an_esp_that_is_large_enough_is_shared():

@@ -18,6 +18,7 @@ from . import data, identity, initrds, luks, mounts, networks, own, target, user
 from .context import Context
 from .target import Entry
 
+FINGERPRINT = "ssh_fingerprint"
 # In the encrypted root: who has a header and a passphrase has the disk's key.
 _HEADERS = "/var/lib/kos-recovery"
 
@@ -37,6 +38,12 @@ def perform(context: Context, action: Configure) -> None:
     )
     for step in steps:
         step()
+    again(context, action)
+
+
+def again(context: Context, _action: Configure) -> None:
+    """Say by which fingerprint the node will be known. Raises ApplyFailed."""
+    context.made[FINGERPRINT] = identity.fingerprint(Root(str(context.target)))
 
 
 def stands(context: Context, _action: Configure) -> bool:

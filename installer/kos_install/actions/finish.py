@@ -64,7 +64,7 @@ def _boot(context: Context) -> Boot:
 def _enter(context: Context, root: Root, wanted: Boot) -> None:
     """Enter it in the firmware's list; a whole disk starts without, beside another system nothing else leads here."""
     if not _EFIVARS.is_dir() or not any(_EFIVARS.iterdir()):
-        if wanted.shared_esp:
+        if wanted.beside:
             raise ApplyFailed("the firmware's list cannot be written: start the medium by UEFI, then resume")
         return
     for number, place in reversed(list(enumerate(boot.places(root, wanted)))):
@@ -72,7 +72,7 @@ def _enter(context: Context, root: Root, wanted: Boot) -> None:
         try:
             _enter_one(place, label, bootloader.first(wanted.shared_esp))
         except ApplyFailed as error:
-            if wanted.shared_esp:
+            if wanted.beside:
                 raise
             # Some firmware refuses; a whole disk has its loader where any looks.
             context.log(f"the firmware's list stays as it is: {error}")

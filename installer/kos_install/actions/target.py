@@ -16,7 +16,20 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from .runner import run
 
 _SCRIPT = Path(__file__).with_name("within.sh")
-_NAMESPACES = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation=private"]
+# It ends with us, whatever becomes of us, and takes all that it started along.
+_NAMESPACES = [
+    "setpriv",
+    "--pdeathsig",
+    "KILL",
+    "--",
+    "unshare",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "--propagation=private",
+]
 
 
 @dataclass(frozen=True)

@@ -36,13 +36,19 @@ def install(context: Context) -> None:
     Success or not, nothing of the target is held afterwards. Raises ApplyFailed with one sentence.
     """
     with exclusively(), _tidy(context):
-        apply(context, context.plan.actions, _begun(context))
+        journal = apply(context, context.plan.actions, _begun(context))
+        if journal is not None and journal.finished:
+            # It has served, and the hash of a password is among the answers: that is not left in clear.
+            journals.erase(journal.device)
 
 
 def apply(
     context: Context, actions: list[Action], journal: journals.Journal | None, modules: Modules = table.module
-) -> None:
-    """Do the actions in order; `journal` is None as long as there is none. Raises ApplyFailed, OSError."""
+) -> journals.Journal | None:
+    """Do the actions in order; `journal` is None as long as there is none. The journal that there is at the end.
+
+    Raises ApplyFailed, OSError.
+    """
     anew = False
     for action in actions:
         module = modules(action.kind)
@@ -58,6 +64,7 @@ def apply(
         # What was built on it is not believed any more.
         anew = anew or not getattr(module, "VOLATILE", False)
         journal = _do(context, action, module, journal)
+    return journal
 
 
 def _do(

@@ -101,7 +101,7 @@ def begin(device: Path, plan: Plan, answers: Answers, done: Iterable[Action] = (
     blocks = header(plan, answers, done)
     with _opened(device) as descriptor:
         # Whatever lies there from before must not look like a record.
-        _write(descriptor, 0, [bytes(BLOCK)] * (_size(descriptor) // BLOCK))
+        _clear(descriptor)
         # Never before what it describes: whoever finds the first block may rely on the others.
         _write(descriptor, 1, blocks[1:])
         _write(descriptor, 0, blocks[:1])
@@ -142,17 +142,20 @@ def read(device: Path) -> Journal:
 
 
 def erase(device: Path) -> None:
-    """Make a journal unreadable for good: its install is given up. Raises OSError."""
+    """Leave nothing of a journal: its install is over, or given up. Raises OSError."""
     with _opened(device) as descriptor:
-        _write(descriptor, 0, [bytes(BLOCK)])
+        _clear(descriptor)
 
 
 def _records(device: Path, install: bytes, head: Any, count: int, blocks: list[bytes]) -> Journal:
     if head["version"] != VERSION:
         raise NoJournal(f"the journal in {device} is of another version of the installer ({head['version']})")
     # As JSON: a strict model takes no list of Python's where it has a tuple.
-    plan = Plan.model_validate_json(json.dumps(head["plan"]))
-    answers = Answers.model_validate_json(json.dumps(head["answers"]))
+    try:
+        plan = Plan.model_validate_json(json.dumps(head["plan"]))
+        answers = Answers.model_validate_json(json.dumps(head["answers"]))
+    except ValueError as error:
+        raise NoJournal(f"the journal in {device} is of another version of the installer") from error
     records = [Record(number, name, digest, "done") for number, (name, digest) in enumerate(head["done"])]
     behind = count
     for index in range(count, len(blocks)):
@@ -198,6 +201,12 @@ def _opened(device: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _clear(descriptor: int) -> None:
+    # The first block alone, first: without it nobody reads the others.
+    _write(descriptor, 0, [bytes(BLOCK)])
+    _write(descriptor, 1, [bytes(BLOCK)] * (_size(descriptor) // BLOCK - 1))
 
 
 def _write(descriptor: int, at: int, blocks: list[bytes]) -> None:

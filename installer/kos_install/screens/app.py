@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -183,9 +184,8 @@ class Installer(App[None]):
 
     def keyboard(self, layout: str) -> None:
         """Give the keys of this console their meaning at once; elsewhere the terminal does that."""
-        if self._local and self._terminal.console and shutil.which("ckbcomp"):
-            keymap = subprocess.run(["ckbcomp", layout], capture_output=True, check=False).stdout
-            subprocess.run(["loadkeys"], input=keymap, capture_output=True, check=False)
+        if self._terminal.console and os.environ.get("TERM") == "linux" and shutil.which("loadkeys"):
+            subprocess.run(["loadkeys", layout], capture_output=True, check=False)
 
     def show_log(self) -> None:
         """What was done, in full."""

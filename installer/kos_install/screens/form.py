@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from textual import work
 from textual.app import ComposeResult
@@ -16,7 +16,7 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from .frame import Framed, Search
-from .model import Page, Session, wrong
+from .model import Option, Page, Session, wrong
 from .widgets import Asked, Changed, Line, Pick
 from .words import _, language, use
 
@@ -66,20 +66,22 @@ class Form(Framed):
             return
         event.question.write(session.draft, event.value)
         self.say_faults([])
-        if event.question.name == "language":
-            use(session.draft.get("language", "en"))
-            self.call_later(self.recompose_all)
+        use(session.draft.get("language", "en"))
+        if event.question.anew:
+            self.call_later(self._anew, event.question.name)
             return
         if event.question.name == "keyboard":
             self.installer.keyboard(str(event.value))
         self._depend()
         self._say()
 
-    async def recompose_all(self) -> None:
-        """Say everything anew, in another language."""
+    async def _anew(self, name: str) -> None:
+        """Say everything anew: in another language, with other answers."""
         await self.recompose()
         self.on_mount()
-        self.query(Asked).first().children[-1].focus()
+        for asked in self.query(Asked):
+            if asked.question.name == name:
+                asked.children[-1].focus()
 
     def told(self, event: dict[str, object]) -> None:
         """The machine or the medium changed."""
@@ -110,13 +112,26 @@ class Form(Framed):
     def on_line_pressed(self, event: Line.Pressed) -> None:
         """A long list opens; or one goes on, or back."""
         if isinstance(event.line, Pick):
-            pick = event.line
-            question = pick.question
-            self.app.push_screen(Search(question.label, list(question.options), pick.value), pick.chose)
+            if event.line.question.found:
+                self._find(event.line)
+            else:
+                self._search(event.line, event.line.question.options)
         elif event.line.id == "next":
             self.action_next()
         elif event.line.id == "back":
             self.action_back()
+
+    def _search(self, pick: Pick, options: Sequence[Option]) -> None:
+        title = pick.question.label or self.page.title
+        self.app.push_screen(Search(title, list(options), pick.value), pick.chose)
+
+    @work(thread=True, exclusive=True, group="find")
+    def _find(self, pick: Pick) -> None:
+        found = pick.question.found() if pick.question.found else []
+        if found:
+            self.app.call_from_thread(self._search, pick, found)
+        else:
+            self.app.call_from_thread(self.say_faults, [_("nothing was found")])
 
     def action_next(self) -> None:
         """Go on, where nothing is wrong."""

@@ -5,20 +5,26 @@
 
 from __future__ import annotations
 
+import re
 import zoneinfo
 from functools import cache
 from pathlib import Path
 
-# The countries whose people the screens speak to, and those that come first on any list.
+# Console keymaps that have a name of their own here; the others are called as their files are.
 _KEYBOARDS = {
     "us": "English (US)",
-    "gb": "English (UK)",
-    "de": "German",
-    "at": "German (Austria)",
-    "ch": "German (Switzerland)",
+    "uk": "English (UK)",
+    "de": "Deutsch",
+    "de-latin1-nodeadkeys": "Deutsch, without dead keys",
+    "sg": "Schweiz",
+    "fr": "Fran\u00e7ais",
+    "es": "Espa\u00f1ol",
+    "it": "Italiano",
+    "pl": "Polski",
+    "dvorak": "Dvorak",
 }
 _LOCALES = ("C.UTF-8", "de_AT.UTF-8", "de_CH.UTF-8", "de_DE.UTF-8", "en_GB.UTF-8", "en_US.UTF-8")
-_XKB = Path("/usr/share/X11/xkb/rules/base.lst")
+_KEYMAPS = Path("/usr/share/keymaps")  # of console-data
 _SUPPORTED = Path("/usr/share/i18n/SUPPORTED")
 
 
@@ -45,12 +51,8 @@ def locales(supported: Path = _SUPPORTED) -> tuple[str, ...]:
 
 
 @cache
-def keyboards(xkb: Path = _XKB) -> dict[str, str]:
-    """Layouts by their name, and what they are called."""
-    try:
-        section = xkb.read_text(encoding="utf-8").split("! layout\n", 1)[1].split("\n!", 1)[0]
-        rows = [line.split(maxsplit=1) for line in section.splitlines() if line.strip()]
-    except (OSError, IndexError):
-        rows = []
-    found = {row[0]: row[1] for row in rows if len(row) == 2 and row[0] != "custom"}
-    return dict(sorted({**_KEYBOARDS, **found}.items(), key=lambda row: row[1]))
+def keyboards(folder: Path = _KEYMAPS) -> dict[str, str]:
+    """Console keymaps by name, and what they are called; those with a name of their own first."""
+    files = (path.name.partition(".")[0] for path in folder.glob("**/*.kmap.gz"))
+    found = {name: name for name in sorted(files) if re.fullmatch(r"[a-z0-9_-]{2,32}", name)}
+    return {**_KEYBOARDS, **{name: said for name, said in found.items() if name not in _KEYBOARDS}}

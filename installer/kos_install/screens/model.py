@@ -39,7 +39,8 @@ class Question:
     """One question. `check` says in one sentence what is wrong with a value, or nothing.
 
     text, secret, lines: a text. choice, pick: the value of an option (pick: of a long list). switch: yes or no.
-    many: a list of values of options. The value of a secret is never shown.
+    many: a list of values of options. The value of a secret is never shown. `found` looks for more options when
+    somebody asks for them; `anew`: other questions change with the answer.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Question:
     hint: str = ""
     check: Callable[[Any], str] = _fine
     shown: Callable[[Draft], bool] = _always
+    found: Callable[[], Sequence[Option]] | None = None
+    anew: bool = False
 
 
 def ask(path: str, label: str, kind: Kind, default: Any, **more: Any) -> Question:

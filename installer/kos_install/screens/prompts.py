@@ -104,6 +104,11 @@ def _lines(question: Question, value: str) -> str:
 
 def _one(question: Question, value: str) -> str:
     options = list(question.options)
+    if question.found:
+        label = question.label or options[0].label
+        if line(f"{label} ({_('y')}/{_('n')})", _("n")).casefold() not in {"y", _("y")}:
+            return value
+        options = [Option("", _("none")), *question.found()]
     if len(options) > _LONG:
         return _searched(question, options, value)
     say(f"{question.label}:")

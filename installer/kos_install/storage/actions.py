@@ -145,13 +145,17 @@ class Converge(Base):
 
 
 class Boot(Base):
-    """Kernel, initrd and boot loader, all but what would make the firmware start them."""
+    """Kernel, initrd and boot loader, all but what would make the firmware start them.
+
+    `beside`: another system is on the disk, so that nothing but an entry in the firmware's list leads here.
+    """
 
     kind: Literal["boot"] = "boot"
     loader: Literal["systemd-boot", "grub"]
     esps: list[str]
     uki: bool = False
     shared_esp: bool = False
+    beside: bool = False
 
 
 class Verify(Base):

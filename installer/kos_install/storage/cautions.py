@@ -76,6 +76,9 @@ def _mirror(laid: Sequence[Laid]) -> Iterator[str]:
 
 
 def _beside(laid: Laid) -> Iterator[str]:
+    systems = [one.os for one in laid.disk.partitions if one.os and one.type not in signatures.TYPES]
+    if systems and not laid.shared_esp:
+        yield f"to start {systems[0]}, use the firmware's own menu (F12 or the like): kOS starts first, and alone"
     if any(one.holds == "bitlocker" for one in laid.disk.partitions):
         yield "BitLocker may ask for its recovery key at the next start of Windows: have it at hand"
 

@@ -114,7 +114,7 @@ def _system(answers: Answers, machine: Machine, laid: Sequence[Laid], formats: l
         Configure(id="configure", needs=["unpack"]),
         Converge(id="converge", needs=["configure"]),
         Boot(id="boot", needs=["configure", "converge"], loader=loader, esps=esps,
-             uki=answers.encryption.secure_boot == "own", shared_esp=bool(laid[0].shared_esp)),
+             uki=answers.encryption.secure_boot == "own", shared_esp=bool(laid[0].shared_esp), beside=not laid[0].wipe),
         Verify(id="verify", needs=["boot"]),
         Finish(id="finish", needs=["verify"]),
     ]  # fmt: skip

@@ -174,4 +174,4 @@ def _remote() -> list[Question]:
     def on(draft: Draft) -> bool:
         return draft.get("encryption.remote_unlock") is not None
 
-    return [Question("encryption.remote_unlock", _("Type the passphrase over SSH, too"), "switch", on, write)]
+    return [Question("encryption.remote_unlock", _("Unlock over SSH, too"), "switch", on, write)]

@@ -24,10 +24,8 @@ _TAKEN = frozenset({"root", "daemon", "bin", "sys", "nobody", "systemd-network",
 LOGIN = "login"
 
 
-def page(session: Session) -> Page:
+def page(_session: Session) -> Page:
     """Ask for the user, the password, the keys."""
-    found = [Option("", _("look for keys on a USB stick"))]
-    found += [Option(key, keys.named(key)) for key in session.draft.scratch.get("found_keys", [])]
     return Page(
         "person",
         _("User"),
@@ -45,6 +43,7 @@ def page(session: Session) -> Page:
             ),
             again(LOGIN, _("Once more")),
             Question("user.ssh_keys", _("SSH keys"), "lines", _read_keys, _write_keys, check=keys.fault),
+            _stick(),
         ],
         faults=lambda draft: _nobody(draft) or _unlockable(draft),
     )
@@ -93,6 +92,20 @@ def _write_keys(draft: Draft, text: str) -> None:
         draft.put("encryption.remote_unlock.ssh_keys", given)
 
 
+def _stick() -> Question:
+    """Keys that lie on a USB stick, or at home where the screens are not those of the machine."""
+
+    def write(draft: Draft, key: str) -> None:
+        if key:
+            _write_keys(draft, "\n".join(filter(None, [_read_keys(draft).rstrip("\n"), key])))
+
+    def look() -> list[Option]:
+        return [Option(key, keys.named(key)) for key in dict.fromkeys([*keys.on_sticks(), *keys.below(Path.home())])]
+
+    nothing = [Option("", _("look for keys on USB sticks ..."))]
+    return Question("found_keys", "", "pick", lambda _draft: "", write, nothing, found=look, anew=True)
+
+
 def _nobody(draft: Draft) -> str:
     if draft.secrets.get(LOGIN) or draft.get("user.password_hash") or draft.get("user.ssh_keys"):
         return ""
@@ -101,5 +114,5 @@ def _nobody(draft: Draft) -> str:
 
 def _unlockable(draft: Draft) -> str:
     if draft.get("encryption.remote_unlock") and not draft.get("user.ssh_keys"):
-        return _("To type the passphrase over SSH, as you chose, an SSH key is needed.")
+        return _("To unlock over SSH, as you chose, an SSH key is needed.")
     return ""

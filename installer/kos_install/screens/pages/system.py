@@ -36,7 +36,8 @@ def page(_session: Session) -> Page:
 
 def keyboard() -> Question:
     """The layout of the keyboard: of this console at once, of the node later."""
-    options = [Option(code, f"{name} ({code})") for code, name in lists.keyboards().items()]
+    names = lists.keyboards().items()
+    options = [Option(code, name if name == code else f"{name} ({code})") for code, name in names]
     return ask("keyboard", _("Keyboard"), "pick", "us", options=options)
 
 

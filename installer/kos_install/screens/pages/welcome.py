@@ -9,13 +9,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ...storage.sizes import human
-from ..model import Option, Page, Session, ask
+from ..draft import Draft, reader
+from ..model import Option, Page, Question, Session
 from ..text import table
 from ..words import LANGUAGES, _
 from .system import keyboard
 
 # What the verification of a medium can come to; as kos_install.medium has them.
 _RUNNING, _GOOD, _BROKEN = "running", "good", "broken"
+# What goes with a language until it is answered.
+_USUAL = {"de": {"keyboard": "de", "locale": "de_DE.UTF-8", "timezone": "Europe/Berlin"}}
 _SHOWN = 2  # of what is wrong with a medium
 
 
@@ -34,9 +37,21 @@ def page(_session: Session) -> Page:
             " every byte of the medium is as its maker signed it. Install only from a medium that is not BROKEN: while"
             " it is still being read you can go on."
         ),
-        [ask("language", _("Language"), "choice", "en", options=languages), keyboard()],
+        [
+            Question("language", _("Language"), "choice", reader("language", "en"), _speak, languages, anew=True),
+            keyboard(),
+        ],
         machine,
     )
+
+
+def _speak(draft: Draft, language: str) -> None:
+    """The language, and what most who speak it have, as long as nobody has said otherwise."""
+    before, after = _USUAL.get(draft.get("language", "en"), {}), _USUAL.get(language, {})
+    for key in {*before, *after}:
+        if draft.get(key) == before.get(key):
+            draft.put(key, after.get(key))
+    draft.put("language", None if language == "en" else language)
 
 
 def machine(session: Session) -> str:

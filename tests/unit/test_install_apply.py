@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In which order a plan is carried out, what a journal spares it, and what it never spares. No disk is touched here."""
+
+from __future__ import annotations
+
+import json
+import types
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kos_install.actions.context import Context
+from kos_install.answers import Answers
+from kos_install.engine import apply, journal
+from kos_install.errors import ApplyFailed
+from kos_install.hardware.model import Machine
+from kos_install.storage.actions import Plan
+
+DISK = {"path": "/dev/sda", "serial": "S1", "size": 1 << 34}
+PLAN = Plan.model_validate_json(
+    json.dumps({"actions": [
+        {"kind": "release", "id": "release", "disk": DISK},
+        {"kind": "wipe", "id": "wipe", "disk": DISK},
+        {"kind": "table", "id": "table", "disk": DISK, "wipe": True, "make": []},
+        {"kind": "journal", "id": "journal", "device": "/dev/sda2"},
+        {"kind": "mount", "id": "mount", "mounts": []},
+        {"kind": "unpack", "id": "unpack"},
+        {"kind": "configure", "id": "configure"},
+        {"kind": "verify", "id": "verify"},
+        {"kind": "finish", "id": "finish"},
+    ]})
+)  # fmt: skip
+ANSWERS = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA test"]}})
+NAMES = [action.id for action in PLAN.actions]
+
+
+class Died(BaseException):
+    """The power went."""
+
+
+class World:
+    """A machine whose disk is a set of words; `dies` after that many steps."""
+
+    def __init__(self, device):
+        self.device, self.did, self.stood, self.dies = device, [], set(), None
+
+    def module(self, kind):
+        def perform(context, action):
+            self.step()
+            self.did.append(action.id)
+            if kind == "journal":
+                journal.begin(self.device, PLAN, ANSWERS, PLAN.actions[:4])
+            self.stood.add(action.id)
+            self.step()
+
+        made = types.SimpleNamespace(perform=perform, stands=lambda _context, action: action.id in self.stood)
+        if kind == "mount":
+            made.VOLATILE = True
+        if kind == "unpack":
+            made.again = lambda _context, action: self.did.append(f"{action.id} again")
+        return made
+
+    def step(self):
+        if self.dies is not None:
+            self.dies -= 1
+            if self.dies < 0:
+                raise Died
+
+    def run(self, monkeypatch=None):
+        """What a start of the machine does."""
+        self.did, told = [], []
+        self.stood.discard("mount")
+        context = Context(ANSWERS, Machine(), PLAN, action=lambda name, state: told.append((name, state)))
+        try:
+            found = journal.read(self.device)
+        except journal.NoJournal:
+            found = None
+        apply.apply(context, PLAN.actions, found, self.module)
+        return told
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    device = tmp_path / "partition"
+    device.write_bytes(bytes(1 << 19))
+    monkeypatch.setattr(apply.journal_action, "device", lambda _context, _action: device)
+    return World(device)
+
+
+def test_all_is_done_in_order_and_told(world):
+    told = world.run()
+    assert world.did == NAMES
+    assert told == [(name, state) for name in NAMES for state in ("started", "done")]
+    assert journal.read(world.device).finished
+
+
+def test_what_is_done_and_stands_is_skipped_and_what_does_not_outlive_a_start_is_done_again(world):
+    world.run()
+    told = world.run()
+    assert world.did == ["mount", "unpack again"]
+    assert ("unpack", "skipped") in told
+    assert ("mount", "done") in told
+
+
+def test_what_does_not_stand_is_done_again_with_all_that_came_after(world):
+    world.run()
+    world.stood.discard("unpack")
+    world.run()
+    assert world.did == ["mount", "unpack", "configure", "verify", "finish"]
+
+
+@pytest.mark.parametrize("name", ["release", "wipe", "table", "journal"])
+def test_a_disk_that_is_not_as_it_was_made_is_not_made_anew(world, name):
+    world.run()
+    world.stood.discard(name)
+    with pytest.raises(ApplyFailed, match="somebody changed it since"):
+        world.run()
+    assert world.did == []
+
+
+@given(deaths=st.lists(st.integers(0, 2 * len(NAMES) - 1), max_size=6))
+def test_however_often_it_dies_each_step_is_whole_in_the_end(tmp_path_factory, deaths):
+    device = tmp_path_factory.mktemp("world") / "partition"
+    device.write_bytes(bytes(1 << 19))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(apply.journal_action, "device", lambda _context, _action: device)
+        world = World(device)
+        for dies in deaths:
+            world.dies = dies
+            try:
+                world.run()
+            except Died:
+                # What was being done is half done: nobody may rely on it.
+                if world.did and world.did[-1] not in ("release", "wipe", "table", "journal"):
+                    world.stood.discard(world.did[-1])
+        world.dies = None
+        world.run()
+        assert world.stood == set(NAMES)
+        assert journal.read(device).finished
+
+
+def test_two_installs_at_once_are_one_too_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(apply, "LOCK", tmp_path / "lock")
+    with apply.exclusively(), pytest.raises(ApplyFailed, match="another install is at work"), apply.exclusively():
+        pass
+    with apply.exclusively():
+        pass
