@@ -9,6 +9,7 @@ that a power cut could leave is judged from outside. `make e2e-install_crashes` 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 
@@ -29,9 +30,6 @@ ESP = 128 * diskplans.MIB
 PLAN = diskplans.startable(DISK, esp=ESP)
 RESUMED = 6 if crashtable.FULL else 2
 STATES, SAMPLE, OF_A_CONTROL = 1200, 150, 150
-APPLY = (
-    "mkdir -p /usr/lib/kos/installed; cp -L /initrd.img /usr/lib/kos/installed/initrd; python3 tests/e2e/diskapply.py"
-)
 
 
 class Recorder:
@@ -56,27 +54,19 @@ class Recorder:
         ]
         asked = diskplans.asked(PLAN, **how)
         with diskmachine.booted(self.media.lab, self.media.apt, disks) as machine:
-            said = machine.run(APPLY, json.dumps(asked), seconds=600)
+            machine.run("mkdir -p /usr/lib/kos/installed; cp -L /initrd.img /usr/lib/kos/installed/initrd")
+            events, said, code = machine.apply(asked)
+            assert code == 0, said[-3000:]
             # Else the machine is off before what it still had to write.
             machine.run("sync; sleep 1")
-        return [json.loads(line) for line in said.splitlines() if line.startswith("[")]
+        return events
 
     def crashes(self, title, number, sabotage="", **how):
         """Record an install, and judge what power cuts leave of it."""
         log, disk = self.install(title.replace(" ", "-"), sabotage)
-        plan = {"actions": PLAN}
-        table = crashrun.run(
-            title,
-            self.machine,
-            log,
-            disk,
-            json.dumps(plan),
-            diskplans.PASSPHRASE,
-            number,
-            crashtable.SEED,
-            self.image,
-            **how,
-        )
+        install = crashrun.Install(title, log, disk, json.dumps({"actions": PLAN}), diskplans.PASSPHRASE)
+        expect = functools.partial(crashrun.small_system, folder=self.machine, image=self.image)
+        table = crashrun.run(install, self.machine, number, crashtable.SEED, expect, **how)
         crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
         return table
 
