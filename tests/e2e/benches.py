@@ -82,7 +82,7 @@ class Bench:
         given = {"kos.passphrase": self.canary, **how.pop("credentials", {})}
         own = {"state": self.folder / "machine", "disks": (Disk(self.disk, SERIAL),), "restart": False}
         with self.media.booted(
-            self.stick, seed=self.labelled(answers), credentials=given, memory=2560, **own, **how
+            self.stick, seed=self.labelled(answers), credentials=given, memory=2560, **{**own, **how}
         ) as machine:
             yield machine
 
