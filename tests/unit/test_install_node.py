@@ -15,6 +15,7 @@ import yaml
 from ansible_collections.kind.kos.plugins.module_utils.node import trust
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.plugin_utils import own_node
+from kos_install import localities
 from kos_install.actions import configure, identity, mounts, networks, own, target
 from kos_install.actions.context import Context
 from kos_install.answers import Answers, Interface
@@ -205,3 +206,38 @@ def test_a_file_that_was_altered_no_longer_stands(tmp_path):
     link = [target.Link("/etc/localtime", "/usr/share/zoneinfo/UTC")]
     target.lay(root, link)
     assert target.lies(root, link) and not target.lies(root, [target.Link("/etc/localtime", "/elsewhere")])
+
+
+@pytest.fixture
+def system(tmp_path):
+    """A system with one locale, one time zone and one keymap beside the usual."""
+    for name in (
+        "zoneinfo/UTC", "zoneinfo/Europe/Berlin", "i18n/locales/de_DE", "i18n/locales/ca_ES@valencia",
+        "keymaps/i386/qwerty/us.kmap.gz", "keymaps/i386/qwertz/de.kmap.gz",
+    ):  # fmt: skip
+        path = tmp_path / "usr/share" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"locale": "de_DE.UTF-8", "timezone": "Europe/Berlin", "keyboard": "de"}, {"locale": "ca_ES.UTF-8@valencia"}],
+)
+def test_what_the_system_has_is_taken(system, given):
+    assert list(localities.unknown(answers(**given), "answers", system)) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "near"),
+    [
+        ({"timezone": "Europe/Berlni"}, "Europe/Berlin"),
+        ({"timezone": "Europe"}, ""),
+        ({"locale": "de_DF.UTF-8"}, "de_DE"),
+        ({"keyboard": "dee"}, "de"),
+    ],
+)
+def test_what_it_has_not_is_said_before_anything_is_wiped(system, given, near):
+    (fault,) = localities.unknown(answers(**given), "answers", system)
+    assert fault.key in given and near in str(fault)
