@@ -156,11 +156,17 @@ def test_language_keyboard_and_clock():
     assert found["/etc/locale.gen"].content == "de_DE.UTF-8 UTF-8\n"
     assert found["/etc/locale.conf"].content == "LANG=de_DE.UTF-8\n"
     keyboard = found["/etc/default/keyboard"].content
-    assert 'KEYMAP="de-latin1-nodeadkeys"' in keyboard and 'XKBLAYOUT="de"\nXKBVARIANT="nodeadkeys"' in keyboard
+    assert 'XKBLAYOUT="de"\nXKBVARIANT="nodeadkeys"' in keyboard
     assert found["/etc/localtime"].to == "/usr/share/zoneinfo/Europe/Berlin"
     plain = files(identity.entries(answers(keyboard="uk", storage={"swap": "none"})))
     assert 'XKBLAYOUT="gb"' in plain["/etc/default/keyboard"].content
     assert "/etc/locale.gen" not in plain and "/etc/systemd/zram-generator.conf" not in plain
+
+
+def test_the_console_takes_the_keymap_as_it_is(system):
+    keymaps = system / "usr/share/keymaps/i386"
+    found = files(identity.entries(answers(keyboard="de"), keymaps))["/etc/default/keyboard"].content
+    assert found.startswith(f'KMAP="{keymaps}/qwertz/de.kmap.gz"\n')
 
 
 def test_the_node_is_its_own_inventory(tmp_path):
