@@ -16,8 +16,14 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, slots, system_layout
-from kos_image import definition, installing, recipe
+from ansible_collections.kind.kos.plugins.module_utils.node import (
+    bootloader,
+    fatfiles,
+    grubstate,
+    slots,
+    system_layout,
+)
+from kos_image import definition, grub, installing, recipe
 from kos_image.toolbox import Toolbox
 
 MIB = 1 << 20
@@ -241,3 +247,46 @@ def told(said: str) -> list[dict[str, object]]:
     """What the script has told on the console: a JSON object a line, after its mark."""
     lines = (line.partition("KOS-TEST ")[2] for line in said.splitlines())
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def with_grub(folder: Path, parts: Parts, tries: int) -> Path:
+    """A disk that a BIOS starts, with a good system 1 and a system 2 on trial, of which each kernel finds no root."""
+    esp, toolbox = folder / "esp", Toolbox(parts.toolbox, 0)
+    fatfiles.write(str(esp / grubstate.CONFIGURATION), grubstate.configuration().encode())
+    nothing = folder / "nothing"
+    nothing.write_bytes(b"")
+    for number, left in ((1, None), (2, tries)):
+        words = ["panic=1", "console=ttyS0"]
+        entry = slots.Entry(number, f"kOS, system {number}", str(parts.started / "vmlinuz"), str(nothing), words, left)
+        slots.stage(str(esp), entry, "grub")
+        slots.publish(str(esp), number)
+    core = folder / "core"
+    core.mkdir()
+    modules = ["biosdisk", *bootloader._GRUB_MODULES.split()]
+    image = ["grub-mkimage", "-O", "i386-pc", "-p", "(,gpt2)/grub", "-o", "/build/core/core.img", *modules]
+    toolbox.run(image, {"core": core})
+    toolbox.run(["cp", "/usr/lib/grub/i386-pc/boot.img", "/build/core/boot.img"], {"core": core})
+    disk = _grub_disk(folder, esp, toolbox)
+    grub.install(core, disk)
+    return disk
+
+
+def _grub_disk(folder: Path, esp: Path, toolbox: Toolbox) -> Path:
+    disk, fat = folder / "grub.raw", folder / "esp.raw"
+    for image, size in ((disk, 64), (fat, 48)):
+        with image.open("wb") as stream:
+            stream.truncate(size * MIB)
+    # The smallest that is still FAT32 has clusters of one sector.
+    toolbox.run(["mkfs.fat", "-F", "32", "-s", "1", "/build/work/esp.raw"], {"work": folder})
+    names = [f"/build/work/esp/{name}" for name in sorted(os.listdir(esp))]
+    toolbox.run(["mcopy", "-s", "-i", "/build/work/esp.raw", *names, "::"], {"work": folder})
+    kinds = system_layout.TYPES
+    (folder / "table").write_text(
+        f"label: gpt\nstart=1MiB, size=1MiB, type={kinds['bios']}\nstart=2MiB, size=48MiB, type={kinds['esp']}\n"
+        f"start=50MiB, size=1MiB, type={kinds['root-amd64']}\n"
+    )
+    toolbox.run(["sh", "-c", "sfdisk --quiet /build/work/grub.raw </build/work/table"], {"work": folder})
+    subprocess.run(
+        ["dd", f"if={fat}", f"of={disk}", "bs=1M", "seek=2", "conv=notrunc"], check=True, capture_output=True
+    )
+    return disk
