@@ -31,6 +31,7 @@ _PROGRAM = b"MZ"
 # btrfs wants to know what is mounted.
 _WITHIN = ("unshare", "--mount", "sh", "-c", 'mount -t proc proc "$1/proc" && exec chroot "$@"', "sh")
 COMPLETE, RESUMABLE, NOTHING = "complete, and starts", "does not start, and resumes", "nothing begun"
+STARTS = "it starts, and is not complete"
 
 
 class Broken(Exception):
@@ -149,7 +150,10 @@ class Oracle:
         if self.records(file) < least:
             raise Broken(f"the journal has lost some of its {least} records")
         if self._starts(file, touched):
-            self._must_be_complete(file, clear, touched)
+            try:
+                self._must_be_complete(file, clear, touched)
+            except Broken as error:
+                raise Broken(f"{STARTS}: {error}") from error
             return COMPLETE
         if not self._partitioned(file):
             return NOTHING
@@ -200,7 +204,7 @@ class Oracle:
         verified = [action for action in self.plan.actions if action.kind in ("boot", "verify")]
         said = all(found.done(action) for action in verified) if found else self.finished
         if not said:
-            raise Broken("it starts, and the journal does not say that it was verified")
+            raise Broken("the journal does not say that it was verified")
         for action in self.plan.actions:
             if action.kind in ("luks", "btrfs", "fat", "unpack"):
                 self._must_stand(action, file, clear, touched)

@@ -34,6 +34,7 @@ class Table:
     recording: crashstates.Recording
     rows: Counter = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    judged: list[tuple[crashstates.State, str]] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -49,8 +50,11 @@ class Table:
         return [head, *rows, speed]
 
 
-def run(title, folder, log, disk, plan, passphrase, number, seed, image=None):
-    """Judge `number` crashes of a recorded install. `plan` is JSON, `disk` how it ended, `image` what was unpacked."""
+def run(title, folder, log, disk, plan, passphrase, number, seed, image, of=(names.ESP, names.JOURNAL, names.ROOT)):
+    """Judge `number` crashes of a recorded install. `plan` is JSON, `disk` how it ended, `image` what was unpacked.
+
+    Only crashes that touch a partition `of` these are taken; more where firmware or the journal is written.
+    """
     plan = Plan.model_validate_json(plan)
     table = Table(title, crashstates.read(log))
     tree, began = folder / "tree", time.monotonic()
@@ -62,7 +66,7 @@ def run(title, folder, log, disk, plan, passphrase, number, seed, image=None):
         replayed = crashstates.Disk(table.recording, file, disk.stat().st_size, clear)
         oracle.expected = expected(oracle, disk, folder, image)
         epoch, least = -1, 0
-        for state in crashstates.states(table.recording, number, seed, _weights(table.recording, oracle)):
+        for state in crashstates.states(table.recording, number, seed, _weights(table.recording, oracle, of)):
             if state.epoch != epoch:
                 replayed.forward(state.epoch)
                 epoch, least = state.epoch, oracle.durable(file)
@@ -74,21 +78,34 @@ def run(title, folder, log, disk, plan, passphrase, number, seed, image=None):
                 verdict = "BROKEN"
                 table.faults.append(f"epoch {state.epoch} of {len(table.recording.epochs)}, {state.how}: {error}")
             table.rows[verdict] += 1
+            table.judged.append((state, verdict))
             replayed.undo(undo)
     table.seconds = time.monotonic() - began
     return table
 
 
-def _weights(recording, oracle):
-    """More crashes where it matters: in epochs that write what firmware reads, or the journal."""
+def leave(recording, state, size, to):
+    """Write the disk as a crash leaves it to a file."""
+    crashstates.Disk(recording, to, size).apply(state)
+    return to
+
+
+def _weights(recording, oracle, of):
     small = [oracle.regions[names.ESP], oracle.regions[names.JOURNAL]]
+    wanted = [oracle.regions[label] for label in of]
 
     def weight(index):
         epoch = recording.epochs[index]
-        matters = any(one.start < where.end and one.end > where.start for one in epoch for where in small)
-        return 1 + 2 * matters + min(len(epoch), 20) / 10
+        # Before there are partitions, nothing is in one.
+        if not _touches(epoch, wanted) and len(of) < len(oracle.regions):
+            return 0
+        return 1 + 2 * _touches(epoch, small) + min(len(epoch), 20) / 10
 
     return weight
+
+
+def _touches(epoch, regions):
+    return any(one.start < where.end and one.end > where.start for one in epoch for where in regions)
 
 
 def expected(oracle, disk, folder, image):

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kind.kos.lab import cache, media_tree, qemu
+from ansible_collections.kind.kos.lab import cache, machines, media_tree, qemu
 from ansible_collections.kind.kos.lab.cache import Recipe
 from ansible_collections.kind.kos.lab.command import run
 
@@ -229,21 +229,9 @@ def _arguments(disks, memory, accelerator):
         f"-chardev file,id=console,path={seen}/console.log -serial chardev:console",
     ]
     for number, disk in enumerate(disks):
-        parts += _recorded(number) if disk.log else [f"-drive if=none,id=d{number},format=raw,file=/run/disk{number}"]
-        # Merged requests would be recorded as one, and so never torn apart.
-        parts += [f"-device virtio-blk-pci,drive=d{number},serial={disk.serial},request-merging=off"]
+        parts += machines.drive(number, disk.log is not None)
+        parts += [f"-device virtio-blk-pci,drive=disk{number},serial={disk.serial},request-merging=off"]
     return [word for part in parts for word in part.split()] + ["-append", _LINE]
-
-
-def _recorded(number):
-    """A disk of which every write and every flush is recorded, in the order in which the machine sent them."""
-    return [
-        f"-blockdev driver=file,node-name=f{number},filename=/run/disk{number},discard=unmap",
-        f"-blockdev driver=raw,node-name=r{number},file=f{number}",
-        f"-blockdev driver=file,node-name=lf{number},filename=/run/log{number}",
-        f"-blockdev driver=raw,node-name=lr{number},file=lf{number}",
-        f"-blockdev driver=blklogwrites,node-name=d{number},file=r{number},log=lr{number},log-sector-size=512",
-    ]
 
 
 def _padded(data):

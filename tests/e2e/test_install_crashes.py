@@ -18,17 +18,20 @@ import diskmachine
 import diskplans
 import mediums
 import pytest
-from crashoracle import COMPLETE, NOTHING, RESUMABLE
+from crashoracle import COMPLETE, NOTHING, RESUMABLE, STARTS
+
+from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
 
 pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here")
 
 DISK = diskplans.target("/dev/vdc", "DISK-1", 2 * diskplans.GIB)
 ESP = 128 * diskplans.MIB
+PLAN = diskplans.startable(DISK, esp=ESP)
+RESUMED = 6 if crashtable.FULL else 2
 STATES, SAMPLE, OF_A_CONTROL = 1200, 150, 150
 APPLY = (
     "mkdir -p /usr/lib/kos/installed; cp -L /initrd.img /usr/lib/kos/installed/initrd; python3 tests/e2e/diskapply.py"
 )
-_tables = []
 
 
 class Recorder:
@@ -42,27 +45,39 @@ class Recorder:
     def install(self, name, sabotage=""):
         """The log of an install, and the disk as it ended."""
         disk, log = self.folder / f"{name}.disk", self.folder / f"{name}.log"
+        self.apply(disk, log, sabotage=sabotage)
+        return log, disk
+
+    def apply(self, disk, log=None, **how):
+        """What an install of this disk tells: from nothing, or from where another was cut."""
         disks = [
             diskmachine.Disk(disk, DISK["serial"], DISK["size"], log),
             diskmachine.Disk(self.image, "image"),
         ]
-        asked = diskplans.asked(diskplans.startable(DISK, esp=ESP), sabotage=sabotage)
+        asked = diskplans.asked(PLAN, **how)
         with diskmachine.booted(self.media.lab, self.media.apt, disks) as machine:
-            machine.run(APPLY, json.dumps(asked), seconds=600)
+            said = machine.run(APPLY, json.dumps(asked), seconds=600)
             # Else the machine is off before what it still had to write.
             machine.run("sync; sleep 1")
-        return log, disk
+        return [json.loads(line) for line in said.splitlines() if line.startswith("[")]
 
-    def crashes(self, title, number, sabotage=""):
+    def crashes(self, title, number, sabotage="", **how):
         """Record an install, and judge what power cuts leave of it."""
         log, disk = self.install(title.replace(" ", "-"), sabotage)
-        plan = {"actions": diskplans.startable(DISK, esp=ESP)}
+        plan = {"actions": PLAN}
         table = crashrun.run(
-            title, self.machine, log, disk, json.dumps(plan), diskplans.PASSPHRASE, number, crashtable.SEED, self.image
+            title,
+            self.machine,
+            log,
+            disk,
+            json.dumps(plan),
+            diskplans.PASSPHRASE,
+            number,
+            crashtable.SEED,
+            self.image,
+            **how,
         )
-        _tables.append(table)
-        print("\n".join([*table.lines(), *table.faults[:10], f"seed {crashtable.SEED}"]))
-        log.unlink()
+        crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
         return table
 
 
@@ -71,16 +86,38 @@ def recorder(tmp_path_factory):
     return Recorder(mediums.Media(f"crashes{os.getpid()}"), tmp_path_factory.mktemp("crashes"))
 
 
-def test_no_power_cut_leaves_anything_in_between(recorder):
-    table = recorder.crashes("an install", STATES if crashtable.FULL else SAMPLE)
-    assert not table.faults
+@pytest.fixture(scope="module")
+def table(recorder):
+    """The crashes of one install."""
+    return recorder.crashes("an install", STATES if crashtable.FULL else SAMPLE)
+
+
+def test_no_power_cut_leaves_anything_in_between(table):
+    assert not table.faults, table.faults
     # Of each kind there are some, or it was no install that was recorded.
     assert all(table.rows[what] for what in (COMPLETE, RESUMABLE, NOTHING))
     assert table.states >= (1000 if crashtable.FULL else SAMPLE)
 
 
-@pytest.mark.parametrize("sabotage", ["no sync", "in place"])
-def test_the_harness_sees_what_it_is_there_to_see(recorder, sabotage):
+def test_what_a_power_cut_leaves_is_really_gone_on_with(recorder, table, tmp_path):
+    """States spread over the install, each put into a machine that starts anew and ends it."""
+    left = [state for state, verdict in table.judged if verdict != COMPLETE and state.kept]
+    for number in range(RESUMED):
+        state = left[(2 * number + 1) * len(left) // (2 * RESUMED)]
+        with crashtable.row("an install", f"epoch {state.epoch} of {len(table.recording.epochs)}, {state.how}") as line:
+            disk = crashrun.leave(table.recording, state, DISK["size"], tmp_path / "disk")
+            events = recorder.apply(disk, resume=True)
+            assert events[-1] == ["done"], events[-3:]
+            assert not [event for event in events if event[0] == "log" and event[1].startswith("WRONG")]
+            skipped = [event[1] for event in events if event[0] == "action" and event[2] == "skipped"]
+            line["by"] = f"resumed after {skipped[-1]}" if skipped else "begun anew"
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "fault", "of"),
+    [("no sync", STARTS, [names.ESP, names.ROOT]), ("in place", "the journal has lost", [names.JOURNAL])],
+)
+def test_the_harness_sees_what_it_is_there_to_see(recorder, sabotage, fault, of):
     """Without the sync of the root before it may start; with a journal that is written over in place."""
-    table = recorder.crashes(f"control, {sabotage}", OF_A_CONTROL, sabotage)
-    assert table.faults
+    table = recorder.crashes(f"control, {sabotage}", OF_A_CONTROL, sabotage, of=of)
+    assert any(fault in found for found in table.faults), table.faults

@@ -76,6 +76,8 @@ class Installer(App[None]):
             try:
                 self._link = await self._connect()
                 self._reachable(True)
+                # Not in the history: another screen may have been shown it, and be gone.
+                await self._link.send("recovery_key")
                 async for event in self._link.events():
                     self._hear(event)
             except (OSError, ValueError):

@@ -17,6 +17,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option as Row
 
 from .model import Option, Session
+from .said import said
 from .words import _
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Framed(Screen[None]):
     def say_faults(self, faults: list[str]) -> None:
         """What is wrong, or nothing."""
         shown = self.query_one("#faults", Static)
-        shown.update(Content("\n".join(f"! {fault}" for fault in faults)))
+        shown.update(Content("\n".join(f"! {said(fault)}" for fault in faults)))
         shown.display = bool(faults)
 
     def action_page(self, by: int) -> None:
