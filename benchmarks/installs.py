@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A whole install, against writing the same number of bytes in one go onto the same encrypted partition.
 
-Both happen in one start of one emulated machine, one after the other: the install by the stick's own unattended door, then
-the floor by a script that systemd takes from a credential.
+Both happen in one start of one emulated machine, one after the other: the install by the stick's own unattended door,
+then the floor by a script that systemd takes from a credential.
 """
 
 from __future__ import annotations

@@ -27,9 +27,7 @@ def main() -> None:
     """Run every comparison, or those named, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="pairs of each comparison")
-    parser.add_argument(
-        "only", nargs="*", help="deploys, containers, backup, fleet, planning, media or installs; default: all"
-    )
+    parser.add_argument("only", nargs="*", help="deploys containers backup fleet planning media installs; default: all")
     options = parser.parse_args()
     results: list[Result] = []
     notes: list[str] = []
