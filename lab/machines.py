@@ -45,10 +45,14 @@ _SANDBOX = "-sandbox on,obsolete=deny,spawn=deny,resourcecontrol=deny"
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk of the machine beside the medium, as it lies in a file (raw); `serial` has at most 20 characters."""
+    """A disk of the machine beside the medium, as it lies in a file (raw); `serial` has at most 20 characters.
+
+    In a `log` every write and every flush is recorded, in their order (QEMU's blklogwrites).
+    """
 
     path: Path
     serial: str
+    log: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -161,13 +165,33 @@ def _disks(medium: Medium, boot: Boot) -> list[str]:
     parts = [f"-drive if=none,id=medium,{_drive(medium, boot)} {plug},drive=medium,bootindex={later}"]
     for number, disk in enumerate(boot.disks):
         index = f",bootindex={1 - later}" if number == 0 else ""
+        # Merged requests would be recorded as one, and so never torn apart.
+        merging = ",request-merging=off" if disk.log else ""
         parts += [
-            f"-drive if=none,id=disk{number},format=raw,file={disk_seen(number)},discard=unmap",
-            f"-device virtio-blk-pci,drive=disk{number},serial={disk.serial}{index}",
+            *drive(number, disk.log is not None),
+            f"-device virtio-blk-pci,drive=disk{number},serial={disk.serial}{index}{merging}",
         ]
     if boot.seed:
         parts += [f"-drive if=none,id=seed,format=raw,readonly=on,file={SEED} -device virtio-blk-pci,drive=seed"]
     return parts
+
+
+def drive(number: int, recorded: bool = False) -> list[str]:
+    """The arguments that make a file the drive `disk` with this number; what is written to it may be recorded."""
+    if not recorded:
+        return [f"-drive if=none,id=disk{number},format=raw,file={disk_seen(number)},discard=unmap"]
+    return [
+        f"-blockdev driver=file,node-name=file{number},filename={disk_seen(number)},discard=unmap",
+        f"-blockdev driver=raw,node-name=raw{number},file=file{number}",
+        f"-blockdev driver=file,node-name=logfile{number},filename={log_seen(number)}",
+        f"-blockdev driver=raw,node-name=lograw{number},file=logfile{number}",
+        f"-blockdev driver=blklogwrites,node-name=disk{number},file=raw{number},log=lograw{number},log-sector-size=512",
+    ]
+
+
+def log_seen(number: int) -> str:
+    """Where QEMU sees what it records of the disk with this number."""
+    return f"/run/log{number}"
 
 
 def disk_seen(number: int) -> str:

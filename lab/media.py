@@ -147,8 +147,7 @@ def _prepared(bench: _Bench, medium: Medium, boot: Boot, machine: str, accelerat
         _overlay(bench, medium, size)
     if boot.seed:
         bench.files[Path(machines.SEED).name] = boot.seed
-    for number, disk in enumerate(boot.disks):
-        bench.files[Path(machines.disk_seen(number)).name] = disk.path
+    bench.files.update(_disk_files(boot))
     if boot.state:
         (boot.state / machines.TPM).mkdir(parents=True, exist_ok=True)
         bench.files[Path(machines.STATE).name] = boot.state
@@ -160,6 +159,17 @@ def _prepared(bench: _Bench, medium: Medium, boot: Boot, machine: str, accelerat
     if boot.firmware != machines.BIOS:
         _variables(bench, boot, machine)
     return machines.arguments(medium, boot, machine, accelerator)
+
+
+def _disk_files(boot: Boot) -> dict[str, Path]:
+    """The files of the machine's disks, and those of what is recorded of them, by the names that QEMU sees."""
+    found = {}
+    for number, disk in enumerate(boot.disks):
+        found[Path(machines.disk_seen(number)).name] = disk.path
+        if disk.log:
+            disk.log.touch()
+            found[Path(machines.log_seen(number)).name] = disk.log
+    return found
 
 
 def _grow(bench: _Bench, medium: Medium, size: int) -> None:

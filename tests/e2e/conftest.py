@@ -21,11 +21,13 @@ def pytest_collection_modifyitems(items):
 def pytest_sessionfinish(session):
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["crashes"] = crashtable.rows()
+        session.config.workeroutput["notes"] = crashtable.notes()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node):
     crashtable.add(getattr(node, "workeroutput", {}).get("crashes", []))
+    crashtable.note(getattr(node, "workeroutput", {}).get("notes", []))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -34,6 +34,7 @@ class Table:
     recording: crashstates.Recording
     rows: Counter = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    judged: list[tuple[crashstates.State, str]] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -49,59 +50,79 @@ class Table:
         return [head, *rows, speed]
 
 
-def run(title, folder, log, disk, plan, passphrase, number, seed, image=None):
-    """Judge `number` crashes of a recorded install. `plan` is JSON, `disk` how it ended, `image` what was unpacked."""
-    plan = Plan.model_validate_json(plan)
-    table = Table(title, crashstates.read(log))
-    tree, began = folder / "tree", time.monotonic()
-    with _work(tree) as work:
-        oracle = Oracle(tree, work, disk, plan, passphrase, {"root": {}, "esp": {}})
-        header, key = oracle.secrets_of(disk)
+@dataclass(frozen=True)
+class Install:
+    """A recorded install: its log, the disk as it ended, its plan (JSON), the passphrase."""
+
+    title: str
+    log: Path
+    disk: Path
+    plan: str
+    passphrase: str
+
+
+def run(install, folder, number, seed, expect, of=(names.ESP, names.JOURNAL, names.ROOT), thorough=1):
+    """Judge `number` crashes of a recorded install. `expect` tells, of an oracle, what a complete disk holds.
+
+    Only crashes that touch a partition `of` these are taken; more where firmware or the journal is written. In one of
+    `thorough` epochs the whole system is read though the disk does not start; where it starts, always.
+    """
+    table, began = Table(install.title, crashstates.read(install.log)), time.monotonic()
+    epochs = table.recording.epochs
+    with _work(folder / "tree") as work:
+        plan = Plan.model_validate_json(install.plan)
+        oracle = Oracle(folder / "tree", work, install.disk, plan, install.passphrase, {})
         file, inside = work / "disk", work / "clear"
-        clear = Clear(inside, oracle.regions[names.ROOT], header, key)
-        replayed = crashstates.Disk(table.recording, file, disk.stat().st_size, clear)
-        oracle.expected = expected(oracle, disk, folder, image)
-        epoch, least = -1, 0
-        for state in crashstates.states(table.recording, number, seed, _weights(table.recording, oracle)):
-            if state.epoch != epoch:
-                replayed.forward(state.epoch)
-                epoch, least = state.epoch, oracle.durable(file)
+        clear = Clear(inside, oracle.regions[names.ROOT], *oracle.secrets_of(install.disk))
+        replayed = crashstates.Disk(table.recording, file, install.disk.stat().st_size, clear)
+        oracle.expected = expect(oracle)
+        at, least = 0, 0
+        for state in crashstates.states(table.recording, number, seed, _weights(table.recording, oracle, of)):
+            while at < state.epoch:
+                replayed.forward(at + 1)
+                least = oracle.durable(file) if _touches(epochs[at], [oracle.regions[names.JOURNAL]]) else least
+                at += 1
             undo = replayed.apply(state)
             where = lambda start, end, state=state: replayed.touched(state, start, end)  # noqa: E731
+            oracle.reads_all = state.epoch % thorough == 0
             try:
                 verdict = oracle.judge(file, inside, where, least)
             except Broken as error:
                 verdict = "BROKEN"
-                table.faults.append(f"epoch {state.epoch} of {len(table.recording.epochs)}, {state.how}: {error}")
+                table.faults.append(f"epoch {state.epoch} of {len(epochs)}, {state.how}: {error}")
             table.rows[verdict] += 1
+            table.judged.append((state, verdict))
             replayed.undo(undo)
     table.seconds = time.monotonic() - began
     return table
 
 
-def _weights(recording, oracle):
-    """More crashes where it matters: in epochs that write what firmware reads, or the journal."""
+def leave(recording, state, size, to):
+    """Write the disk as a crash leaves it to a file."""
+    crashstates.Disk(recording, to, size).apply(state)
+    return to
+
+
+def _weights(recording, oracle, of):
     small = [oracle.regions[names.ESP], oracle.regions[names.JOURNAL]]
+    wanted = [oracle.regions[label] for label in of]
 
     def weight(index):
         epoch = recording.epochs[index]
-        matters = any(one.start < where.end and one.end > where.start for one in epoch for where in small)
-        return 1 + 2 * matters + min(len(epoch), 20) / 10
+        # Before there are partitions, nothing is in one.
+        if not _touches(epoch, wanted) and len(of) < len(oracle.regions):
+            return 0
+        return 1 + 2 * _touches(epoch, small) + min(len(epoch), 20) / 10
 
     return weight
 
 
-def expected(oracle, disk, folder, image):
-    """What a complete disk holds: out of the image, out of Debian's packages; never out of what was installed."""
-    root = {}
-    if image:
-        out = oracle.work / "image"
-        (oracle.work / "image.squashfs").write_bytes(image.read_bytes())
-        oracle.tool(
-            "unsquashfs", "-quiet", "-no-progress", "-dest", oracle.inside(out), oracle.inside(out) + ".squashfs"
-        )
-        root = {f"{placed(name)}": digest for name, digest in digests(out).items()}
-        shutil.rmtree(out)
+def _touches(epoch, regions):
+    return any(one.start < where.end and one.end > where.start for one in epoch for where in regions)
+
+
+def small_system(oracle, folder, image):
+    """What a disk with a small system holds: out of the image, out of Debian's packages; never out of an install."""
     tree = folder / "tree"
     sources = {
         LOADER: tree / "usr/lib/shim/shimx64.efi.signed",
@@ -109,7 +130,19 @@ def expected(oracle, disk, folder, image):
         "kos/1/linux": next((tree / "boot").glob("vmlinuz-*")),
         "kos/1/initrd": folder / "initrd",
     }
+    root = {placed(name): digest for name, digest in unsquashed(oracle, image).items()}
     return {"root": root, "esp": {name: _masked(path) for name, path in sources.items()}}
+
+
+def unsquashed(oracle, image):
+    """The files of a squashfs."""
+    out, copy = oracle.work / "image", oracle.work / "image.squashfs"
+    shutil.copyfile(image, copy)
+    oracle.tool("unsquashfs", "-quiet", "-no-progress", "-dest", oracle.inside(out), oracle.inside(copy))
+    found = digests(out)
+    shutil.rmtree(out)
+    copy.unlink()
+    return found
 
 
 def placed(name):

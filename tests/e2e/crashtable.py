@@ -17,7 +17,7 @@ SEED = int(os.environ.get("KOS_CRASH_SEED") or random.SystemRandom().randrange(1
 os.environ["KOS_CRASH_SEED"] = str(SEED)
 HEADER = ("what", "killed at", "recovered by", "seconds", "")
 
-_rows = []
+_rows, _notes = [], []
 
 
 @contextlib.contextmanager
@@ -68,8 +68,22 @@ def moments(number, purpose):
     return [random.Random(f"{SEED} {purpose} {index}").random() for index in range(number)]  # noqa: S311
 
 
+def note(lines):
+    """Have lines printed at the end, as they are."""
+    _notes.extend(lines)
+
+
+def notes():
+    """What a worker of pytest sends beside its rows."""
+    return list(_notes)
+
+
 def lines():
-    """The table as text; nothing when no row was run."""
+    """The notes, and the table as text; no table when no row was run."""
+    return [*_notes, *_table()]
+
+
+def _table():
     if not _rows:
         return []
     cells = [HEADER, *[found[:5] for found in _rows]]

@@ -129,8 +129,9 @@ class Driver:
         """What the engine would hand to the actions."""
         asked = self.asked
         answers = Answers.model_validate_json(json.dumps(asked["answers"]))
-        if asked.get("resume"):
-            [found] = apply.begun()
+        begun = apply.begun() if asked.get("resume") else []
+        if begun:
+            [found] = begun
             plan, answers = found.plan, found.answers
         elif asked.get("storage"):
             plan = planned(asked["storage"], asked["answers"])

@@ -9,26 +9,36 @@ that a power cut could leave is judged from outside. `make e2e-install_crashes` 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import secrets
+from pathlib import Path
 
+import benches
 import crashrun
+import crashstates
 import crashtable
 import diskmachine
 import diskplans
+import mediabuilds
 import mediums
 import pytest
-from crashoracle import COMPLETE, NOTHING, RESUMABLE
+import stickcrashes
+from crashoracle import COMPLETE, NOTHING, RESUMABLE, STARTS
+
+from ansible_collections.kind.kos.lab import machines as lab_machines
+from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
 
 pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here")
 
 DISK = diskplans.target("/dev/vdc", "DISK-1", 2 * diskplans.GIB)
 ESP = 128 * diskplans.MIB
+PLAN = diskplans.startable(DISK, esp=ESP)
+RESUMED = 6 if crashtable.FULL else 2
+# To read a whole system takes some ten seconds a state.
+_READ_ONE_IN = 25
 STATES, SAMPLE, OF_A_CONTROL = 1200, 150, 150
-APPLY = (
-    "mkdir -p /usr/lib/kos/installed; cp -L /initrd.img /usr/lib/kos/installed/initrd; python3 tests/e2e/diskapply.py"
-)
-_tables = []
 
 
 class Recorder:
@@ -42,27 +52,31 @@ class Recorder:
     def install(self, name, sabotage=""):
         """The log of an install, and the disk as it ended."""
         disk, log = self.folder / f"{name}.disk", self.folder / f"{name}.log"
+        self.apply(disk, log, sabotage=sabotage)
+        return log, disk
+
+    def apply(self, disk, log=None, **how):
+        """What an install of this disk tells: from nothing, or from where another was cut."""
         disks = [
             diskmachine.Disk(disk, DISK["serial"], DISK["size"], log),
             diskmachine.Disk(self.image, "image"),
         ]
-        asked = diskplans.asked(diskplans.startable(DISK, esp=ESP), sabotage=sabotage)
+        asked = diskplans.asked(PLAN, **how)
         with diskmachine.booted(self.media.lab, self.media.apt, disks) as machine:
-            machine.run(APPLY, json.dumps(asked), seconds=600)
+            machine.run("mkdir -p /usr/lib/kos/installed; cp -L /initrd.img /usr/lib/kos/installed/initrd")
+            events, said, code = machine.apply(asked)
+            assert code == 0, said[-3000:]
             # Else the machine is off before what it still had to write.
             machine.run("sync; sleep 1")
-        return log, disk
+        return events
 
-    def crashes(self, title, number, sabotage=""):
+    def crashes(self, title, number, sabotage="", **how):
         """Record an install, and judge what power cuts leave of it."""
         log, disk = self.install(title.replace(" ", "-"), sabotage)
-        plan = {"actions": diskplans.startable(DISK, esp=ESP)}
-        table = crashrun.run(
-            title, self.machine, log, disk, json.dumps(plan), diskplans.PASSPHRASE, number, crashtable.SEED, self.image
-        )
-        _tables.append(table)
-        print("\n".join([*table.lines(), *table.faults[:10], f"seed {crashtable.SEED}"]))
-        log.unlink()
+        install = crashrun.Install(title, log, disk, json.dumps({"actions": PLAN}), diskplans.PASSPHRASE)
+        expect = functools.partial(crashrun.small_system, folder=self.machine, image=self.image)
+        table = crashrun.run(install, self.machine, number, crashtable.SEED, expect, **how)
+        crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
         return table
 
 
@@ -71,16 +85,65 @@ def recorder(tmp_path_factory):
     return Recorder(mediums.Media(f"crashes{os.getpid()}"), tmp_path_factory.mktemp("crashes"))
 
 
-def test_no_power_cut_leaves_anything_in_between(recorder):
-    table = recorder.crashes("an install", STATES if crashtable.FULL else SAMPLE)
-    assert not table.faults
+@pytest.fixture(scope="module")
+def table(recorder):
+    """The crashes of one install."""
+    return recorder.crashes("an install", STATES if crashtable.FULL else SAMPLE)
+
+
+def test_no_power_cut_leaves_anything_in_between(table):
+    assert not table.faults, table.faults
     # Of each kind there are some, or it was no install that was recorded.
     assert all(table.rows[what] for what in (COMPLETE, RESUMABLE, NOTHING))
     assert table.states >= (1000 if crashtable.FULL else SAMPLE)
 
 
-@pytest.mark.parametrize("sabotage", ["no sync", "in place"])
-def test_the_harness_sees_what_it_is_there_to_see(recorder, sabotage):
+def test_what_a_power_cut_leaves_is_really_gone_on_with(recorder, table, tmp_path):
+    """States spread over the install, each put into a machine that starts anew and ends it."""
+    left = [state for state, verdict in table.judged if verdict != COMPLETE and state.kept]
+    for number in range(RESUMED):
+        state = left[(2 * number + 1) * len(left) // (2 * RESUMED)]
+        with crashtable.row("an install", f"epoch {state.epoch} of {len(table.recording.epochs)}, {state.how}") as line:
+            disk = crashrun.leave(table.recording, state, DISK["size"], tmp_path / "disk")
+            events = recorder.apply(disk, resume=True)
+            assert events[-1] == ["done"], events[-3:]
+            assert not [event for event in events if event[0] == "log" and event[1].startswith("WRONG")]
+            skipped = [event[1] for event in events if event[0] == "action" and event[2] == "skipped"]
+            line["by"] = f"resumed after {skipped[-1]}" if skipped else "begun anew"
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "fault", "of"),
+    [("no sync", STARTS, [names.ESP, names.ROOT]), ("in place", "the journal has lost", [names.JOURNAL])],
+)
+def test_the_harness_sees_what_it_is_there_to_see(recorder, sabotage, fault, of):
     """Without the sync of the root before it may start; with a journal that is written over in place."""
-    table = recorder.crashes(f"control, {sabotage}", OF_A_CONTROL, sabotage)
-    assert table.faults
+    table = recorder.crashes(f"control, {sabotage}", OF_A_CONTROL, sabotage, of=of)
+    assert any(fault in found for found in table.faults), table.faults
+
+
+@pytest.mark.long
+def test_nor_does_one_when_a_stick_installs_the_whole_system(recorder, tmp_path_factory):
+    """The same of the medium's own installer: profile, playbook and all, on a machine without a network."""
+    folder = tmp_path_factory.mktemp("stick")
+    stick = Path(os.environ.get("KOS_TEST_STICK") or folder / "stick.raw")
+    builder = mediabuilds.Builder(folder)
+    if not stick.exists():
+        builder.run("lock")
+        builder.build("usb", stick)
+    bench = benches.Bench(recorder.media, builder, stick, folder, f"canary-{secrets.token_hex(12)}")
+    bench.fresh()
+    log = folder / "log"
+    disks = (lab_machines.Disk(bench.disk, benches.SERIAL, log),)
+    with bench.installing(bench.answers(), disks=disks) as machine:
+        found = machine.wait_for("Installed: ", "FAILED: ", seconds=3 * benches.INSTALLS)
+        assert found and found[0].startswith("Installed"), machine.said[-5000:]
+        machine.running.process.wait(600)
+    recording = crashstates.read(log)
+    plan = stickcrashes.plan_of(recording, bench.disk, folder)
+    install = crashrun.Install("an install from a stick", log, bench.disk, plan, bench.canary)
+    expect = functools.partial(stickcrashes.system_of, install=install, stick=stick)
+    table = crashrun.run(install, recorder.machine, STATES, crashtable.SEED, expect, thorough=_READ_ONE_IN)
+    crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
+    assert not table.faults, table.faults
+    assert table.rows[COMPLETE] and table.states >= 1000

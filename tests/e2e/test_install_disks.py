@@ -21,7 +21,6 @@ ONE = diskplans.target("/dev/vdc", "DISK-1", 9 * GIB)
 TWO = diskplans.target("/dev/vdd", "DISK-2", 9 * GIB)
 SMALL = diskplans.target("/dev/vde", "SMALL", 448 * MIB)
 ESP = 64 * MIB
-APPLY = "python3 tests/e2e/diskapply.py"
 # Takes down whatever a test left on the disks for tests, so that the next one begins with what it makes.
 TIDY = """
 umount -R /run/kos/target /mnt; swapoff -a; vgchange -qan; mdadm --stop --scan
@@ -43,8 +42,7 @@ class Bench:
 
     def apply(self, actions, check=True, **more):
         """Carry out a plan; what was told, as (events, exit code)."""
-        said, code = self.run(APPLY, json.dumps(diskplans.asked(actions, **more)), check=False, seconds=600)
-        events = [json.loads(line) for line in said.splitlines() if line.startswith("[")]
+        events, said, code = self.machine.apply(diskplans.asked(actions, **more))
         if check and code:
             pytest.fail(f"{code}:\n{said[-4000:]}")
         return events, code

@@ -275,6 +275,12 @@ def test_a_machine_has_disks_of_its_own_that_are_written_to(tmp_path):
     assert [word for word in turned if word.endswith("drive=medium,bootindex=1")]
 
 
+def test_what_is_written_to_a_disk_can_be_recorded(tmp_path):
+    arguments = told(Boot(disks=(machines.Disk(tmp_path / "a.raw", "first", tmp_path / "log"),)))
+    assert "driver=blklogwrites,node-name=disk0,file=raw0,log=lograw0,log-sector-size=512" in arguments
+    assert "virtio-blk-pci,drive=disk0,serial=first,bootindex=1,request-merging=off" in arguments
+
+
 @pytest.mark.parametrize(
     ("boot", "said"),
     [
