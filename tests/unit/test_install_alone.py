@@ -84,6 +84,13 @@ def test_an_install_by_the_same_answers_that_was_interrupted_goes_on():
     assert "resumable" in told.names
 
 
+def test_one_whose_journal_forgot_the_password_goes_on_with_it():
+    asked = answers(user={"password_hash": "$6$salt$" + "x" * 86})
+    told = Told(asked, interrupted=Answers.model_validate(alone.as_typed(asked)).forgetful())
+    assert told.run() == Exit.OK
+    assert "resumable" in told.names and "draft" not in told.names
+
+
 def test_one_of_other_answers_does_not_stand_in_the_way():
     told = Told(answers(), interrupted=Answers.model_validate({**ANSWERS, "hostname": "other"}))
     assert told.run() == Exit.OK

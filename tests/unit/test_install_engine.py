@@ -157,6 +157,25 @@ def test_an_interrupted_install_is_offered_and_goes_on_with_its_secrets():
     assert told.ask("resume")[-1]["state"] == "done"
 
 
+HASHED = "$6$salt$" + "x" * 86
+
+
+def test_the_password_hash_that_no_journal_keeps_is_asked_for_again():
+    answers = parse(Answers, {**ANSWERS, "user": {"password_hash": HASHED}}, lambda _path: Place("answers"))
+    applied = []
+    world = replay.world(installs.DESK, [], answers.forgetful())
+    told = Told(world=dataclasses.replace(world, apply=applied.append))
+    told.ask("secret", name="passphrase", value=CANARY)
+    (refused,) = told.ask("resume")
+    assert "password_hash" in refused["faults"][0] and not applied
+    told.ask("secret", name="password_hash", value="hunter2")
+    (*_, refused) = told.ask("resume")
+    assert "no hash" in refused["faults"][0] and "hunter2" not in json.dumps(told.events) and not applied
+    told.ask("secret", name="password_hash", value=HASHED)
+    assert told.ask("resume")[-1]["state"] == "done"
+    assert applied[0].answers == answers and HASHED not in json.dumps(told.events)
+
+
 def test_an_abandoned_install_is_not_offered_again():
     told = Told(interrupted=parse(Answers, ANSWERS, lambda _path: Place("answers")))
     told.ask("abandon")

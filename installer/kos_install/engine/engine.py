@@ -214,7 +214,7 @@ class Engine:
             self._tell("progress", id=name, done=done, total=total, unit=unit)
 
         context = Context(
-            answers=answers,
+            answers=answers.reminded(self._secrets.get(secrets.PASSWORD_HASH)),
             machine=self._machine,
             plan=plan,
             secrets=self._world.secrets(answers, self._secrets),

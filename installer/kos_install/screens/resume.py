@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from passlib.hash import sha512_crypt
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
@@ -27,7 +28,13 @@ def named(secret: str) -> str:
     """What a secret is called on a screen."""
     if secret.startswith(secrets.WIFI):
         return _("Passphrase of the Wi-Fi {name}").format(name=secret.removeprefix(secrets.WIFI))
-    return {secrets.PASSPHRASE: _("Passphrase"), secrets.PIN: _("PIN of the TPM 2")}.get(secret, secret)
+    names = {secrets.PASSPHRASE: _("Passphrase"), secrets.PIN: _("PIN of the TPM 2")}
+    return {**names, secrets.PASSWORD_HASH: _("Password of the user")}.get(secret, secret)
+
+
+def sent(name: str, typed: str) -> str:
+    """What the engine is told for what was typed: of a user's password only a hash leaves the screen."""
+    return str(sha512_crypt.hash(typed)) if name == secrets.PASSWORD_HASH else typed
 
 
 def wanted(answers: dict[str, Any]) -> list[str]:
@@ -86,7 +93,7 @@ class Resume(Framed):
         if not all(given):
             self.say_faults([_("type every secret first")])
             return
-        self.installer.resume(dict(zip(self._names, given, strict=True)))
+        self.installer.resume({name: sent(name, typed) for name, typed in zip(self._names, given, strict=True)})
 
     def told(self, event: dict[str, Any]) -> None:
         """Why it cannot be resumed."""
