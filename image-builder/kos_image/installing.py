@@ -20,6 +20,8 @@ from .definition import Definition
 TREE, LIVE_ONLY, DRACUT = "tree", "live-only", "etc/dracut.conf.d/50-kos.conf"
 # The node's own code as the system has it from the start: updates and the way back need no generation.
 NODE = "usr/lib/kos/node"
+# Of our modules for dracut, those that the node's own dracut needs too.
+_SHARED_MODULES, _DRACUT_MODULES = ("90kos-keymap",), "usr/lib/dracut/modules.d"
 # The folder of files that make a root a live one, and the links that `definitions/_live.yaml` has for them.
 _LIVE = "live"
 # dracut on the node, with each kernel that apt brings: for any machine, as the disk may move to another.
@@ -43,6 +45,8 @@ def lay(definition: Definition, made: Path, trees: Path, folder: Path) -> None:
     shutil.copyfile(made / initrd.INITRD, own / initrd.INITRD)
     for name in wanted.trees:
         shutil.copytree(trees / name, own / TREE, symlinks=True, dirs_exist_ok=True)
+    for name in _SHARED_MODULES:
+        shutil.copytree(initrd.MODULES / name, own / TREE / _DRACUT_MODULES / name)
     for link, target in wanted.links.items():
         (own / TREE / link).parent.mkdir(parents=True, exist_ok=True)
         (own / TREE / link).symlink_to(target)
@@ -61,7 +65,13 @@ def inputs(definition: Definition, trees: Path) -> dict[str, Any]:
     if wanted is None:
         return {}
     code = {name: sha256(content).hexdigest() for name, content in node_code().items()}
-    return {"trees": [kit.files(trees / name) for name in wanted.trees], "links": wanted.links, "code": code}
+    modules = [kit.files(initrd.MODULES / name) for name in _SHARED_MODULES]
+    return {
+        "trees": [kit.files(trees / name) for name in wanted.trees],
+        "modules": modules,
+        "links": wanted.links,
+        "code": code,
+    }
 
 
 def live_only(definition: Definition, trees: Path) -> list[str]:

@@ -16,8 +16,14 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, slots, system_layout
-from kos_image import definition, installing, recipe
+from ansible_collections.kind.kos.plugins.module_utils.node import (
+    bootloader,
+    fatfiles,
+    grubstate,
+    slots,
+    system_layout,
+)
+from kos_image import definition, grub, installing, recipe
 from kos_image.toolbox import Toolbox
 
 MIB = 1 << 20
@@ -83,13 +89,20 @@ class Parts:
     toolbox: Path
 
 
-def make(parts: Parts, folder: Path, luks: str, drive: str, packages: dict[int, dict[str, str]]) -> Path:
-    """The path of a disk whose system runs the script `drive`; `packages`: files of kos-probe by version."""
+def make(
+    parts: Parts, folder: Path, luks: str, drive: str, packages: dict[int, dict[str, str]], unlock: str = ""
+) -> Path:
+    """The path of a disk whose system runs the script `drive`; `packages`: files of kos-probe by version.
+
+    `unlock`: the public key that may answer for the passphrase over SSH; it is in an initrd made here then.
+    """
     system = folder / "system"
     system.mkdir()
     subprocess.run(["tar", "--extract", "--file", parts.root, "--directory", system], check=True)
     _install(system)
     _prepare(system, parts, luks, drive, packages)
+    if unlock:
+        _unlockable(system, unlock)
     root = folder / "root.raw"
     toolbox = Toolbox(parts.toolbox, 0)
     _fill(system, root)
@@ -147,6 +160,26 @@ def _prepare(system: Path, parts: Parts, luks: str, drive: str, packages: dict[i
         _package(system, test / "repository", number, files)
     subprocess.run(["chroot", system, "dpkg", "--admindir", f"{system_layout.SYSIMAGE}/dpkg", "--install",
                     "/var/lib/kos-test/repository/kos-probe_1.deb"], check=True, capture_output=True)  # fmt: skip
+
+
+def _unlockable(system: Path, key: str) -> None:
+    """An initrd with an SSH server, as the installer makes it on the target."""
+    place = system / "etc/kos/unlock"
+    place.mkdir(parents=True)
+    (place / "authorized_keys").write_text(f"{key}\n")
+    (place / "port").write_text("22\n")
+    host_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "ssh_host_ed25519_key"]
+    subprocess.run(host_key, check=True)
+    (system / "etc/systemd/network/80-wired.network").write_text("[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    wanted = definition.define("usb", "amd64").installed.initrd.model_dump()
+    words = {name: " ".join(value) for name, value in wanted.items()}
+    (system / installing.DRACUT).write_text(installing._DRACUT.format_map(words))
+    (initrd,) = (system / "boot").glob("initrd.img-*")
+    version = initrd.name.removeprefix("initrd.img-")
+    mounts = 'for place in proc sys dev; do mount --rbind "/$place" "$1/$place"; done'
+    dracut = 'exec chroot "$1" dracut --quiet --force "$2" "$3"'
+    apart = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", f"{mounts}\n{dracut}", "sh"]
+    subprocess.run([*apart, system, f"/boot/{initrd.name}", version], check=True, capture_output=True)
 
 
 def _package(system: Path, repository: Path, number: int, files: dict[str, str]) -> None:
@@ -241,3 +274,46 @@ def told(said: str) -> list[dict[str, object]]:
     """What the script has told on the console: a JSON object a line, after its mark."""
     lines = (line.partition("KOS-TEST ")[2] for line in said.splitlines())
     return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+
+def with_grub(folder: Path, parts: Parts, tries: int) -> Path:
+    """A disk that a BIOS starts, with a good system 1 and a system 2 on trial, of which each kernel finds no root."""
+    esp, toolbox = folder / "esp", Toolbox(parts.toolbox, 0)
+    fatfiles.write(str(esp / grubstate.CONFIGURATION), grubstate.configuration().encode())
+    nothing = folder / "nothing"
+    nothing.write_bytes(b"")
+    for number, left in ((1, None), (2, tries)):
+        words = ["panic=1", "console=ttyS0"]
+        entry = slots.Entry(number, f"kOS, system {number}", str(parts.started / "vmlinuz"), str(nothing), words, left)
+        slots.stage(str(esp), entry, "grub")
+        slots.publish(str(esp), number)
+    core = folder / "core"
+    core.mkdir()
+    modules = ["biosdisk", *bootloader._GRUB_MODULES.split()]
+    image = ["grub-mkimage", "-O", "i386-pc", "-p", "(,gpt2)/grub", "-o", "/build/core/core.img", *modules]
+    toolbox.run(image, {"core": core})
+    toolbox.run(["cp", "/usr/lib/grub/i386-pc/boot.img", "/build/core/boot.img"], {"core": core})
+    disk = _grub_disk(folder, esp, toolbox)
+    grub.install(core, disk)
+    return disk
+
+
+def _grub_disk(folder: Path, esp: Path, toolbox: Toolbox) -> Path:
+    disk, fat = folder / "grub.raw", folder / "esp.raw"
+    for image, size in ((disk, 64), (fat, 48)):
+        with image.open("wb") as stream:
+            stream.truncate(size * MIB)
+    # The smallest that is still FAT32 has clusters of one sector.
+    toolbox.run(["mkfs.fat", "-F", "32", "-s", "1", "/build/work/esp.raw"], {"work": folder})
+    names = [f"/build/work/esp/{name}" for name in sorted(os.listdir(esp))]
+    toolbox.run(["mcopy", "-s", "-i", "/build/work/esp.raw", *names, "::"], {"work": folder})
+    kinds = system_layout.TYPES
+    (folder / "table").write_text(
+        f"label: gpt\nstart=1MiB, size=1MiB, type={kinds['bios']}\nstart=2MiB, size=48MiB, type={kinds['esp']}\n"
+        f"start=50MiB, size=1MiB, type={kinds['root-amd64']}\n"
+    )
+    toolbox.run(["sh", "-c", "sfdisk --quiet /build/work/grub.raw </build/work/table"], {"work": folder})
+    subprocess.run(
+        ["dd", f"if={fat}", f"of={disk}", "bs=1M", "seek=2", "conv=notrunc"], check=True, capture_output=True
+    )
+    return disk

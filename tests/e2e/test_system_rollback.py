@@ -132,3 +132,17 @@ def test_one_that_panics_is_left_too_and_its_reason_says_where_it_stopped(told):
 def test_nothing_is_left_of_those_that_failed(told):
     roots = next(row for row in told if "roots" in row)["roots"].split()
     assert sorted(roots) == ["@root.1", "@root.3"]
+
+
+def test_grub_counts_down_on_a_bios_and_goes_back(parts, tmp_path):
+    """Neither system finds a root, so each start ends with a restart: which one is next is GRUB's own choice."""
+    disk = slotdisks.with_grub(tmp_path, parts, tries=3)
+    assert started_by_grub(mediums.Media(f"grub{os.getpid()}"), disk, 5) == [2, 2, 2, 1, 1]
+
+
+def started_by_grub(media, disk, times):
+    found = []
+    with media.booted(disk, persist=True, firmware="bios", usb=False, memory=1024) as machine:
+        for _time in range(times):
+            found.append(int(machine.wait(r"Kernel command line: .*kos\.slot=(\d)")[1]))
+    return found

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every screen of the installer as text, reached by keys alone: `python tests/unit/screenshots.py` writes them again."""
+"""Every screen of the installer as text, reached by keys: `python tests/unit/screenshots.py` writes them again."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import installs
 from installs import CANARY, KEY, Told
+from textual import events
 
 from kos_install.screens import lists, words
 from kos_install.screens.app import Installer
@@ -23,7 +24,7 @@ MEDIUM = {
     "record": {"profile": "personal_node", "architecture": "amd64", "made": 1750000000, "version": "1.0.0"},
     "verification": {"state": "good", "total": 2 * 10**9, "done": 2 * 10**9, "signer": "maker", "said": []},
 }
-LANGUAGES = ("en",)
+LANGUAGES = ("en", "de")
 
 
 class Link:
@@ -97,8 +98,12 @@ class Walk:
         await self.pilot.pause()
 
     async def type(self, text):
-        """Type a text."""
-        await self.press(*("space" if letter == " " else _NAMES.get(letter, letter) for letter in text))
+        """Type a text; what is long is pasted, as a person would."""
+        if len(text) > 16:
+            self.app.post_message(events.Paste(text))
+            await self.pilot.pause()
+        else:
+            await self.press(*("space" if letter == " " else letter for letter in text))
 
     async def shoot(self, name):
         """Keep what is on the screen."""
@@ -106,9 +111,6 @@ class Walk:
         self.shots[name] = self.text()
         if self._pictures:
             (self._pictures / f"{name}.svg").write_text(self.app.export_screenshot())
-
-
-_NAMES = {"-": "minus", "/": "slash", "+": "plus", "@": "at", ".": "full_stop", "_": "underscore", "=": "equals_sign"}
 
 
 async def walk(language, told=None, pictures=None, environ=None):
@@ -133,7 +135,7 @@ async def walk(language, told=None, pictures=None, environ=None):
         await person.press("ctrl+n")
         await person.until("WDC")
         await person.press("tab", "down", "down")
-        await person.until("EVERYTHING")
+        await person.until(say("EVERYTHING ON THIS DISK IS LOST"))
         await person.shoot("disk")
         await person.press("ctrl+n")
         await person.until(say("Passphrase"))

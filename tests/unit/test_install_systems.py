@@ -16,6 +16,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
     candidate,
     enrol,
     files,
+    kernels,
     layout,
     main,
     secureboot,
@@ -41,7 +42,7 @@ CMDLINE = (
 @pytest.fixture
 def root(tmp_path):
     made = Root(str(tmp_path))
-    for name, text in ((layout.CMDLINE, CMDLINE), ("/proc/1/mountinfo", MOUNTS)):
+    for name, text in ((layout.CMDLINE, CMDLINE), (layout.MOUNTS, MOUNTS)):
         files.write(made.join(name), text.encode())
     return made
 
@@ -443,7 +444,7 @@ def test_a_package_that_would_be_lost_stops_the_upgrade(tmp_path, monkeypatch):
 
 
 def test_a_change_of_the_node_after_the_snapshot_is_not_lost(root, monkeypatch, tmp_path):
-    monkeypatch.setattr(system_update, "_begin", lambda _root: (None, [str(tmp_path)]))
+    monkeypatch.setattr(system_update, "begin", lambda _root: (None, [str(tmp_path)]))
     monkeypatch.setattr(layout, "LOCK", str(tmp_path / "lock"))
     files.write(root.join("/var/lib/dpkg/status"), b"Package: a\n")
     systems.save(root, Record({5: Known(5, state="staged", base=candidate.fingerprint(root))}))
@@ -452,11 +453,51 @@ def test_a_change_of_the_node_after_the_snapshot_is_not_lost(root, monkeypatch, 
         system_update.publish(root)
 
 
+def test_a_deploy_that_the_next_start_would_lose_is_refused(root):
+    systems.save(root, Record({4: Known(3, state="good"), 5: Known(5, state="published")}))
+    with pytest.raises(system_update.WaitsForStart, match="restart this machine first"):
+        system_update.require_none_waiting(root)
+    systems.save(root, Record({4: Known(3, state="good"), 5: Known(5, state="failed")}))
+    system_update.require_none_waiting(root)
+
+
+@pytest.fixture
+def kernel(root, monkeypatch, tmp_path):
+    """A system 4 that runs on root 3, with its files of kernel 6.13."""
+    esp = tmp_path / "esp"
+    for name in ("vmlinuz-6.13", "initrd.img-6.13"):
+        files.write(root.join(f"/boot/{name}"), name.encode())
+    made = slots.Entry(4, "kOS", root.join("/boot/vmlinuz-6.13"), root.join("/boot/initrd.img-6.13"), ["rw"])
+    esp.mkdir()
+    slots.stage(str(esp), made, "entries")
+    slots.publish(str(esp), 4)
+    monkeypatch.setattr(system_update, "begin", lambda _root: (layout.require(root), [str(esp)]))
+    monkeypatch.setattr(systems, "subvolumes", lambda _top: [3])
+    monkeypatch.setattr(layout, "LOCK", str(tmp_path / "lock"))
+    return esp
+
+
+def test_a_kernel_of_apt_is_tried_on_the_root_that_runs_and_the_old_one_stays(root, kernel):
+    assert kernels.renew(root, "6.13") == {"slot": 5, "kernel": "6.13"}
+    assert [(row.number, row.left) for row in slots.listing(str(kernel))] == [(4, None), (5, 3)]
+    assert "rootflags=subvol=@root.3" in (kernel / "loader/entries/kos-5+3.conf").read_text()
+    assert systems.load(root).known[5].root == 3
+    # A second one before the next start takes the place of the first.
+    assert kernels.renew(root, "6.13")["slot"] == 6
+    assert [row.number for row in slots.listing(str(kernel))] == [4, 6]
+
+
+def test_a_kernel_that_is_removed_takes_its_entry_along_but_not_the_one_that_runs(root, kernel):
+    kernels.renew(root, "6.13")
+    assert kernels.forget(root, "6.13") == {"slots": [5]}
+    assert [row.number for row in slots.listing(str(kernel))] == [4]
+
+
 def test_going_back_leaves_the_newer_ones_and_can_be_undone(root, monkeypatch, tmp_path):
     esp = tmp_path / "esp"
     for number in (1, 2, 4):
         files.write(str(esp / f"loader/entries/kos-{number}.conf"), b" linux /kos/linux\n")
-    monkeypatch.setattr(system_update, "_begin", lambda _root: (layout.require(root), [str(esp)]))
+    monkeypatch.setattr(system_update, "begin", lambda _root: (layout.require(root), [str(esp)]))
     monkeypatch.setattr(layout, "LOCK", str(tmp_path / "lock"))
     assert system_update.back(root, None) == {"from": 4, "to": 2}
     assert [row.left for row in slots.listing(str(esp))] == [None, None, 0]

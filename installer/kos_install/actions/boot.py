@@ -26,7 +26,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node.uki import Key
 
 from ..errors import ApplyFailed
 from ..storage.actions import Boot
-from . import initrds, mounts, target
+from . import initrds, mounts, pristine, target
 from .context import Context
 from .target import File
 
@@ -62,6 +62,7 @@ def perform(context: Context, action: Boot) -> None:
                 enrolment = secureboot.enrolment(root) if action.uki else None
                 _forget_own(place, action)
                 bootloader.install_loader(place.path, key, enrolment, action.shared_esp)
+        pristine.keep(context)
     except NodeError as error:
         raise ApplyFailed(f"what starts the node cannot be put on its disk: {error}") from error
 
@@ -69,8 +70,10 @@ def perform(context: Context, action: Boot) -> None:
 def stands(context: Context, action: Boot) -> bool:
     """Whether each partition has the entry and a loader, startable or not yet, and the node knows its arguments."""
     root = Root(str(context.target))
-    return target.lies(root, [_arguments_file(context)]) and all(
-        _whole(place, action) for place in places(root, action)
+    return (
+        target.lies(root, [_arguments_file(context)])
+        and all(_whole(place, action) for place in places(root, action))
+        and pristine.are_kept(context)
     )
 
 

@@ -21,6 +21,7 @@ from ..errors import ApplyFailed
 from ..hardware.model import Machine
 from ..storage.picture import picture
 from ..storage.plan import plan
+from .outcome import FINGERPRINT, outcome
 from .world import Found, World
 
 
@@ -72,9 +73,5 @@ def _act(context: Context, name: str, mine: Iterable[dict[str, Any]], rows: list
 
 
 def _outcome(context: Context) -> dict[str, Any]:
-    return {
-        "hostname": context.answers.hostname,
-        "addresses": [],
-        "fingerprint": "SHA256:" + "A" * 43,
-        "next": ["Remove the medium, then start the machine."],
-    }
+    context.made[FINGERPRINT] = "SHA256:" + "kOS" * 14 + "x"
+    return outcome(context)

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import medium, secrets
-from ..actions.context import Context
+from .. import medium, ready, secrets
 from ..answers import Answers
-from ..errors import InstallError
+from ..errors import InstallError, Unplannable
 from ..hardware import detect
 from ..hardware.addresses import addresses
 from ..hardware.model import Machine
@@ -22,6 +21,7 @@ from ..storage.actions import Plan, Table
 from ..storage.picture import picture
 from ..storage.plan import plan
 from . import apply, door
+from .outcome import outcome
 from .world import Found, World
 
 # Answers whose secrets are files lie here, if anywhere: nobody has given a folder.
@@ -46,7 +46,10 @@ def world() -> World:
 
 
 def _plan(answers: Answers, machine: Machine) -> Plan:
-    return plan(answers, machine, circumstances(answers, attended=True))
+    made = plan(answers, machine, circumstances(answers, attended=True))
+    if faults := ready.shared_esps(made):
+        raise Unplannable(*faults)
+    return made
 
 
 def _secrets(answers: Answers, typed: Mapping[str, str]) -> dict[str, str]:
@@ -65,22 +68,6 @@ def _found(_machine: Machine) -> Found | None:
     disk = next((one.disk.path for one in journal.plan.actions if isinstance(one, Table)), str(journal.device))
     total = len(journal.plan.actions)
     return Found(disk, done, total, journal.answers, journal.plan, lambda: apply.abandon(journal))
-
-
-def outcome(context: Context) -> dict[str, Any]:
-    """What a person needs to know of the machine that was made."""
-    fixed = [address for one in context.answers.network for address in one.addresses]
-    steps = ["Pull the medium out, or choose the disk in the firmware, when the machine starts."]
-    if context.answers.encryption.tpm2:
-        steps.append("The TPM is enrolled on the first start on which Secure Boot is enforced; kai status says so.")
-    if context.answers.encryption.secure_boot == "own":
-        steps.append("The first start enrols this machine's own Secure Boot keys, and starts once more.")
-    return {
-        "hostname": context.answers.hostname,
-        "addresses": fixed,
-        "fingerprint": context.made.get("ssh_fingerprint", ""),
-        "next": steps,
-    }
 
 
 def _medium() -> dict[str, Any]:

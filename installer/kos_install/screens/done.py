@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from .codes import qr
 from .frame import Framed
+from .said import said as translated
 from .widgets import Line
 from .words import _
 
@@ -107,5 +108,5 @@ def said(done: dict[str, Any]) -> str:
         rows.append(_("Address: {addresses}").format(addresses=", ".join(addresses)))
     if fingerprint := done.get("fingerprint"):
         rows += [_("SSH fingerprint:"), str(fingerprint)]
-    rows += ["", *(_(step) for step in done.get("next", []))]
+    rows += ["", *(translated(step) for step in done.get("next", []))]
     return "\n".join(rows)

@@ -17,6 +17,8 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option as Row
 
 from .model import Option, Session
+from .said import said
+from .widgets import Entry
 from .words import _
 
 if TYPE_CHECKING:
@@ -64,7 +66,7 @@ class Framed(Screen[None]):
     def say_faults(self, faults: list[str]) -> None:
         """What is wrong, or nothing."""
         shown = self.query_one("#faults", Static)
-        shown.update(Content("\n".join(f"! {fault}" for fault in faults)))
+        shown.update(Content("\n".join(f"! {said(fault)}" for fault in faults)))
         shown.display = bool(faults)
 
     def action_page(self, by: int) -> None:
@@ -131,7 +133,7 @@ class Search(Dialog):
         """A field for what is looked for, and what fits."""
         with Vertical(classes="dialog"):
             yield Static(Content(self._title), classes="title")
-            yield Input(placeholder=_("type to search"), compact=True)
+            yield Entry(placeholder=_("type to search"))
             yield OptionList(compact=True)
             yield Static(Content(_("Enter chooses, Esc leaves it as it was")), classes="dim")
 
@@ -188,7 +190,7 @@ class Ask(Dialog):
         with Vertical(classes="dialog small"):
             yield Static(Content(self._title), classes="title")
             yield Static(Content(self._text))
-            yield Input(self._value, compact=True)
+            yield Entry(self._value)
             yield Static(Content(_("Enter goes on, Esc leaves")), classes="dim")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

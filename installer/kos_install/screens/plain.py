@@ -21,6 +21,7 @@ from .phases import called as named
 from .prompts import BACK, FORWARD, Back, say
 from .resume import named as secret_named
 from .resume import wanted
+from .said import picture, said
 from .saving import save
 from .summary import summary
 from .words import _, use
@@ -58,6 +59,7 @@ class _Plain:
 
     def run(self) -> None:
         """Whatever the engine is at, that is shown."""
+        self._client.send("recovery_key")  # another screen may have been shown it, and be gone
         self._until(lambda _event: self.session.state != "detecting")
         use(self.session.draft.get("language", "en"))
         stages = {
@@ -128,7 +130,7 @@ class _Plain:
             faults = wrong(page, self.session.draft)
             if not faults:
                 return FORWARD
-            say("\n".join(f"! {fault}" for fault in faults))
+            say("\n".join(f"! {said(fault)}" for fault in faults))
 
     def _put(self, page: Page, question: Any) -> None:
         session = self.session
@@ -157,12 +159,12 @@ class _Plain:
             self._client.send(do, **fields)
         self._until(lambda event: event["event"] in {"plan", "refused"})
         if not session.plan:
-            say("\n".join(f"! {fault}" for fault in session.faults))
+            say("\n".join(f"! {said(fault)}" for fault in session.faults))
             prompts.wait(_("Enter: back to the questions"))
             self._answer()
             return
-        say(f"\n== {_('Review')} ==\n{summary(session)}\n\n{session.plan['before_after']}")
-        say("\n".join(f"! {warning}" for warning in session.plan["warnings"]))
+        say(f"\n== {_('Review')} ==\n{summary(session)}\n\n{picture(session.plan['before_after'])}")
+        say("\n".join(f"! {said(warning)}" for warning in session.plan["warnings"]))
         self._confirm()
 
     def _confirm(self) -> None:
@@ -180,7 +182,7 @@ class _Plain:
         session.faults = []
         self._client.send("confirm", digest=session.plan["digest"], typed=typed)
         self._until(lambda event: event["event"] == "refused" or session.state in {"applying", "failed", "done"})
-        say("\n".join(f"! {fault}" for fault in session.faults))
+        say("\n".join(f"! {said(fault)}" for fault in session.faults))
         if session.state == "planned":
             self._confirm()
 
@@ -198,7 +200,7 @@ class _Plain:
         self.session.faults = []
         self._client.send("resume")
         self._until(lambda event: event["event"] == "refused" or self.session.state != "answering")
-        say("\n".join(f"! {fault}" for fault in self.session.faults))
+        say("\n".join(f"! {said(fault)}" for fault in self.session.faults))
 
     def _watch(self) -> None:
         told: dict[str, int] = {}
@@ -214,7 +216,7 @@ class _Plain:
 
     def _failed(self) -> None:
         self._until(lambda _event: True, 1.0) if not self.session.failed else None
-        say(f"! {self.session.failed.get('sentence', '')}")
+        say(f"! {said(self.session.failed.get('sentence', ''))}")
         choice = prompts.choose([_("Try again"), _("Change the answers"), _("Log")])
         if choice == 2:
             say("\n".join(self.session.log))

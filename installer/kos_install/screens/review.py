@@ -16,8 +16,9 @@ from textual.widgets import Input, Static
 from ..engine.confirmation import called
 from ..hardware.model import Disk
 from .frame import Framed
+from .said import picture, said
 from .summary import summary
-from .widgets import Line
+from .widgets import Entry, Line
 from .words import _
 
 
@@ -66,15 +67,15 @@ class Review(Framed):
 
     async def _show(self) -> None:
         plan = self.session.plan
-        warnings = [f"! {warning}" for warning in plan["warnings"]]
-        self.query_one("#plan", Static).update(Content("\n".join([plan["before_after"], *warnings])))
+        warnings = [f"! {said(warning)}" for warning in plan["warnings"]]
+        self.query_one("#plan", Static).update(Content("\n".join([picture(plan["before_after"]), *warnings])))
         typed = self.query_one("#typed", Vertical)
         await typed.remove_children()
         for number, disk in enumerate(self._wiped()):
             text = _("All on {path} will be lost. To confirm, type its name: {name}")
             await typed.mount(
                 Static(Content(text.format(path=disk.path, name=called(disk))), classes="wipe"),
-                Input(id=f"typed-{number}", compact=True),
+                Entry(id=f"typed-{number}"),
             )
         first = typed.query(Input)
         (first.first() if first else self.query_one("#install")).focus()

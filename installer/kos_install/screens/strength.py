@@ -17,6 +17,7 @@ import string
 
 # Bits: below the first it is refused, from the second on it is good.
 WEAK, GOOD = 36, 60
+LEAST = 8  # characters, as kos_install.secrets has it
 # The heart of every published list of passwords (for example Debian's package wamerican has none of them as words).
 _COMMON = re.compile(
     r"pass(wor[dt]|phrase)?|passwort|geheim|hallo|secret|letmein|welcome|willkommen|admin|root|login|master|dragon|"
@@ -31,7 +32,9 @@ _OTHER_KINDS = 100  # letters of other alphabets
 
 
 def bits(passphrase: str) -> float:
-    """How many bits it is worth at most."""
+    """How many bits it is worth at most; none where it is shorter than any that is accepted."""
+    if len(passphrase) < LEAST:
+        return 0.0
     common = len(_COMMON.findall(passphrase))
     rest = _without_runs(_COMMON.sub("", passphrase))
     size = sum(len(kind) for kind in _KINDS if set(kind) & set(rest))

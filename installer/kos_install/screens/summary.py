@@ -21,8 +21,8 @@ def summary(session: Session) -> str:
     locks += ["Tang"] if draft.get("encryption.tang") else []
     entries = [_("password")] if draft.get("user.password_hash") else []
     keys = len(draft.get("user.ssh_keys", []))
-    entries += [_("{count} SSH keys").format(count=keys)] if keys else []
-    ways = {"dhcp": "DHCP", "static": network.value(draft, "addresses"), "wifi": "Wi-Fi", "none": _("none")}
+    entries += [_("SSH keys: {count}").format(count=keys)] if keys else []
+    ways = {"dhcp": "DHCP", "static": network.value(draft, "addresses"), "wifi": "Wi-Fi", "none": _("no network")}
     rows = [
         (_("Profile"), profile.chosen(session)),
         (_("Host name"), draft.get("hostname", "kos")),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from . import files, system, system_layout
 from .files import NodeError, Root
 
-CMDLINE = "/proc/cmdline"
+CMDLINE, MOUNTS = "/proc/cmdline", "/proc/self/mountinfo"
 # All of it is mounted in a namespace of this process alone, and gone with it.
 TOP, SECOND_ESP, CANDIDATE = "/run/kos/top", "/run/kos/esp-2", "/run/kos/candidate"
 LOCK = "/run/kos/system.lock"
@@ -67,8 +67,7 @@ def require(root: Root) -> Layout:
 
 def _device(root: Root, place: str = "/") -> str | None:
     """What is mounted on `place` where that is a btrfs."""
-    # /proc/self is a link that leaves a root which is not booted.
-    for line in (files.read(root.join("/proc/1/mountinfo")) or b"").decode().splitlines():
+    for line in (files.read(root.join(MOUNTS)) or b"").decode().splitlines():
         words = line.split()
         kind, source = words[words.index("-") + 1 : words.index("-") + 3]
         if words[4] == place and kind == "btrfs":

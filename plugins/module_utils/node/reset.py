@@ -17,6 +17,7 @@ from . import candidate, files, layout, slots, system, system_layout, system_upd
 from .files import NodeError, Root
 from .systems import Known
 
+FIRST = 1
 _PRISTINE = ("@var", "@home")
 _GONE = re.compile(r"^@\w+\.gone-\d+$")
 
@@ -25,12 +26,11 @@ class NotConfirmed(NodeError):
     """The reset was not confirmed by the node's name, or has nothing to go back to."""
 
 
-def keep(root_top: str, root_number: int, data_top: str) -> None:
-    """Keep what the installer made, read-only; both folders show all subvolumes of their disk. Raises CommandFailed."""
-    pairs = [(root_top, system_layout.ROOT_SLOT.format(number=root_number), _name("@root"))]
-    for top, source, name in [*pairs, *((data_top, name, _name(name)) for name in _PRISTINE)]:
-        if not os.path.isdir(os.path.join(top, name)):
-            system.run(["btrfs", "subvolume", "snapshot", "-r", os.path.join(top, source), os.path.join(top, name)])
+def kept_as(subvolume: str) -> str | None:
+    """The name of the snapshot that an installer keeps of a subvolume; None for one of which it keeps nothing."""
+    if subvolume == system_layout.ROOT_SLOT.format(number=FIRST):
+        return system_layout.ROOT_SLOT.format(number=systems.PRISTINE)
+    return _name(subvolume) if subvolume in _PRISTINE else None
 
 
 def _name(subvolume: str) -> str:

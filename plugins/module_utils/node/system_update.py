@@ -16,7 +16,8 @@ from typing import Any
 
 from . import bundle, candidate, files, layout, secureboot, slots, system, systems
 from .candidate import Upgraded
-from .files import NodeError, Root
+from .files import Busy, NodeError, Root
+from .journal import Journal
 from .layout import Layout
 from .slots import Entry, Slot
 from .systems import Known, Record
@@ -29,7 +30,12 @@ class NothingStaged(NodeError):
     """There is no candidate to publish, or it is not of what runs now."""
 
 
-def _begin(root: Root) -> tuple[Layout, list[str]]:
+class WaitsForStart(NodeError):
+    """A change of the running system would be lost with the next start."""
+
+
+def begin(root: Root) -> tuple[Layout, list[str]]:
+    """What runs, and its ESPs, with all subvolumes mounted for this process. Raises NodeError."""
     here = layout.require(root)
     layout.apart()
     layout.mount_top(here)
@@ -41,13 +47,19 @@ def _entries(esps: Sequence[str]) -> list[Slot]:
     return slots.listing(esps[0])
 
 
+def _require_quiet(root: Root) -> None:
+    if Journal(root).open:
+        raise Busy("a change of this node is under way: wait for its end (kai status), then run again")
+
+
 def stage(root: Root, fresh: bool = False) -> dict[str, Any]:
     """Make a candidate with all packages up to date; it boots only once it is published.
 
     `fresh`: make one even where no package is newer. Raises NodeError, OSError.
     """
-    here, esps = _begin(root)
+    here, esps = begin(root)
     with files.lock(root), layout.alone():
+        _require_quiet(root)
         record = _tidied(root, here, esps)
         number = _next_number(record, esps)
         row = Known(number, made=int(time.time()), base=candidate.fingerprint(root))
@@ -121,8 +133,9 @@ def routed() -> bool:
 
 def publish(root: Root) -> dict[str, Any]:
     """Let the staged candidate be tried at the next start. Raises NothingStaged, OSError."""
-    _here, esps = _begin(root)
+    _here, esps = begin(root)
     with files.lock(root), layout.alone():
+        _require_quiet(root)
         record = systems.load(root)
         staged = [number for number, row in record.known.items() if row.state == "staged"]
         if not staged:
@@ -141,13 +154,14 @@ def publish(root: Root) -> dict[str, Any]:
 
 def settle(root: Root) -> dict[str, Any]:
     """Look at what the boot loader made of the entries, and remember it. Raises NodeError, OSError."""
-    here, esps = _begin(root)
+    here, esps = begin(root)
     with layout.alone():
-        _settled(root, here, esps)
+        looked_at(root, here, esps)
     return status(root) or {}
 
 
-def _settled(root: Root, here: Layout, esps: Sequence[str]) -> Record:
+def looked_at(root: Root, here: Layout, esps: Sequence[str]) -> Record:
+    """The record, after a look at what the boot loader made of the entries. Raises OSError."""
     before = systems.load(root)
     record = systems.settled(root, before, here.slot, here.root, _entries(esps))
     if record != before:
@@ -157,7 +171,7 @@ def _settled(root: Root, here: Layout, esps: Sequence[str]) -> Record:
 
 def _tidied(root: Root, here: Layout, esps: Sequence[str]) -> Record:
     """Remove what earlier attempts left, and systems that nobody would go back to."""
-    record = _settled(root, here, esps)
+    record = looked_at(root, here, esps)
     gone = systems.superfluous(record, here.slot, _entries(esps))
     for esp in esps:
         for slot in slots.listing(esp):
@@ -168,14 +182,14 @@ def _tidied(root: Root, here: Layout, esps: Sequence[str]) -> Record:
     for number in systems.subvolumes(layout.TOP):
         if number not in {*needed, here.root, systems.PRISTINE}:
             candidate.delete(number)
-    record = _settled(root, here, esps).without(gone)
+    record = looked_at(root, here, esps).without(gone)
     systems.save(root, record)
     return record
 
 
 def bless(root: Root) -> dict[str, Any]:
     """Say that what runs came up well, on every ESP; then drop what is not needed to go back. Raises NodeError."""
-    here, esps = _begin(root)
+    here, esps = begin(root)
     with layout.alone():
         for esp in esps:
             if any(slot.number == here.slot for slot in slots.listing(esp)):
@@ -188,7 +202,7 @@ def bless(root: Root) -> dict[str, Any]:
 
 def back(root: Root, number: int | None) -> dict[str, Any]:
     """Choose another system for the next start: the one before, or `number`. Raises NodeError, OSError."""
-    here, esps = _begin(root)
+    here, esps = begin(root)
     with layout.alone():
         entries = _entries(esps)
         others = [slot.number for slot in entries if slot.number != here.slot and slot.good]
@@ -205,6 +219,30 @@ def back(root: Root, number: int | None) -> dict[str, Any]:
     return {"from": here.slot, "to": number}
 
 
+def drop(root: Root) -> dict[str, Any]:
+    """Do without a candidate that is prepared, or waits for the next start. Raises NodeError, OSError."""
+    here, esps = begin(root)
+    with layout.alone():
+        record = looked_at(root, here, esps)
+        for number, row in record.known.items():
+            if number != here.slot and row.state in ("staged", "published"):
+                _drop(esps, number)
+                record = record.put(number, replace(row, state="failed", reason="a person did without it"))
+        systems.save(root, record)
+        _tidied(root, here, esps)
+    return status(root) or {}
+
+
+def require_none_waiting(root: Root) -> None:
+    """Raise WaitsForStart where the next start tries a system that would not have a change that is made now."""
+    found = status(root)
+    if found and found["waiting"]:
+        raise WaitsForStart(
+            f"system {found['waiting']} is tried at the next start, and would not have this change: "
+            "restart this machine first, or do without that system: kos-system drop"
+        )
+
+
 def pin(root: Root, number: int, keep: bool) -> dict[str, Any]:
     """Never prune system `number`, or do so again. Raises NoSuchSlot, OSError."""
     with layout.alone():
@@ -214,46 +252,6 @@ def pin(root: Root, number: int, keep: bool) -> dict[str, Any]:
         pinned = {*record.pinned, number} if keep else {*record.pinned} - {number}
         systems.save(root, replace(record, pinned=tuple(sorted(pinned))))
     return status(root) or {}
-
-
-def renew(root: Root, version: str) -> dict[str, Any]:
-    """Make a boot entry of the running root with kernel `version`; the one with the old kernel stays to go back to.
-
-    It is what the kernel's package calls when a person upgrades it by apt. Raises NodeError, OSError.
-    """
-    here, esps = _begin(root)
-    files_of = (root.join(f"/boot/{name}-{version}") for name in ("vmlinuz", "initrd.img"))
-    with layout.alone():
-        record = _settled(root, here, esps)
-        number = _next_number(record, esps)
-        for esp in esps:
-            for older in slots.listing(esp):
-                if older.number != here.slot and not older.good:
-                    slots.remove(esp, older.number)
-        stage_everywhere(root, esps, entry_of(number, here.root, Upgraded([], version, *files_of), here.arguments))
-        row = Known(here.root, version, "kernel", "published", int(time.time()))
-        systems.save(root, record.put(number, row))
-        for esp in esps:
-            slots.publish(esp, number)
-    return {"slot": number, "kernel": version}
-
-
-def forget(root: Root, version: str) -> dict[str, Any]:
-    """Drop the boot entries of the running root whose kernel was removed, but never the one that runs.
-
-    Raises NodeError, OSError.
-    """
-    here, esps = _begin(root)
-    with layout.alone():
-        record = _settled(root, here, esps)
-        rows = record.known.items()
-        gone = [n for n, row in rows if row.root == here.root and row.kernel == version and n != here.slot]
-        for esp in esps:
-            for slot in slots.listing(esp):
-                if slot.number in gone:
-                    slots.remove(esp, slot.number)
-        systems.save(root, record.without(gone))
-    return {"slots": gone}
 
 
 def status(root: Root) -> dict[str, Any] | None:

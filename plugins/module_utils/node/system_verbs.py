@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from . import enrol, reset, system, system_update, trial
+from . import enrol, kernels, reset, system, system_update, trial
 from .files import Root
 
 
@@ -23,7 +23,7 @@ def add(verbs: Any) -> None:
     stage.add_argument("--fresh", action="store_true", help="make one even where no package is newer")
     stage.set_defaults(run=_stage)
     for name, run in (
-        ("publish", _publish), ("status", _status), ("settle", _settle), ("decided", _decided),
+        ("publish", _publish), ("drop", _dropped), ("status", _status), ("settle", _settle), ("decided", _decided),
         ("bless", _bless), ("gate", _gate), ("lost", _lost), ("enrol", _enrol),
     ):  # fmt: skip
         known.add_parser(name).set_defaults(run=run)
@@ -34,7 +34,7 @@ def add(verbs: Any) -> None:
         one = known.add_parser(name)
         one.add_argument("number", type=int)
         one.set_defaults(run=_pin, keep=name == "pin")
-    for name, verb in (("renew", system_update.renew), ("forget", system_update.forget)):
+    for name, verb in (("renew", kernels.renew), ("forget", kernels.forget)):
         one = known.add_parser(name, help="called by the kernel's packages")
         one.add_argument("version")
         one.set_defaults(run=_of_kernel, verb=verb)
@@ -55,6 +55,10 @@ def _stage(root: Root, options: argparse.Namespace) -> int:
 
 def _publish(root: Root, _options: argparse.Namespace) -> int:
     return _print(system_update.publish(root))
+
+
+def _dropped(root: Root, _options: argparse.Namespace) -> int:
+    return _print(system_update.drop(root))
 
 
 def _status(root: Root, _options: argparse.Namespace) -> int:

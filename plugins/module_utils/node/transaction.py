@@ -32,6 +32,7 @@ from . import (
     spares,
     store,
     system,
+    system_update,
     trust,
 )
 from .changes import Comparison
@@ -174,6 +175,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
             _drop_bundle(root, generation)
             _remember_node(root, request.node)
             return Staged([], recovered=recovered, unknown_secrets=unknown)
+        system_update.require_none_waiting(root)
         check_files(root, comparison)
         if not offered and not request.alternative:
             # A move to an alternative is the node's own, with what a bundle brought for it.

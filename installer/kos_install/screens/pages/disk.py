@@ -17,6 +17,7 @@ from ...storage.sizes import human
 from .. import trial
 from ..draft import Draft
 from ..model import Kind, Option, Page, Question, Session, ask
+from ..said import picture, said
 from ..words import _
 
 _MIRROR, _BESIDE, _WHOLE = "mirror", "free_space", "whole_disk"
@@ -61,7 +62,7 @@ def choices(machine: Machine, least: int) -> list[Option]:
     for disk in machine.disks:
         named = DiskSelector.model_validate(selector(disk, machine))
         (row,) = [one for one in candidates(machine, named, least) if one.disk.path == disk.path]
-        found.append(Option(disk.path, _described(disk), "; ".join(_(reason) for reason in row.reasons)))
+        found.append(Option(disk.path, _described(disk), "; ".join(said(reason) for reason in row.reasons)))
     return sorted(found, key=lambda option: bool(option.refused))
 
 
@@ -137,6 +138,6 @@ def before_after(session: Session) -> str:
     if not session.draft.scratch.get("storage.disk"):
         return ""
     try:
-        return trial.picture(session)
+        return picture(trial.picture(session))
     except InstallError as error:
-        return str(error)
+        return said(str(error))

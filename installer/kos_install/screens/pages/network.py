@@ -27,7 +27,7 @@ def page(session: Session) -> Page:
         Option(_DHCP, _("a cable, and the network gives the address (DHCP)")),
         Option(_STATIC, _("a cable, and an address that you know")),
         Option(_WIFI, _("Wi-Fi"), "" if wireless else _("this machine has no Wi-Fi card that Linux knows")),
-        Option(_NONE, _("none")),
+        Option(_NONE, _("no network")),
     ]
     return Page(
         "network",

@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the pure core says in English, in the language that is spoken: its sentences with values, its picture."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+from .words import catalogue, language
+
+# Columns of a line of the picture: `number what size | number what size`.
+_CELL = re.compile(r"(?P<number>[ +=\d]{4} )(?P<what>.{24})(?P<size> +[\d.]+ [a-zA-Z]+)$")
+_BAR = " | "
+
+
+def said(text: str) -> str:
+    """The same, line by line; what has no translation stays as it is."""
+    if not catalogue(language()):
+        return text
+    return "\n".join(_line(line, language()) for line in text.split("\n"))
+
+
+def picture(text: str) -> str:
+    """The picture of disks before and after: what its cells hold is translated, its columns stay."""
+    if not catalogue(language()):
+        return text
+    return "\n".join(_row(line) for line in text.split("\n"))
+
+
+def _line(line: str, of: str) -> str:
+    bare = line.strip()
+    if exact := catalogue(of).get(bare):
+        return line.replace(bare, exact)
+    for pattern, translated in _templates(of):
+        if match := pattern.fullmatch(bare):
+            return line.replace(bare, translated.format(*(_line(value, of) for value in match.groups())))
+    return line
+
+
+@cache
+def _templates(of: str) -> list[tuple[re.Pattern[str], str]]:
+    """Sentences that have values in them, the most particular first."""
+    given = [(text, translated) for text, translated in catalogue(of).items() if "{}" in text]
+    given.sort(key=lambda row: -len(row[0].replace("{}", "")))
+    return [(re.compile("(.*?)".join(map(re.escape, text.split("{}")))), translated) for text, translated in given]
+
+
+def _row(line: str) -> str:
+    if _BAR in line:
+        left, _bar, right = line.partition(_BAR)
+        return _cell(left) + _BAR + _cell(right)
+    for part in (" stays as is", " (this medium)"):
+        if line.endswith(part):
+            return line.removesuffix(part) + " " + _line(part.strip(), language())
+    return _line(line, language())
+
+
+def _cell(cell: str) -> str:
+    match = _CELL.match(cell)
+    if match is None:
+        words = cell.strip()
+        return cell.replace(words, _line(words, language())).rstrip().ljust(len(cell)) if words else cell
+    label, colon, purpose = match["what"].rstrip().partition(": ")
+    what = f"{label}: {_line(purpose, language())}" if colon else _line(label, language())
+    return f"{match['number']}{what[:24]:<24}{match['size']}"

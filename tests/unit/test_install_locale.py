@@ -1,0 +1,107 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every word a person reads has a German text with the same values in it, and none on a screen is unmarked."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import polib
+import pytest
+import sentences
+
+from kos_install.screens import said, words
+
+GERMAN = {entry.msgid: entry for entry in polib.pofile(str(words.FOLDER / "de.po"))}
+MARKED, CORE = sentences.marked(), sentences.core()
+# Called with a text to show, at these places of the arguments.
+SHOWN = {"Static": 0, "Line": 0, "Content": 0, "Reading": 0, "Ask": 0, "say": 0, "notify": 0}
+
+
+@pytest.mark.parametrize("text", [*MARKED, *CORE])
+def test_every_text_has_a_german_one_with_the_same_values(text):
+    assert text in GERMAN, "add it to locale/de.po"
+    entry = GERMAN[text]
+    assert entry.msgstr and "fuzzy" not in entry.flags
+    assert len(re.findall(r"{\w*}", text)) == len(re.findall(r"{\w*}", entry.msgstr))
+    assert {*re.findall(r"{([a-z]+)}", text)} == {*re.findall(r"{([a-z]+)}", entry.msgstr)}
+
+
+def test_no_german_text_is_left_over():
+    generic = {"cpu", "memory", "disk", "gpu", "network"}
+    ours = {text for text, entry in GERMAN.items() if entry.comment != "storage/picture.py"}
+    assert ours - {*MARKED, *CORE} - generic == set()
+
+
+def literals():
+    """Texts that are shown without a mark: (file, line, text)."""
+    for path in sorted((sentences.INSTALLER / "screens").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name | ast.Attribute):
+                continue
+            name = node.func.id if isinstance(node.func, ast.Name) else node.func.attr
+            if name in SHOWN and len(node.args) > SHOWN[name]:
+                keys = {id(key) for key in _keys(node)}
+                for part in ast.walk(node.args[SHOWN[name]]):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str) and id(part) not in keys:
+                        yield path.name, part.lineno, part.value, node
+
+
+def _keys(node):
+    """What a value is looked up by."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Subscript):
+            yield part.slice
+        elif isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr == "get":
+            yield part.args[0]
+
+
+def test_no_screen_holds_a_text_that_is_not_marked():
+    found = []
+    for name, line, text, call in literals():
+        inside = {
+            id(part)
+            for node in ast.walk(call)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_"
+            for part in ast.walk(node)
+            if isinstance(part, ast.Constant)
+        }
+        constants = [part for part in ast.walk(call) if isinstance(part, ast.Constant) and part.value == text]
+        if re.search(r"[A-Za-z]{3}", text) and not all(id(part) in inside for part in constants):
+            found.append(f"{name}:{line}: {text}")
+    assert found == []
+
+
+@pytest.fixture
+def german():
+    words.use("de")
+    yield
+    words.use("en")
+
+
+def test_sentences_of_the_core_are_translated_with_their_values(german):
+    assert said.said("too small: 8 GB needed") == "zu klein: 8 GB nötig"
+    assert said.said(
+        "/dev/sda has no gap of 9 GB: the largest is 1 GB. Make a partition smaller with the system that"
+        " it belongs to, or take another disk"
+    ).startswith("/dev/sda hat keine Lücke von 9 GB")
+    assert said.said("something nobody has translated") == "something nobody has translated"
+
+
+def test_the_picture_keeps_its_columns(german):
+    english = (
+        "  before                               |   after\n"
+        "     (nothing)                    2 TB |   +1 kos-esp: boot files        1.1 GB\n"
+        "/dev/sdc (Flash, 4 GB, serial 77) stays as is\n"
+    )
+    german_text = said.picture(english)
+    assert "vorher" in german_text and "Startdateien" in german_text and "bleibt, wie sie ist" in german_text
+    assert [line.find("|") for line in german_text.splitlines()] == [39, 39, -1]
+
+
+def test_english_is_its_own_translation():
+    assert words._("Disk") == "Disk" and said.said("too small: 8 GB needed") == "too small: 8 GB needed"
+    words.use("fr")
+    assert words.language() == "en"

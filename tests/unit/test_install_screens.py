@@ -1,0 +1,318 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The screens: each as text, in both languages, reached by keys alone; and what a person relies on while using them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+import installs
+import pytest
+import screenshots
+from hypothesis import given
+from hypothesis import strategies as st
+from installs import CANARY, DESK, KEY, Told
+from screenshots import Walk
+
+from kos_install.answers import Answers
+from kos_install.engine.this_machine import command
+from kos_install.errors import InstallError
+from kos_install.screens import codes, draft, keys, lists, phases, saving, strength, terminal, words
+from kos_install.screens.model import Session
+from kos_install.screens.pages import PAGES
+from kos_install.screens.thrift import Thrift
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plain_lists():
+    """The same lists on every machine that tests; the site's own images do not count either."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KOS_SITE_LOCK", "/dev/null")
+        patch.setattr(lists, "_KEYMAPS", lists.Path("/nonexistent"))
+        yield
+    words.use("en")
+
+
+@pytest.fixture(scope="module")
+def shots():
+    return {language: screenshots.shots(language) for language in screenshots.LANGUAGES}
+
+
+def golden():
+    return [path.relative_to(screenshots.FOLDER) for path in sorted(screenshots.FOLDER.rglob("*.txt"))]
+
+
+@pytest.mark.parametrize("path", golden(), ids=str)
+def test_a_screen_is_as_it_was_reviewed(shots, path):
+    """Changed on purpose: python tests/unit/screenshots.py, and look at the difference."""
+    assert shots[path.parent.name][path.stem] == (screenshots.FOLDER / path).read_text()
+
+
+def test_every_screen_was_reviewed_in_both_languages(shots):
+    assert {str(path) for path in golden()} == {f"{of}/{name}.txt" for of, all_ in shots.items() for name in all_}
+    assert set(shots["de"]) == set(shots["en"]) and len(shots["en"]) > 15
+
+
+def test_every_screen_fits_and_none_shows_a_secret(shots):
+    for texts in shots.values():
+        for text in texts.values():
+            assert len(text.splitlines()) == 24 and all(len(line) <= 80 for line in text.splitlines())
+            assert CANARY not in text
+
+
+def walked(steps, told=None, environ=None, size=(80, 24)):
+    """Run a person's steps; what they return."""
+
+    async def run():
+        words.use("en")
+        async with Walk(told or Told(), environ, size) as person:
+            await person.until("Language")
+            return await steps(person)
+
+    return asyncio.run(run())
+
+
+def test_back_loses_no_answer_and_the_engine_has_the_draft():
+    told = Told()
+
+    async def steps(person):
+        for _ in range(6):
+            await person.press("ctrl+n")
+            if "Passphrase" in person.text():
+                await person.type(CANARY)
+                await person.press("tab")
+                await person.type(CANARY)
+            if "Where shall" in person.text():
+                await person.press("tab", "down", "down")
+            if "Who may log in" in person.text():
+                await person.press("tab")
+                await person.type("Anna")
+                break
+        for _ in range(5):
+            await person.press("escape")
+        await person.until("Language")
+        for _ in range(5):
+            await person.press("ctrl+n")
+        return person.text(), person.app.session.draft
+
+    text, kept = walked(steps, told)
+    assert "Anna" in text
+    assert kept.answers["storage"]["disk"] == {"serial": "WD-1"} and kept.secrets["passphrase"] == CANARY
+    assert told.history.newest("draft")["answers"]["user"] == {"full_name": "Anna"}
+    assert CANARY not in json.dumps(told.events)
+
+
+def test_a_refused_disk_is_never_chosen():
+    async def steps(person):
+        await person.press("ctrl+n", "ctrl+n")
+        await person.until("Where shall")
+        seen = set()
+        await person.press("tab")
+        for _ in range(6):
+            await person.press("down")
+            seen.add(person.app.session.draft.scratch.get("storage.disk"))
+        return seen
+
+    assert walked(steps) <= {None, "/dev/nvme0n1", "/dev/sda"}
+
+
+def test_nothing_is_chosen_by_only_passing_through():
+    async def steps(person):
+        await person.press("ctrl+n", "ctrl+n")
+        await person.until("Where shall")
+        await person.press("tab", "tab", "tab", "ctrl+n")
+        return person.text()
+
+    assert "! Disk: choose a disk" in walked(steps)
+
+
+def test_a_wrong_answer_keeps_one_on_the_page_and_says_why():
+    async def steps(person):
+        for _ in range(3):
+            await person.press("ctrl+n")
+            if "Where shall" in person.text():
+                await person.press("tab", "down")
+                await person.press("ctrl+n")
+        await person.until("Passphrase")
+        await person.type("secret")
+        await person.press("ctrl+n")
+        return person.text()
+
+    text = walked(steps)
+    assert "! Passphrase: too easy to guess" in text and "! Once more: it is not the same" in text
+
+
+def test_the_model_has_to_be_typed():
+    told = Told()
+
+    async def steps(person):
+        told.planned()
+        person.link.news()
+        person.app.session.draft.answers = installs.ANSWERS | {"language": "en"}
+        person.app.session.draft.secrets["passphrase"] = CANARY
+        person.app.session.draft.scratch |= {"storage.disk": "/dev/sda", "again:passphrase": (CANARY, True)}
+        for _ in range(8):
+            await person.press("ctrl+n")
+        await person.until("All on /dev/sda will be lost")
+        await person.press("ctrl+n")
+        await person.until("to wipe /dev/sda")
+        return told.engine.state
+
+    assert walked(steps, told) == "planned"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_has_help(page):
+    session = Session(machine=DESK)
+    made = page(session)
+    assert len(made.help) > 80 and made.lead and made.title
+
+
+def test_the_answers_are_the_file(tmp_path):
+    kept = draft.Draft({"version": 1, "user": {"ssh_keys": [KEY]}}, {"passphrase": CANARY}, {"again": CANARY})
+    saving.save(kept.answers, tmp_path / "answers.yaml")
+    text = (tmp_path / "answers.yaml").read_text()
+    assert CANARY not in text and (tmp_path / "answers.yaml").stat().st_mode & 0o777 == 0o600
+    from kos_install import answers
+
+    assert answers.load(tmp_path / "answers.yaml") == Answers.model_validate(kept.answers)
+
+
+def test_a_draft_holds_only_what_was_answered():
+    kept = draft.Draft()
+    kept.put("encryption.tang.url", "http://tang.example")
+    kept.put("encryption.tang", None)
+    assert kept.answers == {"version": 1}
+    draft.writer("hostname", "kos")(kept, "kos")
+    assert "hostname" not in kept.answers
+    draft.writer("hostname", "kos")(kept, "node")
+    assert kept.get("hostname") == "node"
+
+
+@pytest.mark.parametrize(
+    ("weaker", "stronger"),
+    [
+        ("aaaaaaaaaaaaaaaaaaaa", "azcqfbxy"),
+        ("password123456789", "kelp dune ohm fig"),
+        ("abcdefghijklmnop", "abdgkpvq"),
+        ("Summer2024", "Sq7!kd02Lw"),
+        ("one two three", "one two three four five"),
+    ],
+)
+def test_the_strength_of_passphrases(weaker, stronger):
+    assert strength.bits(weaker) < strength.bits(stronger)
+
+
+@pytest.mark.parametrize(("passphrase", "good"), [("hunter2", False), ("qwertz1234", False), (CANARY, True)])
+def test_what_is_refused_as_too_weak(passphrase, good):
+    assert (strength.bits(passphrase) >= strength.WEAK) is good
+
+
+def test_keys_are_read_from_a_text_a_file_and_a_stick(tmp_path):
+    (tmp_path / "anna.pub").write_text(f"# mine\n{KEY}\n")
+    assert keys.read(f"{KEY}\n\n/anna.pub", tmp_path) == [KEY, KEY]
+    assert keys.fault("nonsense", tmp_path) and not keys.fault(KEY)
+    assert "private" in keys.fault("-----BEGIN OPENSSH PRIVATE KEY-----")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh/authorized_keys").write_text(f"{KEY}\n")
+    assert keys.below(tmp_path) == [KEY, KEY] and keys.named(KEY) == "ssh-ed25519 anna@home"
+
+
+def test_a_code_is_read_back():
+    """Its light and dark are those of the standard's library, with a border of two."""
+    rows = codes.qr("kOS").splitlines()
+    assert len({len(row) for row in rows}) == 1 and set("".join(rows)) <= set("█▀▄ ")
+    assert rows[0] == "█" * len(rows[0])
+
+
+def test_time_left_is_told_once_it_can_be():
+    session, clock = Session(), phases.Clock()
+    session.progress["unpack"] = {"done": 100, "total": 1000, "unit": "bytes"}
+    assert clock.left(session, "unpack", 0.0) is None
+    session.progress["unpack"] = {"done": 400, "total": 1000, "unit": "bytes"}
+    assert clock.left(session, "unpack", 10.0) == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(
+    ("environ", "kind"),
+    [
+        ({"TERM": "vt220"}, "poor"),
+        ({"TERM": "linux"}, "plain"),
+        ({"TERM": "xterm-256color"}, "rich"),
+        ({"TERM": "xterm", "COLORTERM": "truecolor"}, "rich"),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "poor"),
+    ],
+)
+def test_what_a_terminal_gets(environ, kind):
+    assert terminal.look(environ).kind == kind
+
+
+def test_without_systemd_a_command_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(InstallError, match="systemd"):
+        command("reboot")
+
+
+def test_an_unfit_machine_is_told_and_needs_leave():
+    small = DESK.model_copy(update={"memory_mb": 512, "disks": DESK.disks})
+    told = Told(machine=small)
+    told.history.add("medium", {**screenshots.MEDIUM, "record": {**screenshots.MEDIUM["record"], "profile": "server"}})
+
+    async def steps(person):
+        await person.press("ctrl+n")
+        await person.until("Too small: memory")
+        await person.until("Install though it is too small")
+        await person.press("tab", "space")
+        return person.app.session.draft.get("accept_shortfall")
+
+    assert "memory" in walked(steps, told)
+
+
+def test_the_verdict_on_a_broken_medium_is_loud():
+    told = Told()
+    broken = {"state": "broken", "total": 9, "done": 9, "signer": "", "said": ["kos-root, bytes 0-9: not as made"]}
+    told.history.add("medium", {"record": {}, "verification": broken})
+
+    async def steps(person):
+        await person.until("BROKEN")
+        return person.text()
+
+    assert "Do not install from it" in " ".join(walked(steps, told).split())
+
+
+def test_a_terminal_is_sent_only_what_is_new_and_no_colours():
+    line = "\x1b[2;1H\x1b[1;38;2;1;2;3;49mkOS\x1b[0m\x1b[39;49m is here" + " " * 69 + "\x1b[0m\n"
+    thrift = Thrift(colours=False)
+    assert thrift.less("\x1b[?1049h" + line, 80) == "\x1b[?1049h\x1b[2;1HkOS is here\x1b[K"
+    assert thrift.less(line, 80) == ""
+    assert thrift.less(line.replace("here", "hErE"), 80) == "\x1b[2;9HErE"
+    thrift.forget()
+    assert "kOS is here" in thrift.less(line, 80)
+    assert (
+        thrift.less("\x1b]22;default\x07\x1b[>25u\x1b[3;4H\x1b[7;49mx\x1b[0m\r\n", 80) == "\x1b[3;4H\x1b[0;7mx\x1b[0m"
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 8), st.text("ab █", min_size=1, max_size=6)), max_size=12))
+def test_what_is_left_out_would_not_be_seen(pieces):
+    """A terminal that gets less shows the same as one that gets all of it."""
+    thrift, whole, thrifty = Thrift(colours=True), {}, {}
+    for row, column, text in pieces:
+        sent = f"\x1b[{row};{column}H{text[: 9 - column]}"
+        draw(whole, sent)
+        draw(thrifty, thrift.less(sent, 8))
+    blank = {place: letter for place, letter in whole.items() if letter != " "}
+    assert blank == {place: letter for place, letter in thrifty.items() if letter != " "}
+
+
+def draw(cells, text):
+    """What a terminal of 8 columns makes of it."""
+    for row, column, what in re.findall(r"\x1b\[(\d+);(\d+)H((?:(?!\x1b\[\d+;\d+H).)*)", text, re.DOTALL):
+        plain, erased = re.sub(r"\x1b\[K", "", what), "\x1b[K" in what
+        for at, letter in enumerate(plain):
+            cells[int(row), int(column) + at] = letter
+        for at in range(int(column) + len(plain), 9) if erased else ():
+            cells[int(row), at] = " "
