@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -158,6 +159,18 @@ def _masked(path):
         return digests(folder, masked=True)["file"]
     finally:
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def workplace(folder):
+    """A folder that Debian's tools see, and a way to call them."""
+    with _work(folder / "tree") as work:
+
+        def tool(*argv, stdin=None):
+            seen = [f"/{Path(one).relative_to(folder / 'tree')}" if isinstance(one, Path) else one for one in argv]
+            return subprocess.run(["chroot", folder / "tree", *seen], input=stdin, capture_output=True, check=True)
+
+        yield work, tool
 
 
 @contextlib.contextmanager

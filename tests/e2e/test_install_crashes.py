@@ -13,6 +13,7 @@ import functools
 import json
 import os
 import secrets
+import subprocess
 from pathlib import Path
 
 import benches
@@ -55,13 +56,13 @@ class Recorder:
         self.apply(disk, log, sabotage=sabotage)
         return log, disk
 
-    def apply(self, disk, log=None, **how):
+    def apply(self, disk, log=None, plan=PLAN, size=DISK["size"], **how):
         """What an install of this disk tells: from nothing, or from where another was cut."""
         disks = [
-            diskmachine.Disk(disk, DISK["serial"], DISK["size"], log),
+            diskmachine.Disk(disk, DISK["serial"], size, log),
             diskmachine.Disk(self.image, "image"),
         ]
-        asked = diskplans.asked(PLAN, **how)
+        asked = diskplans.asked(plan, **how)
         with diskmachine.booted(self.media.lab, self.media.apt, disks) as machine:
             machine.run("mkdir -p /usr/lib/kos/installed; cp -L /initrd.img /usr/lib/kos/installed/initrd")
             events, said, code = machine.apply(asked)
@@ -120,6 +121,37 @@ def test_the_harness_sees_what_it_is_there_to_see(recorder, sabotage, fault, of)
     """Without the sync of the root before it may start; with a journal that is written over in place."""
     table = recorder.crashes(f"control, {sabotage}", OF_A_CONTROL, sabotage, of=of)
     assert any(fault in found for found in table.faults), table.faults
+
+
+def test_partitions_that_stay_are_found_whenever_the_power_goes(recorder, tmp_path):
+    """While others are put beside them: one of GPT's two tables is whole, and has them, in every state."""
+    shared, log, size = tmp_path / "shared", tmp_path / "log", 4 * diskplans.GIB
+    with crashrun.workplace(recorder.machine) as (work, tool):
+        _blank(work / "disk", size)
+        tool("sfdisk", "-q", work / "disk", stdin=diskplans.others().encode())
+        subprocess.run(["cp", "--sparse=always", work / "disk", shared], check=True)
+        before = tmp_path / "before"
+        subprocess.run(["cp", "--sparse=always", shared, before], check=True)
+        disk = diskplans.target("/dev/vdc", "DISK-1", size)
+        table = diskplans.beside(disk, diskplans.kept())[:1]
+        recorder.apply(shared, log, plan=table, size=size)
+        recording = crashstates.read(log)
+        replayed = crashstates.Disk(recording, work / "disk", size, base=before)
+        wanted = {(one["start"], one["size"], one["uuid"]) for one in diskplans.kept()}
+        seen = set()
+        for state in crashstates.states(recording, SAMPLE, crashtable.SEED):
+            undo = replayed.apply(state)
+            rows = json.loads(tool("sfdisk", "--json", work / "disk").stdout)["partitiontable"]["partitions"]
+            found = {(row["start"] * 512, row["size"] * 512, row["uuid"].lower()) for row in rows}
+            assert wanted <= found, state
+            seen.add(len(rows))
+            replayed.undo(undo)
+        assert seen == {3, 6}
+
+
+def _blank(file, size):
+    with file.open("wb") as stream:
+        stream.truncate(size)
 
 
 @pytest.mark.long

@@ -156,35 +156,20 @@ def test_whatever_was_on_a_disk_is_let_go_and_gone(bench, dirt):
 
 
 OTHERS = """
-printf '%s\\n' 'label: gpt' '' \
-  'vdd1 : start=2048, size=204800, type=c12a7328-f81f-11d2-ba4b-00a0c93ec93b,
-   uuid=11111111-1111-4111-8111-111111111111, name="EFI"' \
-  'vdd3 : start=206848, size=819200, type=ebd0a0a2-b9e5-4433-87c0-68b6b72699c7,
-   uuid=33333333-3333-4333-8333-333333333333, name="Windows", attrs="GUID:60"' \
-  'vdd7 : start=4194304, size=1024000, type=0fc63daf-8483-4772-8e79-3d69d8477de4,
-   uuid=77777777-7777-4777-8777-777777777777' | sed -e ':again;/,$/{N;s/\\n *//;b again}' | sfdisk -q /dev/vdd
-udevadm settle; mkfs.vfat -F 32 /dev/vdd1 >/dev/null; mkfs.ext4 -q /dev/vdd7
+sfdisk -q /dev/vdd; udevadm settle; mkfs.vfat -F 32 /dev/vdd1 >/dev/null; mkfs.ext4 -q /dev/vdd7
 head -c 419430400 /dev/urandom >/dev/vdd3; sync
 """
-KEPT = [
-    {"number": 1, "start": 2048 * 512, "size": 204800 * 512, "uuid": "11111111-1111-4111-8111-111111111111"},
-    {"number": 3, "start": 206848 * 512, "size": 819200 * 512, "uuid": "33333333-3333-4333-8333-333333333333"},
-    {"number": 7, "start": 4194304 * 512, "size": 1024000 * 512, "uuid": "77777777-7777-4777-8777-777777777777"},
-]
+KEPT = diskplans.kept()
 ENTRIES = "sfdisk --dump /dev/vdd | grep -E 'vdd[137] '"
 
 
 def beside(kept):
     """A plan for the gap between these."""
-    labels = [(diskplans.names.ESP, ESP), (diskplans.names.JOURNAL, MIB), (diskplans.names.ROOT, 0)]
-    make = diskplans.row(labels, start=1026048 * 512, end=4194304 * 512)
-    for number, one in zip((2, 4, 5), make, strict=True):
-        one["number"] = number
-    return diskplans.whole(TWO, wipe=False, make=make, preserve=kept)
+    return diskplans.beside(TWO, kept)
 
 
 def test_what_is_preserved_does_not_change_by_a_bit(bench):
-    bench.run(f"set -e\n{OTHERS}")
+    bench.run(f"set -e\n{OTHERS}", diskplans.others())
     before = {one["number"]: bench.content(f"/dev/vdd{one['number']}") for one in KEPT}
     entries = bench.run(ENTRIES)
     bench.apply(beside(KEPT))
@@ -204,7 +189,7 @@ def test_what_is_preserved_does_not_change_by_a_bit(bench):
 
 
 def test_partitions_that_would_lie_over_others_are_not_made(bench):
-    bench.run(f"set -e\n{OTHERS}")
+    bench.run(f"set -e\n{OTHERS}", diskplans.others())
     before = bench.content("/dev/vdd", 0, 600 * MIB), bench.run("sfdisk --dump /dev/vdd")
     plan = beside(KEPT)
     plan[0]["make"][2]["size"] += 64 * MIB

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import installs
 import pytest
 import screenshots
+from hypothesis import given
+from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
 from screenshots import Walk
 
@@ -20,6 +23,7 @@ from kos_install.errors import InstallError
 from kos_install.screens import codes, draft, keys, lists, phases, saving, strength, terminal, words
 from kos_install.screens.model import Session
 from kos_install.screens.pages import PAGES
+from kos_install.screens.thrift import Thrift
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -277,3 +281,38 @@ def test_the_verdict_on_a_broken_medium_is_loud():
         return person.text()
 
     assert "Do not install from it" in " ".join(walked(steps, told).split())
+
+
+def test_a_terminal_is_sent_only_what_is_new_and_no_colours():
+    line = "\x1b[2;1H\x1b[1;38;2;1;2;3;49mkOS\x1b[0m\x1b[39;49m is here" + " " * 69 + "\x1b[0m\n"
+    thrift = Thrift(colours=False)
+    assert thrift.less("\x1b[?1049h" + line, 80) == "\x1b[?1049h\x1b[2;1HkOS is here\x1b[K"
+    assert thrift.less(line, 80) == ""
+    assert thrift.less(line.replace("here", "hErE"), 80) == "\x1b[2;9HErE"
+    thrift.forget()
+    assert "kOS is here" in thrift.less(line, 80)
+    assert (
+        thrift.less("\x1b]22;default\x07\x1b[>25u\x1b[3;4H\x1b[7;49mx\x1b[0m\r\n", 80) == "\x1b[3;4H\x1b[0;7mx\x1b[0m"
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 8), st.text("ab █", min_size=1, max_size=6)), max_size=12))
+def test_what_is_left_out_would_not_be_seen(pieces):
+    """A terminal that gets less shows the same as one that gets all of it."""
+    thrift, whole, thrifty = Thrift(colours=True), {}, {}
+    for row, column, text in pieces:
+        sent = f"\x1b[{row};{column}H{text[: 9 - column]}"
+        draw(whole, sent)
+        draw(thrifty, thrift.less(sent, 8))
+    blank = {place: letter for place, letter in whole.items() if letter != " "}
+    assert blank == {place: letter for place, letter in thrifty.items() if letter != " "}
+
+
+def draw(cells, text):
+    """What a terminal of 8 columns makes of it."""
+    for row, column, what in re.findall(r"\x1b\[(\d+);(\d+)H((?:(?!\x1b\[\d+;\d+H).)*)", text, re.DOTALL):
+        plain, erased = re.sub(r"\x1b\[K", "", what), "\x1b[K" in what
+        for at, letter in enumerate(plain):
+            cells[int(row), int(column) + at] = letter
+        for at in range(int(column) + len(plain), 9) if erased else ():
+            cells[int(row), at] = " "

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+from .. import ready
 from ..actions import disks, mount, table, wipe
 from ..actions import journal as journal_action
 from ..actions.context import Context
@@ -36,6 +37,7 @@ def install(context: Context) -> None:
     Success or not, nothing of the target is held afterwards. Raises ApplyFailed with one sentence.
     """
     with exclusively(), _tidy(context):
+        ready.check(context.plan)
         journal = apply(context, context.plan.actions, _begun(context))
         if journal is not None and journal.finished:
             # It has served, and the hash of a password is among the answers: that is not left in clear.

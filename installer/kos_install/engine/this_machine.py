@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import medium, secrets
+from .. import medium, ready, secrets
 from ..answers import Answers
-from ..errors import InstallError
+from ..errors import InstallError, Unplannable
 from ..hardware import detect
 from ..hardware.addresses import addresses
 from ..hardware.model import Machine
@@ -46,7 +46,10 @@ def world() -> World:
 
 
 def _plan(answers: Answers, machine: Machine) -> Plan:
-    return plan(answers, machine, circumstances(answers, attended=True))
+    made = plan(answers, machine, circumstances(answers, attended=True))
+    if faults := ready.shared_esps(made):
+        raise Unplannable(*faults)
+    return made
 
 
 def _secrets(answers: Answers, typed: Mapping[str, str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding
 from textual.screen import Screen
+from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from ..engine.client import Link
 from . import flow, tools
@@ -29,7 +30,7 @@ from .progress import Progress
 from .resume import Resume
 from .review import Review
 from .saving import save
-from .terminal import KOS, Terminal
+from .terminal import KOS, Blocks, Quiet, Terminal
 from .waiting import Waiting
 from .words import _, use
 
@@ -48,6 +49,7 @@ class Installer(App[None]):
         Binding("f9,ctrl+t", "tools", show=False, priority=True),
         Binding("ctrl+q", "quit_here", show=False, priority=True),
         Binding("ctrl+c", "nothing", show=False, priority=True),
+        Binding("ctrl+l", "redraw", show=False, priority=True),
     ]
 
     def __init__(self, connect: Callable[[], Awaitable[Link]], terminal: Terminal, local: bool = True) -> None:
@@ -62,6 +64,7 @@ class Installer(App[None]):
         self.theme = KOS.name if terminal.kind == "rich" else "ansi-dark"
         self.animation_level = "none"
         self.add_class(terminal.kind)
+        ScrollBar.renderer = ScrollBarRender if terminal.kind == "rich" else Blocks
 
     def on_mount(self) -> None:
         """Reach the engine."""
@@ -199,6 +202,7 @@ class Installer(App[None]):
         if isinstance(base, Framed) and not isinstance(self.screen, Reading):
             more = _(
                 "Where a terminal has no function keys: Ctrl+G is F1, Ctrl+S F2, Ctrl+O F3, Ctrl+T F9, Ctrl+B Esc."
+                " Ctrl+L draws the screen anew."
             )
             self.push_screen(Reading(base.title_text, f"{base.help_text}\n\n{more}"))
 
@@ -229,7 +233,7 @@ class Installer(App[None]):
                     tools.shell(_("kai is here: kai --help. exit leads back to the installer."))
                 else:
                     tools.network(_("Press Enter to go back."))
-            self.refresh(layout=True)
+            self.action_redraw()
         elif chosen:
             self.ask(chosen)
 
@@ -237,6 +241,13 @@ class Installer(App[None]):
         """Leave the screen where it is not the machine's own; the install goes on."""
         if not self._terminal.console:
             self.exit()
+
+    def action_redraw(self) -> None:
+        """Draw all of it anew, whatever the kernel has written over it."""
+        if isinstance(self._driver, Quiet):
+            self._driver.forget()
+        self.screen.refresh(layout=True)
+        self.refresh(layout=True)
 
     def action_nothing(self) -> None:
         """Ctrl+C is a slip."""
