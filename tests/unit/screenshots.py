@@ -66,7 +66,7 @@ class Link:
 class Walk:
     """A person at the screens, who has a keyboard."""
 
-    def __init__(self, told, environ=None, size=SIZE, pictures=None):
+    def __init__(self, told, environ=None, size=SIZE, pictures=None, guest=False):
         self.link = Link(told)
         self.shots, self._pictures = {}, pictures
         environ = environ or {"TERM": "xterm-256color"}
@@ -74,7 +74,7 @@ class Walk:
         async def connect():
             return self.link
 
-        self.app = Installer(connect, look(environ))
+        self.app = Installer(connect, look(environ), local=not guest, guest=guest)
         self._context = self.app.run_test(size=size)
 
     async def __aenter__(self):
