@@ -12,6 +12,7 @@ import re
 import installs
 import pytest
 import screenshots
+import segno
 from hypothesis import given
 from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
@@ -250,9 +251,13 @@ def test_keys_are_looked_for_on_usb_sticks_alone_and_nothing_is_written(monkeypa
 
 def test_a_code_is_read_back():
     """Its light and dark are those of the standard's library, with a border of two."""
-    rows = codes.qr("kOS").splitlines()
-    assert len({len(row) for row in rows}) == 1 and set("".join(rows)) <= set("█▀▄ ")
-    assert rows[0] == "█" * len(rows[0])
+    halves = {"█": (0, 0), "▀": (0, 1), "▄": (1, 0), " ": (1, 1)}
+    rows = codes.qr(installs.RECOVERY).splitlines()
+    read = [[halves[letter][half] for letter in row] for row in rows for half in (0, 1)]
+    made = [list(row) for row in segno.make(installs.RECOVERY, error="l", micro=False, boost_error=False).matrix]
+    size = len(made)
+    assert [row[2 : 2 + size] for row in read[2 : 2 + size]] == made
+    assert not any(map(any, read[:2])) and not any(map(any, read[2 + size :])) and len(rows[0]) == size + 4
 
 
 def test_time_left_is_told_once_it_can_be():
