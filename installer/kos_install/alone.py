@@ -188,6 +188,8 @@ def _line(event: Event) -> str:
     if name == "log":
         # Not the commands: the systemd journal of the engine has them.
         return "" if event["text"].startswith("$ ") else str(event["text"])
+    if name == "notice":
+        return "\n".join(event["sentences"])
     if name == "refused":
         return "\n".join(event["faults"])
     if name == "failed":

@@ -98,6 +98,8 @@ class _Plain:
     # Stages. -----------------------------------------------------------------------------------------------------
 
     def _answer(self) -> None:
+        say("\n".join(f"! {said(sentence)}" for sentence in self.session.notices))
+        self.session.notices = []
         if self.session.resumable:
             self._resume()
             return

@@ -43,7 +43,11 @@ def wanted(answers: dict[str, Any]) -> list[str]:
 
 
 class Resume(Framed):
-    """Resume or start over."""
+    """Resume or start over what was `found`."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        super().__init__()
+        self.found = found
 
     def body(self) -> ComposeResult:
         """How far it came, the secrets it needs again, both ways."""
@@ -54,9 +58,8 @@ class Resume(Framed):
             " asks you everything again."
         )
         self.keys = _("F1 help  F9 tools  Tab next field")
-        found = self.session.resumable
-        yield Static(Content(interrupted(found)), id="lead")
-        self._names = wanted(found["answers"])
+        yield Static(Content(interrupted(self.found)), id="lead")
+        self._names = wanted(self.found["answers"])
         with Vertical(id="secrets"):
             for number, name in enumerate(self._names):
                 yield Static(Content(named(name)), classes="label")
@@ -68,6 +71,11 @@ class Resume(Framed):
         with Horizontal(id="ways"):
             yield Line(Content(_("[ Resume ]")), id="resume")
             yield Line(Content(_("[ Start over ]")), id="abandon")
+
+    def on_mount(self) -> None:
+        """What else is amiss here."""
+        super().on_mount()
+        self.say_faults(self.session.notices)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """On to the next field."""
