@@ -252,5 +252,3 @@ def test_a_machine_that_cannot_be_looked_at_still_has_screens():
     assert told.history.newest("refused") is None
     said = "this machine could not be looked at in full: lsblk failed (1)"
     assert told.history.newest("notice")["sentences"] == [said]
-        "this machine could not be looked at in full: lsblk failed (1)"
-    ]
