@@ -71,7 +71,7 @@ def entries(context: Context) -> list[Entry]:
         raise ApplyFailed(f"the secret {error} was not given: give it, then resume") from error
     profile = answers.profile or str(medium.record().get("profile", ""))
     return [
-        *mounts.entries(context.plan),
+        *mounts.entries(context.plan, tpm2=answers.encryption.tpm2 is not None),
         *identity.entries(answers),
         *network,
         *initrds.entries(answers),
