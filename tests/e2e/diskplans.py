@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import struct
 import uuid
 
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
 
 MIB, GIB = 1 << 20, 1 << 30
+# How each block of a label of ZFS begins: its magic, and version 5000 (uberblock_impl.h).
+UBERBLOCK = struct.pack("<QQ", 0x00BAB10C, 5000)
 PASSPHRASE = "canary-Xk4-passphrase"
 ANSWERS = {
     "version": 1,
@@ -82,7 +85,7 @@ def mounts():
 # A disk that somebody else is on: number, start and length in sectors, type, name.
 OTHERS = (
     (1, 2048, 204800, "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "EFI"),
-    (3, 206848, 819200, "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "Windows"),
+    (3, 206848, 131072, "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "Windows"),
     (7, 4194304, 1024000, "0fc63daf-8483-4772-8e79-3d69d8477de4", ""),
 )
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 
@@ -60,14 +61,14 @@ class Bench:
     def holds(self, secret):
         """The disks that have these bytes anywhere, as the host sees them."""
         self.run("sync")
-        return [file.name for file in self.files if holds(file, secret.encode())]
+        return [file.name for file in self.files if holds(file, secret)]
 
-    def content(self, device, start=0, size=None):
-        """The digest of what a device holds."""
-        count = f"count={size}B" if size else ""
-        return self.run(f"dd if={device} iflag=direct,fullblock bs=1M skip={start}B {count} status=none | sha256sum")[
-            :64
-        ]
+    def content(self, disk, start=0, size=64 * MIB):
+        """The digest of what a disk holds there, as the host sees it: an emulated machine needs minutes for it."""
+        self.run("sync")
+        [file] = [one for one in self.files if one.name == disk]
+        with file.open("rb") as stream:
+            return hashlib.sha256(os.pread(stream.fileno(), size, start)).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +132,6 @@ DIRT = {
     "LVM over the whole disk": """
         pvcreate -q /dev/vdc; vgcreate -q old /dev/vdc; lvcreate -qy -L 100M -n data old; mkfs.ext4 -q /dev/old/data
         mount /dev/old/data /mnt""",
-    "labels of ZFS, at both ends": """
-        python3 tests/e2e/diskapply.py --zfs /dev/vdc; udevadm settle""",
     "a btrfs of two disks, mounted by the name of the other": """
         mkfs.btrfs -qf -d raid1 -m raid1 /dev/vdd /dev/vdc; udevadm settle; mount /dev/vdd /mnt""",
     "an MBR, with Windows' file system in it": """
@@ -155,9 +154,17 @@ def test_whatever_was_on_a_disk_is_let_go_and_gone(bench, dirt):
     assert left == ["disk", "part", "part", "part"]
 
 
+def test_labels_of_zfs_at_both_ends_are_gone(bench):
+    """Four of them, of which no tool of the medium knows all."""
+    bench.run("python3 tests/e2e/diskapply.py --zfs /dev/vdc")
+    assert bench.holds(diskplans.UBERBLOCK) == ["DISK-1"]
+    bench.apply(up_to(diskplans.whole(ONE, esp=ESP), "journal"))
+    assert not bench.holds(diskplans.UBERBLOCK)
+
+
 OTHERS = """
 sfdisk -q /dev/vdd; udevadm settle; mkfs.vfat -F 32 /dev/vdd1 >/dev/null; mkfs.ext4 -q /dev/vdd7
-head -c 419430400 /dev/urandom >/dev/vdd3; sync
+head -c 67108864 /dev/urandom >/dev/vdd3; sync
 """
 KEPT = diskplans.kept()
 ENTRIES = "sfdisk --dump /dev/vdd | grep -E 'vdd[137] '"
@@ -170,14 +177,14 @@ def beside(kept):
 
 def test_what_is_preserved_does_not_change_by_a_bit(bench):
     bench.run(f"set -e\n{OTHERS}", diskplans.others())
-    before = {one["number"]: bench.content(f"/dev/vdd{one['number']}") for one in KEPT}
+    before = [bench.content("DISK-2", one["start"], one["size"]) for one in KEPT]
     entries = bench.run(ENTRIES)
     bench.apply(beside(KEPT))
-    assert {number: bench.content(f"/dev/vdd{number}") for number in before} == before
+    assert [bench.content("DISK-2", one["start"], one["size"]) for one in KEPT] == before
     assert bench.run(ENTRIES) == entries
     assert "No errors detected" in bench.run("sfdisk --verify /dev/vdd 2>&1")
     # As is a table that is refused because it is not the one that the plan was made for.
-    table, first = bench.content("/dev/vdd", 0, MIB), KEPT[0]
+    table, first = bench.content("DISK-2", 0, MIB), KEPT[0]
     for changed in (
         [{**first, "start": first["start"] + MIB}, *KEPT[1:]],
         [{**first, "uuid": "99999999-9999-4999-8999-999999999999"}, *KEPT[1:]],
@@ -185,16 +192,16 @@ def test_what_is_preserved_does_not_change_by_a_bit(bench):
         KEPT,
     ):
         assert "not as it was when the plan was made" in bench.fails(beside(changed), fresh=True)
-        assert bench.content("/dev/vdd", 0, MIB) == table
+        assert bench.content("DISK-2", 0, MIB) == table
 
 
 def test_partitions_that_would_lie_over_others_are_not_made(bench):
     bench.run(f"set -e\n{OTHERS}", diskplans.others())
-    before = bench.content("/dev/vdd", 0, 600 * MIB), bench.run("sfdisk --dump /dev/vdd")
+    before = bench.content("DISK-2", 0, 200 * MIB), bench.run("sfdisk --dump /dev/vdd")
     plan = beside(KEPT)
     plan[0]["make"][2]["size"] += 64 * MIB
     assert "sfdisk" in bench.fails(plan)
-    assert (bench.content("/dev/vdd", 0, 600 * MIB), bench.run("sfdisk --dump /dev/vdd")) == before
+    assert (bench.content("DISK-2", 0, 200 * MIB), bench.run("sfdisk --dump /dev/vdd")) == before
 
 
 @pytest.mark.parametrize(
@@ -206,10 +213,10 @@ def test_partitions_that_would_lie_over_others_are_not_made(bench):
     ],
 )
 def test_a_disk_that_is_not_the_planned_one_is_not_written_to(bench, disk, sentence):
-    everything = ("/dev/vdc", "/dev/vdf", "/dev/vdg")
-    before = [bench.content(one, 0, 64 * MIB) for one in everything]
+    everything = ("DISK-1", "twin1", "twin2")
+    before = [bench.content(one) for one in everything]
     assert sentence in bench.fails(diskplans.whole(disk, esp=ESP))
-    assert [bench.content(one, 0, 64 * MIB) for one in everything] == before
+    assert [bench.content(one) for one in everything] == before
 
 
 def test_a_disk_is_found_by_its_serial_number_though_its_name_has_changed(bench):
@@ -326,7 +333,7 @@ def test_no_secret_is_ever_where_somebody_could_read_it(bench):
         search = "LC_ALL=C grep --text --fixed-strings --file=-"
         where = "/run/kos /run/udev /tmp /var /etc /root"
         assert bench.run(f"{search} --recursive --files-with-matches {where} || true", secret).strip() == ""
-        assert not bench.holds(secret)
+        assert not bench.holds(secret.encode())
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from kos_install.answers import Answers
 from kos_install.engine import replay
 from kos_install.engine.events import event
+from kos_install.errors import ApplyFailed
 
 
 def test_an_install_from_the_first_answer_to_the_end():
@@ -190,3 +191,12 @@ def test_the_vocabulary_is_fixed():
         event("state", states="done")
     with pytest.raises(KeyError):
         event("rumour")
+
+
+def test_a_machine_that_cannot_be_looked_at_still_has_screens():
+    def broken(_machine):
+        raise ApplyFailed("lsblk failed (1)")
+
+    told = Told(world=dataclasses.replace(replay.world(installs.DESK, []), found=broken))
+    assert told.engine.state == "answering"
+    assert told.history.newest("refused")["faults"] == ["this machine could not be looked at in full: lsblk failed (1)"]

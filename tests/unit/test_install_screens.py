@@ -12,6 +12,7 @@ import re
 import installs
 import pytest
 import screenshots
+import segno
 from hypothesis import given
 from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
@@ -221,11 +222,36 @@ def test_keys_are_read_from_a_text_a_file_and_a_stick(tmp_path):
     assert keys.below(tmp_path) == [KEY, KEY] and keys.named(KEY) == "ssh-ed25519 anna@home"
 
 
+def test_keys_are_looked_for_on_usb_sticks_alone_and_nothing_is_written(monkeypatch):
+    """Internal SATA disks say that they can be plugged, and ext4 replays its journal where it is mounted `ro`."""
+    disks = [
+        {"path": "/dev/sda", "tran": "sata", "rm": True, "hotplug": True, "fstype": None, "mountpoints": [None],
+         "children": [{"path": "/dev/sda1", "tran": None, "fstype": "ext4", "mountpoints": [None]}]},
+        {"path": "/dev/sdb", "tran": "usb", "fstype": None, "mountpoints": [None], "children": [
+            {"path": "/dev/sdb1", "tran": None, "fstype": "ext4", "mountpoints": [None]},
+            {"path": "/dev/sdb2", "tran": None, "fstype": "vfat", "mountpoints": ["/run/live"]},
+            {"path": "/dev/sdb3", "tran": None, "fstype": "crypto_LUKS", "mountpoints": [None]}]},
+        {"path": "/dev/sdc", "tran": "usb", "fstype": "vfat", "mountpoints": [None]},
+    ]  # fmt: skip
+    listed = json.dumps({"blockdevices": disks})
+    monkeypatch.setattr(keys.subprocess, "run", lambda argv, **_: keys.subprocess.CompletedProcess(argv, 0, listed))
+    assert keys._on_usb() == [("/dev/sdb1", "ext4"), ("/dev/sdc", "vfat")]
+    ran = []
+    monkeypatch.setattr(keys.glance, "run", ran.append)
+    assert keys.on_sticks() == []
+    options = [argv[4].split(",") for argv in ran if argv[0] == "mount"]
+    assert len(options) == 2 and all({"loop", "ro", "noexec"} <= {*one} for one in options) and "noload" in options[0]
+
+
 def test_a_code_is_read_back():
     """Its light and dark are those of the standard's library, with a border of two."""
-    rows = codes.qr("kOS").splitlines()
-    assert len({len(row) for row in rows}) == 1 and set("".join(rows)) <= set("█▀▄ ")
-    assert rows[0] == "█" * len(rows[0])
+    halves = {"█": (0, 0), "▀": (0, 1), "▄": (1, 0), " ": (1, 1)}
+    rows = codes.qr(installs.RECOVERY).splitlines()
+    read = [[halves[letter][half] for letter in row] for row in rows for half in (0, 1)]
+    made = [list(row) for row in segno.make(installs.RECOVERY, error="l", micro=False, boost_error=False).matrix]
+    size = len(made)
+    assert [row[2 : 2 + size] for row in read[2 : 2 + size]] == made
+    assert not any(map(any, read[:2])) and not any(map(any, read[2 + size :])) and len(rows[0]) == size + 4
 
 
 def test_time_left_is_told_once_it_can_be():

@@ -30,16 +30,20 @@ from .progress import Progress
 from .resume import Resume
 from .review import Review
 from .saving import save
-from .terminal import KOS, Blocks, Quiet, Terminal
+from .terminal import KOS, Blocks, Quiet, Terminal, gone
 from .waiting import Waiting
 from .words import _, use
 
+_LOOKS_AT_TERMINAL = 2.0  # seconds
 _AGAIN = 1.0  # seconds between two tries to reach the engine
 _WORKING = {"applying", "verifying", "failed"}
 
 
 class Installer(App[None]):
-    """`connect` reaches the engine; `local`: the engine's machine is this one."""
+    """`connect` reaches the engine; `local`: the engine's machine is this one, and the person's own.
+
+    `guest`: the person came in over SSH, and gets no file and no shell of this machine.
+    """
 
     CSS_PATH = "look.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -52,11 +56,13 @@ class Installer(App[None]):
         Binding("ctrl+l", "redraw", show=False, priority=True),
     ]
 
-    def __init__(self, connect: Callable[[], Awaitable[Link]], terminal: Terminal, local: bool = True) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Link]], terminal: Terminal, local: bool = True, guest: bool = False
+    ) -> None:
         super().__init__(driver_class=terminal.driver)
         self.session = Session()
         self.connected = False
-        self._connect, self._local, self._terminal = connect, local, terminal
+        self._connect, self._local, self._guest, self._terminal = connect, local, guest, terminal
         self._link: Link | None = None
         self._at = 0
         self._confirming = False
@@ -70,6 +76,12 @@ class Installer(App[None]):
         """Reach the engine."""
         self.push_screen(Waiting())
         self._listen()
+        if not self.is_headless:
+            self.set_interval(_LOOKS_AT_TERMINAL, self._leave_a_terminal_that_is_gone)
+
+    def _leave_a_terminal_that_is_gone(self) -> None:
+        if gone():
+            self.exit()
 
     # The engine. -------------------------------------------------------------------------------------------------
 
@@ -209,6 +221,9 @@ class Installer(App[None]):
     @work
     async def action_save(self) -> None:
         """Write the answers to a file; secrets are never in it."""
+        if self._guest:
+            self.notify(_("no file is written for who comes in over SSH: kos-install --remote saves on your machine"))
+            return
         flow.settle(self.session)
         text = _(
             "Secrets are not in it. A file for an install that nobody watches needs a few lines more: see the manual."

@@ -50,7 +50,7 @@ class Resume(Framed):
         found = self.session.resumable
         yield Static(Content(interrupted(found)), id="lead")
         self._names = wanted(found["answers"])
-        with Vertical():
+        with Vertical(id="secrets"):
             for number, name in enumerate(self._names):
                 yield Static(Content(named(name)), classes="label")
                 yield Entry(id=f"secret-{number}", password=True)
