@@ -88,7 +88,7 @@ build: setup ## dist/: the collection's tarball and the wheel
 	@ls -l dist
 
 .PHONY: bench
-bench: setup ## kOS beside apt-get, ansible, restic and itself, on lab nodes: ratios (ONLY="planning fleet deploys media")
+bench: setup ## kOS beside apt-get, ansible, restic and itself, on lab nodes: ratios (ONLY="planning fleet deploys media installs")
 	$(AS_ROOT) $(BIN)/python benchmarks/run.py $(ONLY)
 
 .PHONY: pictures

@@ -16,6 +16,7 @@ import backup
 import containers
 import deploys
 import fleet
+import installs
 import media
 from measure import Result, run
 from rich.console import Console
@@ -26,11 +27,11 @@ def main() -> None:
     """Run every comparison, or those named, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="pairs of each comparison")
-    parser.add_argument("only", nargs="*", help="deploys, containers, backup, fleet, planning or media; default: all")
+    parser.add_argument("only", nargs="*", help="deploys containers backup fleet planning media installs; default: all")
     options = parser.parse_args()
     results: list[Result] = []
     notes: list[str] = []
-    chosen = options.only or ["deploys", "containers", "backup", "fleet", "planning", "media"]
+    chosen = options.only or ["deploys", "containers", "backup", "fleet", "planning", "media", "installs"]
     try:
         if "deploys" in chosen:
             results += [deploys.fresh_converge(options.n), deploys.no_change(options.n)]
@@ -48,6 +49,10 @@ def main() -> None:
         if "media" in chosen:
             # Each side takes minutes: once says enough.
             rows, lines = media.sticks()
+            results += rows
+            notes += lines
+        if "installs" in chosen:
+            rows, lines = installs.installs()
             results += rows
             notes += lines
     finally:

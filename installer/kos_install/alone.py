@@ -24,6 +24,7 @@ from .answers import Answers
 from .engine import this_machine
 from .engine.client import Command, Socket
 from .engine.engine import Engine
+from .engine.events import LIVE
 from .engine.history import History
 from .engine.world import World
 from .errors import Unplannable, UsageError
@@ -173,9 +174,17 @@ def _typed(data: Any, key: str) -> None:
 
 
 def as_json(event: Event) -> None:
-    """Print an event as one line. A recovery key is for a person's eyes: nobody is here, so it is left out."""
-    if event["event"] != "recovery_key":
-        print(json.dumps(event, ensure_ascii=False), flush=True)
+    """Print an event as one line. What is for a person's eyes is left out: nobody is here, and logs are kept."""
+    if event["event"] not in LIVE:
+        print(json.dumps(_discreet(event), ensure_ascii=False), flush=True)
+
+
+def _discreet(event: Event) -> Event:
+    """The event without the hash of a password, which somebody could try passwords on."""
+    user = event.get("answers", {}).get("user", {})
+    if not isinstance(user, Mapping) or not user.get("password_hash"):
+        return event
+    return {**event, "answers": {**event["answers"], "user": {**user, "password_hash": "***"}}}
 
 
 def as_text(event: Event) -> None:

@@ -52,7 +52,7 @@ def _forever(run: Callable[[], object]) -> None:
                 input()
 
 
-def _screens(socket: Sequence[str], plain: bool, console: bool) -> int:
+def _screens(socket: Sequence[str], plain: bool, console: bool, guest: bool = False) -> int:
     from .engine import client
     from .engine.server import SOCKET
 
@@ -60,12 +60,12 @@ def _screens(socket: Sequence[str], plain: bool, console: bool) -> int:
     if plain or os.environ.get("TERM", "") in _DUMB:
         from .screens import plain as lines
 
-        lines.run(lambda: client.Socket(path), local=True)
+        lines.run(lambda: client.Socket(path), local=not guest, guest=guest)
         return Exit.OK
     from .screens import terminal
     from .screens.app import Installer
 
-    Installer(lambda: client.connect(path), terminal.look(console=console)).run()
+    Installer(lambda: client.connect(path), terminal.look(console=console), local=not guest, guest=guest).run()
     return Exit.OK
 
 
@@ -103,14 +103,19 @@ def _engine(path: Path, *more: str) -> Iterator[None]:
 
 
 def visit(socket: Path | None) -> int:
-    """What somebody gets who comes in over SSH: the engine's lines where these are asked for, else the screens."""
+    """What somebody gets who comes in over SSH: the engine's lines where these are asked for, else the screens.
+
+    They run as root on a machine that is not the visitor's: no shell, and no file that the visitor names.
+    """
     from .engine import client
     from .engine.server import SOCKET
+    from .screens import keys
 
     if os.environ.get("SSH_ORIGINAL_COMMAND") == client.ATTACH:
         client.attach(socket or SOCKET)
         return Exit.OK
-    return _screens(["--socket", str(_listening(socket))], plain=False, console=False)
+    keys.name_no_files()
+    return _screens(["--socket", str(_listening(socket))], plain=False, console=False, guest=True)
 
 
 def remote(host: str, fingerprint: str | None, plain: bool) -> int:

@@ -16,7 +16,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 
-from . import medium
+from . import localities, medium
 from .answers import Answers
 from .storage.plan import Circumstances
 
@@ -35,6 +35,9 @@ def circumstances(
     profile = answers.profile or record.get("profile")
     if profile is None and (answers.settings or answers.environment):
         raise ConfigurationError([Fault("settings and environment need a profile", Place(place), "profile", "add it")])
+    # What another medium has is not known here.
+    if record == medium.record() != {} and (faults := list(localities.unknown(answers, place))):
+        raise ConfigurationError(faults)
     minimum = None if profile is None else _minimum(answers, profile, place, record)
     return Circumstances(attended=attended, test=bool(record.get("test")), minimum=minimum)
 

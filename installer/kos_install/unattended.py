@@ -11,13 +11,12 @@ serial number of every disk that may be wiped.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import answers as answered
-from . import secrets
+from . import glance, secrets
 from .actions.runner import run
 from .errors import UsageError
 
@@ -25,7 +24,7 @@ LABEL, CREDENTIAL, ARGUMENT = "KOS-ANSWERS", "kos.answers", "kos.answers="
 FILES = ("answers.yaml", "answers.yml", "answers.json", "answers.toml")
 OFF = "off"
 # Nothing else than these file systems is mounted for answers: few, and the kernel's oldest.
-_TYPES = "vfat,ext4"
+_TYPES = ("vfat", "ext4")
 _CREDENTIALS = Path("/run/credentials/@system")
 
 
@@ -68,18 +67,14 @@ def found(where: str | Path) -> Iterator[Path]:
     device = f"/dev/disk/by-label/{where.removeprefix('LABEL=')}" if where.startswith("LABEL=") else where
     if not Path(device).is_block_device():
         raise UsageError(f"{where} is no partition here: {ARGUMENT} takes LABEL=NAME, a device as /dev/sdb1, or {OFF}")
-    folder = Path(tempfile.mkdtemp(prefix="kos-answers-", dir="/run"))
-    try:
-        run(["mount", "-t", _TYPES, "-o", "ro,nodev,nosuid,noexec", device, str(folder)])
-        try:
-            paths = [folder / name for name in FILES if (folder / name).is_file()]
-            if len(paths) != 1:
-                raise UsageError(f"{where} has {len(paths)} files of answers, not one: call it {FILES[0]}")
-            yield paths[0]
-        finally:
-            run(["umount", str(folder)])
-    finally:
-        folder.rmdir()
+    filesystem = run(["blkid", "-p", "-o", "value", "-s", "TYPE", device]).strip()
+    if filesystem not in _TYPES:
+        raise UsageError(f"{where} holds {filesystem or 'no file system'}: answers lie on {' or '.join(_TYPES)}")
+    with glance.into(device, filesystem) as folder:
+        paths = [folder / name for name in FILES if (folder / name).is_file()]
+        if len(paths) != 1:
+            raise UsageError(f"{where} has {len(paths)} files of answers, not one: call it {FILES[0]}")
+        yield paths[0]
 
 
 def answer(where: str | Path) -> tuple[answered.Answers, dict[str, str]]:

@@ -75,7 +75,12 @@ class ActionModule(Watched):
         return result
 
     def _written(self, name: str, write: Callable[[IO[bytes]], None]) -> str:
-        """Send what `write` writes; its name on the node."""
+        """Send what `write` writes; its name on the node. A node that deploys itself need not copy it."""
+        if self._connection.transport == "local":
+            path = os.path.join(self._folder(), name)
+            with open(path, "wb") as stream:
+                write(stream)
+            return path
         with tempfile.TemporaryDirectory(prefix="kos-sent-") as folder:
             path = os.path.join(folder, name)
             with open(path, "wb") as stream:
@@ -83,12 +88,15 @@ class ActionModule(Watched):
             return self._send(path)
 
     def _send(self, archive: str) -> str:
-        shell = self._connection._shell
-        folder = shell.tmpdir or self._make_tmp_path()
-        remote: str = shell.join_path(folder, os.path.basename(archive))
+        folder = self._folder()
+        remote: str = self._connection._shell.join_path(folder, os.path.basename(archive))
         self._transfer_file(archive, remote)
         self._fixup_perms2((folder, remote))
         return remote
+
+    def _folder(self) -> str:
+        """Of this task, on the node."""
+        return str(self._connection._shell.tmpdir or self._make_tmp_path())
 
 
 def _images(digests: list[str], stream: IO[bytes]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -50,33 +51,46 @@ class Table:
         return [head, *rows, speed]
 
 
-def run(title, folder, log, disk, plan, passphrase, number, seed, image, of=(names.ESP, names.JOURNAL, names.ROOT)):
-    """Judge `number` crashes of a recorded install. `plan` is JSON, `disk` how it ended, `image` what was unpacked.
+@dataclass(frozen=True)
+class Install:
+    """A recorded install: its log, the disk as it ended, its plan (JSON), the passphrase."""
 
-    Only crashes that touch a partition `of` these are taken; more where firmware or the journal is written.
+    title: str
+    log: Path
+    disk: Path
+    plan: str
+    passphrase: str
+
+
+def run(install, folder, number, seed, expect, of=(names.ESP, names.JOURNAL, names.ROOT), thorough=1):
+    """Judge `number` crashes of a recorded install. `expect` tells, of an oracle, what a complete disk holds.
+
+    Only crashes that touch a partition `of` these are taken; more where firmware or the journal is written. In one of
+    `thorough` epochs the whole system is read though the disk does not start; where it starts, always.
     """
-    plan = Plan.model_validate_json(plan)
-    table = Table(title, crashstates.read(log))
-    tree, began = folder / "tree", time.monotonic()
-    with _work(tree) as work:
-        oracle = Oracle(tree, work, disk, plan, passphrase, {"root": {}, "esp": {}})
-        header, key = oracle.secrets_of(disk)
+    table, began = Table(install.title, crashstates.read(install.log)), time.monotonic()
+    epochs = table.recording.epochs
+    with _work(folder / "tree") as work:
+        plan = Plan.model_validate_json(install.plan)
+        oracle = Oracle(folder / "tree", work, install.disk, plan, install.passphrase, {})
         file, inside = work / "disk", work / "clear"
-        clear = Clear(inside, oracle.regions[names.ROOT], header, key)
-        replayed = crashstates.Disk(table.recording, file, disk.stat().st_size, clear)
-        oracle.expected = expected(oracle, disk, folder, image)
-        epoch, least = -1, 0
+        clear = Clear(inside, oracle.regions[names.ROOT], *oracle.secrets_of(install.disk))
+        replayed = crashstates.Disk(table.recording, file, install.disk.stat().st_size, clear)
+        oracle.expected = expect(oracle)
+        at, least = 0, 0
         for state in crashstates.states(table.recording, number, seed, _weights(table.recording, oracle, of)):
-            if state.epoch != epoch:
-                replayed.forward(state.epoch)
-                epoch, least = state.epoch, oracle.durable(file)
+            while at < state.epoch:
+                replayed.forward(at + 1)
+                least = oracle.durable(file) if _touches(epochs[at], [oracle.regions[names.JOURNAL]]) else least
+                at += 1
             undo = replayed.apply(state)
             where = lambda start, end, state=state: replayed.touched(state, start, end)  # noqa: E731
+            oracle.reads_all = state.epoch % thorough == 0
             try:
                 verdict = oracle.judge(file, inside, where, least)
             except Broken as error:
                 verdict = "BROKEN"
-                table.faults.append(f"epoch {state.epoch} of {len(table.recording.epochs)}, {state.how}: {error}")
+                table.faults.append(f"epoch {state.epoch} of {len(epochs)}, {state.how}: {error}")
             table.rows[verdict] += 1
             table.judged.append((state, verdict))
             replayed.undo(undo)
@@ -108,17 +122,8 @@ def _touches(epoch, regions):
     return any(one.start < where.end and one.end > where.start for one in epoch for where in regions)
 
 
-def expected(oracle, disk, folder, image):
-    """What a complete disk holds: out of the image, out of Debian's packages; never out of what was installed."""
-    root = {}
-    if image:
-        out = oracle.work / "image"
-        (oracle.work / "image.squashfs").write_bytes(image.read_bytes())
-        oracle.tool(
-            "unsquashfs", "-quiet", "-no-progress", "-dest", oracle.inside(out), oracle.inside(out) + ".squashfs"
-        )
-        root = {f"{placed(name)}": digest for name, digest in digests(out).items()}
-        shutil.rmtree(out)
+def small_system(oracle, folder, image):
+    """What a disk with a small system holds: out of the image, out of Debian's packages; never out of an install."""
     tree = folder / "tree"
     sources = {
         LOADER: tree / "usr/lib/shim/shimx64.efi.signed",
@@ -126,7 +131,19 @@ def expected(oracle, disk, folder, image):
         "kos/1/linux": next((tree / "boot").glob("vmlinuz-*")),
         "kos/1/initrd": folder / "initrd",
     }
+    root = {placed(name): digest for name, digest in unsquashed(oracle, image).items()}
     return {"root": root, "esp": {name: _masked(path) for name, path in sources.items()}}
+
+
+def unsquashed(oracle, image):
+    """The files of a squashfs."""
+    out, copy = oracle.work / "image", oracle.work / "image.squashfs"
+    shutil.copyfile(image, copy)
+    oracle.tool("unsquashfs", "-quiet", "-no-progress", "-dest", oracle.inside(out), oracle.inside(copy))
+    found = digests(out)
+    shutil.rmtree(out)
+    copy.unlink()
+    return found
 
 
 def placed(name):
@@ -142,6 +159,18 @@ def _masked(path):
         return digests(folder, masked=True)["file"]
     finally:
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def workplace(folder):
+    """A folder that Debian's tools see, and a way to call them."""
+    with _work(folder / "tree") as work:
+
+        def tool(*argv, stdin=None):
+            seen = [f"/{Path(one).relative_to(folder / 'tree')}" if isinstance(one, Path) else one for one in argv]
+            return subprocess.run(["chroot", folder / "tree", *seen], input=stdin, capture_output=True, check=True)
+
+        yield work, tool
 
 
 @contextlib.contextmanager

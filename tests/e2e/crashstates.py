@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import struct
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,14 +122,17 @@ def _crash(epoch, index, chooser):
 class Disk:
     """The disk as the recording goes on; `within` makes it what a crash leaves, for a moment.
 
-    `encrypted`: of (start, end, translate) the content is kept a second time, in clear, in a file of its own.
+    It was empty before, or as `base`. `clear` keeps what is encrypted a second time, in clear.
     """
 
-    def __init__(self, recording, file, size, clear=None):
+    def __init__(self, recording, file, size, clear=None, base=None):
         self.recording, self.clear = recording, clear
         file.unlink(missing_ok=True)
-        with file.open("wb") as stream:
-            stream.truncate(size)
+        if base:
+            subprocess.run(["cp", "--sparse=always", base, file], check=True)
+        else:
+            with file.open("wb") as stream:
+                stream.truncate(size)
         self._disk, self._log = file.open("r+b", buffering=0), recording.log.open("rb", buffering=0)
         self._done = 0
         # What has been written so far, region by region: the same number means the same content.

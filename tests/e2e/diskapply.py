@@ -10,13 +10,14 @@ import contextlib
 import json
 import os
 import signal
-import struct
 import subprocess
 import sys
 import types
 from pathlib import Path
 
 sys.path[:0] = ["/run/code/collections", "/run/code/installer"]
+
+import diskplans  # noqa: E402
 
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root  # noqa: E402
 from kos_install.actions import mount, mounts, target, unpack  # noqa: E402
@@ -64,8 +65,7 @@ def forge_zfs(device):
     size = os.lseek(disk, 0, os.SEEK_END)
     for label in (0, 256 << 10, size - (512 << 10), size - (256 << 10)):
         for number in range(128):
-            block = struct.pack("<QQQ", 0x00BAB10C, 5000, number + 1)
-            os.pwrite(disk, block, label + (128 << 10) + (number << 10))
+            os.pwrite(disk, diskplans.UBERBLOCK + bytes([number]), label + (128 << 10) + (number << 10))
     os.fsync(disk)
 
 

@@ -8,7 +8,6 @@ No systemd, no firmware: it is up in some seconds of an emulated processor, and 
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 import json
@@ -84,15 +83,21 @@ class Machine:
 
     def run(self, script, stdin="", check=True, seconds=PATIENCE):
         """What a script of bash says; it must end well unless that is not asked for."""
-        self.send(script, stdin, seconds)
+        self._send({"script": script, "stdin": stdin, "seconds": seconds})
         answer = self.answer(seconds + 30)
         if check and answer["code"]:
             pytest.fail(f"{script}\nended with {answer['code']}:\n{answer['said'][-6000:]}")
         return answer["said"] if check else (answer["said"], answer["code"])
 
-    def send(self, script, stdin="", seconds=PATIENCE):
-        """Have a script run, and do not wait for it."""
-        self.port.sendall(json.dumps({"script": script, "stdin": stdin, "seconds": seconds}).encode() + b"\n")
+    def apply(self, asked, seconds=900):
+        """Carry out a plan, as `diskapply` has it; its events, all that was said, and the exit code."""
+        self._send({"apply": asked})
+        answer = self.answer(seconds)
+        lines = answer["said"].splitlines()
+        return [json.loads(line) for line in lines if line.startswith("[")], answer["said"], answer["code"]
+
+    def _send(self, asked):
+        self.port.sendall(json.dumps(asked).encode() + b"\n")
 
     def answer(self, seconds):
         """What the last script came to."""
@@ -108,15 +113,6 @@ class Machine:
             self.pending += piece
         line, _newline, self.pending = self.pending.partition(b"\n")
         return json.loads(line)
-
-    def push(self):
-        """Bring the code under test anew."""
-        self.run("rm -rf /run/code/*; base64 -d | tar -x -C /run/code", _base64(code()))
-
-    def cut(self):
-        """Pull the plug."""
-        self.process.kill()
-        self.process.wait()
 
 
 def ensure(lab, apt, say=print):
@@ -236,7 +232,3 @@ def _arguments(disks, memory, accelerator):
 
 def _padded(data):
     return data + bytes(-len(data) % 512)
-
-
-def _base64(data):
-    return base64.b64encode(data).decode()

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import struct
 import uuid
 
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
 
 MIB, GIB = 1 << 20, 1 << 30
+# How each block of a label of ZFS begins: its magic, and version 5000 (uberblock_impl.h).
+UBERBLOCK = struct.pack("<QQ", 0x00BAB10C, 5000)
 PASSPHRASE = "canary-Xk4-passphrase"
 ANSWERS = {
     "version": 1,
@@ -77,6 +80,39 @@ def mounts():
         [by_part(names.ESP), names.ESP_AT, "umask=0077"],
         *[[f"{names.SYSIMAGE}/{name}", where, "bind"] for name, where in names.BOUND.items()],
     ]
+
+
+# A disk that somebody else is on: number, start and length in sectors, type, name.
+OTHERS = (
+    (1, 2048, 204800, "c12a7328-f81f-11d2-ba4b-00a0c93ec93b", "EFI"),
+    (3, 206848, 131072, "ebd0a0a2-b9e5-4433-87c0-68b6b72699c7", "Windows"),
+    (7, 4194304, 1024000, "0fc63daf-8483-4772-8e79-3d69d8477de4", ""),
+)
+
+
+def kept():
+    """The partitions of OTHERS, as a plan preserves them."""
+    return [
+        {"number": number, "start": start * 512, "size": length * 512, "uuid": identity(f"other {number}")}
+        for number, start, length, _kind, _name in OTHERS
+    ]
+
+
+def others():
+    """OTHERS for sfdisk."""
+    rows = [
+        f'disk{number} : start={start}, size={length}, type={kind}, uuid={identity(f"other {number}")}, name="{name}"'
+        for number, start, length, kind, name in OTHERS
+    ]
+    return "\n".join(["label: gpt", "", *rows]) + "\n"
+
+
+def beside(disk, preserve):
+    """A plan for the gap between OTHERS."""
+    make = row([(names.ESP, 64 * MIB), (names.JOURNAL, MIB), (names.ROOT, 0)], start=1026048 * 512, end=4194304 * 512)
+    for number, one in zip((2, 4, 5), make, strict=True):
+        one["number"] = number
+    return whole(disk, wipe=False, make=make, preserve=preserve)
 
 
 def asked(actions, **more):

@@ -48,7 +48,7 @@ _MASKED = (
     ),
 )
 _FSTAB = """\
-PARTLABEL=kos-esp /efi vfat umask=0077 0 2
+PARTLABEL=kos-esp /efi vfat umask=0077,noatime,nofail,x-systemd.device-timeout=30s 0 2
 /dev/mapper/kos-root /var btrfs subvol=@var 0 0
 /dev/mapper/kos-root /var/log btrfs subvol=@log 0 0
 /dev/mapper/kos-root /home btrfs subvol=@home 0 0
@@ -89,13 +89,20 @@ class Parts:
     toolbox: Path
 
 
-def make(parts: Parts, folder: Path, luks: str, drive: str, packages: dict[int, dict[str, str]]) -> Path:
-    """The path of a disk whose system runs the script `drive`; `packages`: files of kos-probe by version."""
+def make(
+    parts: Parts, folder: Path, luks: str, drive: str, packages: dict[int, dict[str, str]], unlock: str = ""
+) -> Path:
+    """The path of a disk whose system runs the script `drive`; `packages`: files of kos-probe by version.
+
+    `unlock`: the public key that may answer for the passphrase over SSH; it is in an initrd made here then.
+    """
     system = folder / "system"
     system.mkdir()
     subprocess.run(["tar", "--extract", "--file", parts.root, "--directory", system], check=True)
     _install(system)
     _prepare(system, parts, luks, drive, packages)
+    if unlock:
+        _unlockable(system, unlock)
     root = folder / "root.raw"
     toolbox = Toolbox(parts.toolbox, 0)
     _fill(system, root)
@@ -153,6 +160,26 @@ def _prepare(system: Path, parts: Parts, luks: str, drive: str, packages: dict[i
         _package(system, test / "repository", number, files)
     subprocess.run(["chroot", system, "dpkg", "--admindir", f"{system_layout.SYSIMAGE}/dpkg", "--install",
                     "/var/lib/kos-test/repository/kos-probe_1.deb"], check=True, capture_output=True)  # fmt: skip
+
+
+def _unlockable(system: Path, key: str) -> None:
+    """An initrd with an SSH server, as the installer makes it on the target."""
+    place = system / "etc/kos/unlock"
+    place.mkdir(parents=True)
+    (place / "authorized_keys").write_text(f"{key}\n")
+    (place / "port").write_text("22\n")
+    host_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "ssh_host_ed25519_key"]
+    subprocess.run(host_key, check=True)
+    (system / "etc/systemd/network/80-wired.network").write_text("[Match]\nName=en*\n[Network]\nDHCP=yes\n")
+    wanted = definition.define("usb", "amd64").installed.initrd.model_dump()
+    words = {name: " ".join(value) for name, value in wanted.items()}
+    (system / installing.DRACUT).write_text(installing._DRACUT.format_map(words))
+    (initrd,) = (system / "boot").glob("initrd.img-*")
+    version = initrd.name.removeprefix("initrd.img-")
+    mounts = 'for place in proc sys dev; do mount --rbind "/$place" "$1/$place"; done'
+    dracut = 'exec chroot "$1" dracut --quiet --force "$2" "$3"'
+    apart = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", f"{mounts}\n{dracut}", "sh"]
+    subprocess.run([*apart, system, f"/boot/{initrd.name}", version], check=True, capture_output=True)
 
 
 def _package(system: Path, repository: Path, number: int, files: dict[str, str]) -> None:

@@ -9,17 +9,26 @@ that a power cut could leave is judged from outside. `make e2e-install_crashes` 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import secrets
+import subprocess
+from pathlib import Path
 
+import benches
 import crashrun
+import crashstates
 import crashtable
 import diskmachine
 import diskplans
+import mediabuilds
 import mediums
 import pytest
+import stickcrashes
 from crashoracle import COMPLETE, NOTHING, RESUMABLE, STARTS
 
+from ansible_collections.kind.kos.lab import machines as lab_machines
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
 
 pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here")
@@ -28,10 +37,9 @@ DISK = diskplans.target("/dev/vdc", "DISK-1", 2 * diskplans.GIB)
 ESP = 128 * diskplans.MIB
 PLAN = diskplans.startable(DISK, esp=ESP)
 RESUMED = 6 if crashtable.FULL else 2
+# To read a whole system takes some ten seconds a state.
+_READ_ONE_IN = 25
 STATES, SAMPLE, OF_A_CONTROL = 1200, 150, 150
-APPLY = (
-    "mkdir -p /usr/lib/kos/installed; cp -L /initrd.img /usr/lib/kos/installed/initrd; python3 tests/e2e/diskapply.py"
-)
 
 
 class Recorder:
@@ -48,35 +56,27 @@ class Recorder:
         self.apply(disk, log, sabotage=sabotage)
         return log, disk
 
-    def apply(self, disk, log=None, **how):
+    def apply(self, disk, log=None, plan=PLAN, size=DISK["size"], **how):
         """What an install of this disk tells: from nothing, or from where another was cut."""
         disks = [
-            diskmachine.Disk(disk, DISK["serial"], DISK["size"], log),
+            diskmachine.Disk(disk, DISK["serial"], size, log),
             diskmachine.Disk(self.image, "image"),
         ]
-        asked = diskplans.asked(PLAN, **how)
+        asked = diskplans.asked(plan, **how)
         with diskmachine.booted(self.media.lab, self.media.apt, disks) as machine:
-            said = machine.run(APPLY, json.dumps(asked), seconds=600)
+            machine.run("mkdir -p /usr/lib/kos/installed; cp -L /initrd.img /usr/lib/kos/installed/initrd")
+            events, said, code = machine.apply(asked)
+            assert code == 0, said[-3000:]
             # Else the machine is off before what it still had to write.
             machine.run("sync; sleep 1")
-        return [json.loads(line) for line in said.splitlines() if line.startswith("[")]
+        return events
 
     def crashes(self, title, number, sabotage="", **how):
         """Record an install, and judge what power cuts leave of it."""
         log, disk = self.install(title.replace(" ", "-"), sabotage)
-        plan = {"actions": PLAN}
-        table = crashrun.run(
-            title,
-            self.machine,
-            log,
-            disk,
-            json.dumps(plan),
-            diskplans.PASSPHRASE,
-            number,
-            crashtable.SEED,
-            self.image,
-            **how,
-        )
+        install = crashrun.Install(title, log, disk, json.dumps({"actions": PLAN}), diskplans.PASSPHRASE)
+        expect = functools.partial(crashrun.small_system, folder=self.machine, image=self.image)
+        table = crashrun.run(install, self.machine, number, crashtable.SEED, expect, **how)
         crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
         return table
 
@@ -121,3 +121,61 @@ def test_the_harness_sees_what_it_is_there_to_see(recorder, sabotage, fault, of)
     """Without the sync of the root before it may start; with a journal that is written over in place."""
     table = recorder.crashes(f"control, {sabotage}", OF_A_CONTROL, sabotage, of=of)
     assert any(fault in found for found in table.faults), table.faults
+
+
+def test_partitions_that_stay_are_found_whenever_the_power_goes(recorder, tmp_path):
+    """While others are put beside them: one of GPT's two tables is whole, and has them, in every state."""
+    shared, log, size = tmp_path / "shared", tmp_path / "log", 4 * diskplans.GIB
+    with crashrun.workplace(recorder.machine) as (work, tool):
+        _blank(work / "disk", size)
+        tool("sfdisk", "-q", work / "disk", stdin=diskplans.others().encode())
+        subprocess.run(["cp", "--sparse=always", work / "disk", shared], check=True)
+        before = tmp_path / "before"
+        subprocess.run(["cp", "--sparse=always", shared, before], check=True)
+        disk = diskplans.target("/dev/vdc", "DISK-1", size)
+        table = diskplans.beside(disk, diskplans.kept())[:1]
+        recorder.apply(shared, log, plan=table, size=size)
+        recording = crashstates.read(log)
+        replayed = crashstates.Disk(recording, work / "disk", size, base=before)
+        wanted = {(one["start"], one["size"], one["uuid"]) for one in diskplans.kept()}
+        seen = set()
+        for state in crashstates.states(recording, SAMPLE, crashtable.SEED):
+            undo = replayed.apply(state)
+            rows = json.loads(tool("sfdisk", "--json", work / "disk").stdout)["partitiontable"]["partitions"]
+            found = {(row["start"] * 512, row["size"] * 512, row["uuid"].lower()) for row in rows}
+            assert wanted <= found, state
+            seen.add(len(rows))
+            replayed.undo(undo)
+        assert seen == {3, 6}
+
+
+def _blank(file, size):
+    with file.open("wb") as stream:
+        stream.truncate(size)
+
+
+@pytest.mark.long
+def test_nor_does_one_when_a_stick_installs_the_whole_system(recorder, tmp_path_factory):
+    """The same of the medium's own installer: profile, playbook and all, on a machine without a network."""
+    folder = tmp_path_factory.mktemp("stick")
+    stick = Path(os.environ.get("KOS_TEST_STICK") or folder / "stick.raw")
+    builder = mediabuilds.Builder(folder)
+    if not stick.exists():
+        builder.run("lock")
+        builder.build("usb", stick)
+    bench = benches.Bench(recorder.media, builder, stick, folder, f"canary-{secrets.token_hex(12)}")
+    bench.fresh()
+    log = folder / "log"
+    disks = (lab_machines.Disk(bench.disk, benches.SERIAL, log),)
+    with bench.installing(bench.answers(), disks=disks) as machine:
+        found = machine.wait_for("Installed: ", "FAILED: ", seconds=3 * benches.INSTALLS)
+        assert found and found[0].startswith("Installed"), machine.said[-5000:]
+        machine.running.process.wait(600)
+    recording = crashstates.read(log)
+    plan = stickcrashes.plan_of(recording, bench.disk, folder)
+    install = crashrun.Install("an install from a stick", log, bench.disk, plan, bench.canary)
+    expect = functools.partial(stickcrashes.system_of, install=install, stick=stick)
+    table = crashrun.run(install, recorder.machine, STATES, crashtable.SEED, expect, thorough=_READ_ONE_IN)
+    crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
+    assert not table.faults, table.faults
+    assert table.rows[COMPLETE] and table.states >= 1000

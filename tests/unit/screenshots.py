@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,10 @@ import installs
 from installs import CANARY, KEY, Told
 from textual import events
 
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
+from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
+from kos_install.answers import Answers
+from kos_install.engine import replay
 from kos_install.screens import lists, words
 from kos_install.screens.app import Installer
 from kos_install.screens.terminal import look
@@ -61,7 +66,7 @@ class Link:
 class Walk:
     """A person at the screens, who has a keyboard."""
 
-    def __init__(self, told, environ=None, size=SIZE, pictures=None):
+    def __init__(self, told, environ=None, size=SIZE, pictures=None, guest=False):
         self.link = Link(told)
         self.shots, self._pictures = {}, pictures
         environ = environ or {"TERM": "xterm-256color"}
@@ -69,7 +74,7 @@ class Walk:
         async def connect():
             return self.link
 
-        self.app = Installer(connect, look(environ))
+        self.app = Installer(connect, look(environ), local=not guest, guest=guest)
         self._context = self.app.run_test(size=size)
 
     async def __aenter__(self):
@@ -182,10 +187,35 @@ async def walk(language, told=None, pictures=None, environ=None):
         return person
 
 
+DOOR = {"addresses": ["192.0.2.7 (enp3s0)"], "fingerprint": f"SHA256:{'kOS' * 14}x", "password": "abcd-efgh-jkmn"}
+
+
+async def elsewhere(language, pictures=None):
+    """What not everybody meets: an interrupted install, somebody who installs over the network, a stop."""
+    words.use("en")
+    answers = parse(Answers, {**installs.ANSWERS, "language": language}, lambda _path: Place("answers"))
+    world = replay.world(installs.DESK, installs.RECORDED, answers)
+    told = Told(world=dataclasses.replace(world, door=lambda: DOOR))
+    told.history.add("draft", {"answers": {"version": 1, "language": language}})
+    async with Walk(told, pictures=pictures) as person:
+        await person.until("/dev/sda")
+        await person.shoot("resume")
+        await person.press("tab", "tab", "enter")
+        await person.shoot("start_over")
+        await person.press("escape", "f9", "4")
+        await person.until(DOOR["password"])
+        await person.shoot("door")
+        await person.press("escape", "shift+tab", "enter")
+        await person.until("! ")
+        await person.shoot("resume_refused")
+        return person
+
+
 def shots(language, pictures=None, environ=None):
     """Every screen in a language. The lists are those of this module, not of the machine that tests."""
     lists.locales.cache_clear()
-    return asyncio.run(walk(language, pictures=pictures, environ=environ)).shots
+    main_way = asyncio.run(walk(language, pictures=pictures, environ=environ)).shots
+    return {**main_way, **asyncio.run(elsewhere(language, pictures)).shots}
 
 
 def main():

@@ -109,6 +109,17 @@ def test_secrets_are_typed_and_never_told(capsys):
     assert "[14/14] finish: done" in said
 
 
+def test_no_log_gets_the_password_of_the_door_or_the_hash_of_one(capsys):
+    hashed = "$6$salt$" + "x" * 86
+    door = {"event": "door", "addresses": [], "fingerprint": "SHA256:f", "password": CANARY, "seq": 1}
+    draft = {"event": "draft", "answers": {"user": {"name": "anna", "password_hash": hashed}}, "seq": 2}
+    for event in (door, draft, {**draft, "event": "resumable", "disk": "/dev/sda", "seq": 3}):
+        alone.as_json(event)
+        alone.as_text(event)
+    said = capsys.readouterr().out
+    assert CANARY not in said and hashed not in said and said.count("anna") == 2
+
+
 @pytest.mark.parametrize(
     ("looked", "found"),
     [

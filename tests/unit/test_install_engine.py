@@ -18,6 +18,7 @@ from kos_install.answers import Answers
 from kos_install.engine import replay
 from kos_install.engine.events import event
 from kos_install.engine.world import Found
+from kos_install.errors import ApplyFailed
 from kos_install.storage.actions import Plan
 
 
@@ -274,3 +275,12 @@ def test_an_install_knows_whether_its_wipe_was_confirmed_just_now(do):
         told.ask("answer", answers=ANSWERS)
     told.ask(do, digest=plan["digest"], typed=BLANK.model)
     assert [context.confirmed for context in contexts] == [do == "confirm"]
+
+
+def test_a_machine_that_cannot_be_looked_at_still_has_screens():
+    def broken(_machine):
+        raise ApplyFailed("lsblk failed (1)")
+
+    told = Told(world=dataclasses.replace(replay.world(installs.DESK, []), found=broken))
+    assert told.engine.state == "answering"
+    assert told.history.newest("refused")["faults"] == ["this machine could not be looked at in full: lsblk failed (1)"]

@@ -163,11 +163,16 @@ def test_a_tpm_waits_for_secure_boot():
 @pytest.mark.parametrize("key", ["tang", "remote_unlock"])
 def test_what_unlocks_over_a_network_needs_one(key):
     asked = {
-        "tang": {"url": "http://tang.example:7500", "thumbprint": "x" * 43},
+        "tang": {"url": "http://192.0.2.9:7500", "thumbprint": "x" * 43},
         "remote_unlock": {"ssh_keys": ["ssh-ed25519 AAAA me"]},
     }
     assert f"encryption.{key} needs a network" in refused(answers(network=[], encryption={key: asked[key]}))
     assert plan(answers(encryption={key: asked[key]}), VM)
+
+
+def test_a_tang_server_is_named_by_its_address():
+    named = {"tang": {"url": "http://tang.example:7500", "thumbprint": "x" * 43}}
+    assert "nobody looks up names" in refused(answers(encryption=named))
 
 
 def test_wifi_needs_a_card_that_matches():

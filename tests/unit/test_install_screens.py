@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 
 import installs
 import pytest
 import screenshots
+import segno
+from hypothesis import given
+from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
 from screenshots import Walk
 
@@ -20,6 +24,7 @@ from kos_install.errors import InstallError
 from kos_install.screens import codes, draft, keys, lists, phases, saving, strength, terminal, words
 from kos_install.screens.model import Session
 from kos_install.screens.pages import PAGES
+from kos_install.screens.thrift import Thrift
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -217,11 +222,36 @@ def test_keys_are_read_from_a_text_a_file_and_a_stick(tmp_path):
     assert keys.below(tmp_path) == [KEY, KEY] and keys.named(KEY) == "ssh-ed25519 anna@home"
 
 
+def test_keys_are_looked_for_on_usb_sticks_alone_and_nothing_is_written(monkeypatch):
+    """Internal SATA disks say that they can be plugged, and ext4 replays its journal where it is mounted `ro`."""
+    disks = [
+        {"path": "/dev/sda", "tran": "sata", "rm": True, "hotplug": True, "fstype": None, "mountpoints": [None],
+         "children": [{"path": "/dev/sda1", "tran": None, "fstype": "ext4", "mountpoints": [None]}]},
+        {"path": "/dev/sdb", "tran": "usb", "fstype": None, "mountpoints": [None], "children": [
+            {"path": "/dev/sdb1", "tran": None, "fstype": "ext4", "mountpoints": [None]},
+            {"path": "/dev/sdb2", "tran": None, "fstype": "vfat", "mountpoints": ["/run/live"]},
+            {"path": "/dev/sdb3", "tran": None, "fstype": "crypto_LUKS", "mountpoints": [None]}]},
+        {"path": "/dev/sdc", "tran": "usb", "fstype": "vfat", "mountpoints": [None]},
+    ]  # fmt: skip
+    listed = json.dumps({"blockdevices": disks})
+    monkeypatch.setattr(keys.subprocess, "run", lambda argv, **_: keys.subprocess.CompletedProcess(argv, 0, listed))
+    assert keys._on_usb() == [("/dev/sdb1", "ext4"), ("/dev/sdc", "vfat")]
+    ran = []
+    monkeypatch.setattr(keys.glance, "run", ran.append)
+    assert keys.on_sticks() == []
+    options = [argv[4].split(",") for argv in ran if argv[0] == "mount"]
+    assert len(options) == 2 and all({"loop", "ro", "noexec"} <= {*one} for one in options) and "noload" in options[0]
+
+
 def test_a_code_is_read_back():
     """Its light and dark are those of the standard's library, with a border of two."""
-    rows = codes.qr("kOS").splitlines()
-    assert len({len(row) for row in rows}) == 1 and set("".join(rows)) <= set("█▀▄ ")
-    assert rows[0] == "█" * len(rows[0])
+    halves = {"█": (0, 0), "▀": (0, 1), "▄": (1, 0), " ": (1, 1)}
+    rows = codes.qr(installs.RECOVERY).splitlines()
+    read = [[halves[letter][half] for letter in row] for row in rows for half in (0, 1)]
+    made = [list(row) for row in segno.make(installs.RECOVERY, error="l", micro=False, boost_error=False).matrix]
+    size = len(made)
+    assert [row[2 : 2 + size] for row in read[2 : 2 + size]] == made
+    assert not any(map(any, read[:2])) and not any(map(any, read[2 + size :])) and len(rows[0]) == size + 4
 
 
 def test_time_left_is_told_once_it_can_be():
@@ -277,3 +307,38 @@ def test_the_verdict_on_a_broken_medium_is_loud():
         return person.text()
 
     assert "Do not install from it" in " ".join(walked(steps, told).split())
+
+
+def test_a_terminal_is_sent_only_what_is_new_and_no_colours():
+    line = "\x1b[2;1H\x1b[1;38;2;1;2;3;49mkOS\x1b[0m\x1b[39;49m is here" + " " * 69 + "\x1b[0m\n"
+    thrift = Thrift(colours=False)
+    assert thrift.less("\x1b[?1049h" + line, 80) == "\x1b[?1049h\x1b[2;1HkOS is here\x1b[K"
+    assert thrift.less(line, 80) == ""
+    assert thrift.less(line.replace("here", "hErE"), 80) == "\x1b[2;9HErE"
+    thrift.forget()
+    assert "kOS is here" in thrift.less(line, 80)
+    assert (
+        thrift.less("\x1b]22;default\x07\x1b[>25u\x1b[3;4H\x1b[7;49mx\x1b[0m\r\n", 80) == "\x1b[3;4H\x1b[0;7mx\x1b[0m"
+    )
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 8), st.text("ab █", min_size=1, max_size=6)), max_size=12))
+def test_what_is_left_out_would_not_be_seen(pieces):
+    """A terminal that gets less shows the same as one that gets all of it."""
+    thrift, whole, thrifty = Thrift(colours=True), {}, {}
+    for row, column, text in pieces:
+        sent = f"\x1b[{row};{column}H{text[: 9 - column]}"
+        draw(whole, sent)
+        draw(thrifty, thrift.less(sent, 8))
+    blank = {place: letter for place, letter in whole.items() if letter != " "}
+    assert blank == {place: letter for place, letter in thrifty.items() if letter != " "}
+
+
+def draw(cells, text):
+    """What a terminal of 8 columns makes of it."""
+    for row, column, what in re.findall(r"\x1b\[(\d+);(\d+)H((?:(?!\x1b\[\d+;\d+H).)*)", text, re.DOTALL):
+        plain, erased = re.sub(r"\x1b\[K", "", what), "\x1b[K" in what
+        for at, letter in enumerate(plain):
+            cells[int(row), int(column) + at] = letter
+        for at in range(int(column) + len(plain), 9) if erased else ():
+            cells[int(row), at] = " "

@@ -64,7 +64,10 @@ def test_both_rooms_and_the_collection_are_in_the_site(site):
     for path in (
         "kos_image/dracut/90kos-live/kos-root.sh",
         "kos_image/trees/live/usr/lib/systemd/system/kos-verify.service",
+        "kos_image/trees/live/usr/lib/systemd/system/kos-install-engine.service",
         "kos_install/main.py",
+        "kos_install/locale/de.po",
+        "kos_install/screens/look.tcss",
         "ansible_collections/kind/kos/galaxy.yml",
         "ansible_collections/kind/kos/cli/main.py",
         "ansible_collections/kind/kos/services/valkey/service.yaml",

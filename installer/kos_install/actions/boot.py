@@ -16,6 +16,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
     fatfiles,
     files,
     grubstate,
+    layout,
     secureboot,
     slots,
     system_layout,
@@ -36,7 +37,7 @@ _CMDLINE = Path("/proc/cmdline")
 _KERNEL = re.compile(r"vmlinuz-(.+)")
 # What the medium was started with and the node needs too: where to talk, and not to wait for ever after a panic.
 _KEPT = ("console=", "panic=")
-_PANIC = "panic=30"
+_TERMINALS = Path("/sys/class/tty")
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,27 @@ def entry_of(context: Context, root: Root) -> Entry:
 
 def arguments(context: Context) -> list[str]:
     """All that the node's kernel is told."""
-    kept = [word for word in _CMDLINE.read_text(encoding="utf-8").split() if word.startswith(_KEPT)]
-    found = [*mounts.arguments(context.plan, FIRST), *dict.fromkeys(kept)]
-    if not any(word.startswith("panic=") for word in found):
-        found.append(_PANIC)
+    found = mounts.arguments(context.plan, FIRST, tpm2=context.answers.encryption.tpm2 is not None) + _kept()
+    # As later entries have it: whatever stops a start, it is tried again, and nobody gets a shell instead.
+    keys = {word.partition("=")[0] for word in found}
+    found += [word for word in layout.RESTARTING if word.partition("=")[0] not in keys]
     if context.answers.keyboard != "us":
         found.append(f"vconsole.keymap={context.answers.keyboard}")
     return found
+
+
+def _kept() -> list[str]:
+    """What the medium was told, and the node is too; of its consoles only those that this machine has."""
+    words = dict.fromkeys(_CMDLINE.read_text(encoding="utf-8").split())
+    return [word for word in words if word.startswith(_KEPT) and _is_there(word)]
+
+
+def _is_there(word: str) -> bool:
+    key, _, value = word.partition("=")
+    port = _TERMINALS / value.partition(",")[0]
+    # The kernel has four names of serial ports on any PC; 0, PORT_UNKNOWN in linux/serial.h, is none.
+    kind = port / "type"
+    return key != "console" or (port.exists() and not (kind.exists() and kind.read_text(encoding="ascii") == "0\n"))
 
 
 def disk_of(partition: str) -> str:

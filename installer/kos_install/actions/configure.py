@@ -14,7 +14,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from .. import medium
 from ..errors import ApplyFailed
 from ..storage.actions import Configure, Luks, Plan
-from . import data, identity, initrds, luks, mounts, networks, own, target, users, wishes
+from . import data, identity, initrds, keys, luks, mounts, networks, own, target, users, wishes
 from .context import Context
 from .target import Entry
 
@@ -31,6 +31,7 @@ def perform(context: Context, action: Configure) -> None:
         lambda: identity.make(root, context.answers),
         lambda: users.make(root, context.answers.user),
         lambda: _keep_headers(context, root),
+        lambda: keys.give(context),
         lambda: wishes.leave(context, root),
         lambda: initrds.make_host_key(context, root),
         lambda: data.take(root, lambda done, total: context.progress(action.id, done, total, "bytes")),
@@ -54,6 +55,7 @@ def stands(context: Context, _action: Configure) -> bool:
         and identity.stands(root, answers)
         and users.stands(root, answers.user)
         and all(path.is_file() for _luks, path in _headers(root, context.plan))
+        and keys.are_given(context)
         and wishes.left(context, root)
         and data.lies(root)
         and own.enrolled(root)
@@ -69,7 +71,7 @@ def entries(context: Context) -> list[Entry]:
         raise ApplyFailed(f"the secret {error} was not given: give it, then resume") from error
     profile = answers.profile or str(medium.record().get("profile", ""))
     return [
-        *mounts.entries(context.plan),
+        *mounts.entries(context.plan, tpm2=answers.encryption.tpm2 is not None),
         *identity.entries(answers),
         *network,
         *initrds.entries(answers),

@@ -20,9 +20,15 @@ _MACHINE_ID = "/etc/machine-id"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 # Languages that the C library has without a file.
 _BUILT_IN = ("C", "POSIX", "C.UTF-8")
-# Names of console keymaps where X's differ (keyboard(5), console-data).
-_LAYOUTS = {"uk": "gb", "dvorak": "us"}
-_VARIANTS = {"dvorak": "dvorak"}
+# Of the system that runs, which is the one that is installed.
+_KEYMAPS = Path("/usr/share/keymaps/i386")
+_KEYBOARD, _CACHED = "/etc/default/keyboard", "/etc/console-setup/cached_setup_keyboard.sh"
+# X's names of layouts where those of console keymaps differ (console-data, xkeyboard-config(7)).
+_LAYOUTS = {
+    "br": "br", "cf": "ca", "croat": "hr", "dk": "dk", "dvorak": "us", "jp106": "jp", "la": "latam", "sf": "ch",
+    "sg": "ch", "slovene": "si", "sv": "se", "trq": "tr", "uk": "gb",
+}  # fmt: skip
+_VARIANTS = {"dvorak": "dvorak", "sf": "fr"}
 _HOSTS = """\
 127.0.0.1 localhost
 127.0.1.1 {name}
@@ -33,13 +39,13 @@ ff02::2 ip6-allrouters
 _ZRAM = "[zram0]\nzram-size = min(ram / 2, 4096)\ncompression-algorithm = zstd\n"
 
 
-def entries(answers: Answers) -> list[Entry]:
+def entries(answers: Answers, keymaps: Path = _KEYMAPS) -> list[Entry]:
     """Name, language, keyboard, time zone, swap: what the answers say, and nothing that is made of randomness."""
     found: list[Entry] = [
         File("/etc/hostname", f"{answers.hostname}\n"),
         File("/etc/hosts", _HOSTS.format(name=answers.hostname)),
         File("/etc/locale.conf", f"LANG={answers.locale}\n"),
-        File("/etc/default/keyboard", _keyboard(answers.keyboard)),
+        File(_KEYBOARD, _keyboard(answers.keyboard, _keymap(answers.keyboard, keymaps))),
         Link("/etc/localtime", f"/usr/share/zoneinfo/{answers.timezone}"),
         File("/etc/timezone", f"{answers.timezone}\n"),
     ]
@@ -54,13 +60,20 @@ def _charset(locale: str) -> str:
     return locale.partition("@")[0].partition(".")[2] or "UTF-8"
 
 
-def _keyboard(keymap: str) -> str:
-    """For the console (/etc/vconsole.conf is a link to it) and for console-setup."""
-    language, _, variant = keymap.partition("-")
+def _keymap(name: str, keymaps: Path) -> str:
+    """The file of a console keymap; empty for the kernel's own, and where this system has none of that name."""
+    if name == "us":
+        return ""
+    return next((str(path) for path in sorted(keymaps.glob(f"*/{name}.kmap.gz"))), "")
+
+
+def _keyboard(name: str, keymap: str) -> str:
+    """For the console, which takes `keymap` as it is, and for X (keyboard(5))."""
+    language, _, variant = name.partition("-")
     layout = _LAYOUTS.get(language, language)
     variant = "nodeadkeys" if variant.endswith("nodeadkeys") else _VARIANTS.get(language, "")
     return (
-        f'KEYMAP="{keymap}"\nXKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\n'
+        f'KMAP="{keymap}"\nXKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\n'
         'BACKSPACE="guess"\n'
     )
 
@@ -74,13 +87,16 @@ def make(root: Root, answers: Answers) -> None:
         run(["ssh-keygen", "-A", "-f", root.path])
     if not _speaks(root, answers.locale):
         target.inside(Path(root.path), ["locale-gen"])
+    if not _types(root, answers.keyboard):
+        # What the console loads when the system starts is made from the files in /etc beforehand.
+        target.inside(Path(root.path), ["setupcon", "--save-only", "--force"])
 
 
 def stands(root: Root, answers: Answers) -> bool:
     """Whether all of `make` is there."""
     key = Path(root.join(HOST_KEY))
     private = key.is_file() and not key.stat().st_mode & 0o077
-    return _has_machine_id(root) and private and _speaks(root, answers.locale)
+    return _has_machine_id(root) and private and _speaks(root, answers.locale) and _types(root, answers.keyboard)
 
 
 def fingerprint(root: Root) -> str:
@@ -98,6 +114,11 @@ def _speaks(root: Root, locale: str) -> bool:
         return True
     known = target.inside(Path(root.path), ["locale", "-a"]).split()
     return _plain(locale) in map(_plain, known)
+
+
+def _types(root: Root, keyboard: str) -> bool:
+    keymap, cached = _keymap(keyboard, _KEYMAPS), Path(root.join(_CACHED))
+    return not keymap or (cached.is_file() and f"'{keymap}'" in cached.read_text(encoding="utf-8"))
 
 
 def _plain(locale: str) -> str:

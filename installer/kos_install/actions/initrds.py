@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The initrd of the first boot entry: the medium's, for any machine; or one that holds this machine's way in by SSH.
+"""The initrd of the first boot entry: the medium's, for any machine; or one with this machine's network and keys.
 
 It stays in the target's /boot, where an update of the system finds it.
 """
@@ -27,14 +27,18 @@ _MEDIUM = f"{system_layout.INSTALLED}/initrd"
 
 
 def entries(answers: Answers) -> list[Entry]:
-    """The files of remote unlocking; none where it is not asked for."""
-    asked = answers.encryption.remote_unlock
-    if asked is None:
-        return []
-    return [
-        File(f"{FOLDER}/authorized_keys", "".join(f"{key}\n" for key in asked.ssh_keys), 0o600),
-        File(f"{FOLDER}/port", f"{asked.port}\n"),
-    ]
+    """What dracut looks at: the files of unlocking over a network; none where that is not asked for."""
+    asked = answers.encryption
+    found: list[Entry] = []
+    if asked.remote_unlock:
+        keys = "".join(f"{key}\n" for key in asked.remote_unlock.ssh_keys)
+        found += [
+            File(f"{FOLDER}/authorized_keys", keys, 0o600),
+            File(f"{FOLDER}/port", f"{asked.remote_unlock.port}\n"),
+        ]
+    if asked.tang:
+        found.append(File(f"{FOLDER}/tang", f"{asked.tang.url}\n"))
+    return found
 
 
 def make_host_key(context: Context, root: Root) -> None:
@@ -52,7 +56,7 @@ def make(context: Context, root: Root, version: str) -> str:
     path = f"/boot/initrd.img-{version}"
     finished, unfinished = root.join(path), f"{path}.new"
     if not os.path.exists(finished):
-        if context.answers.encryption.remote_unlock:
+        if entries(context.answers):
             target.inside(context.target, ["dracut", "--quiet", "--force", unfinished, version])
         else:
             shutil.copyfile(_MEDIUM, root.join(unfinished))

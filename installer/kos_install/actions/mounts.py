@@ -18,23 +18,32 @@ from .target import Entry, File
 
 _BY_PARTUUID = "/dev/disk/by-partuuid/"
 _HEAD = "# Made by kos-install: systemd.mount(5). Which root is mounted is what the boot entry says.\n"
+# systemd-gpt-auto-generator(8) would use the swap and the data of another system beside this one.
+_ONLY_OURS = ("systemd.gpt_auto=0", "rd.systemd.gpt_auto=0")
 _Kind = TypeVar("_Kind", bound=Base)
 
 
-def entries(plan: Plan) -> list[Entry]:
-    """The two files."""
+def entries(plan: Plan, tpm2: bool = False) -> list[Entry]:
+    """The two files; `tpm2`: the machine's TPM is to open its disks."""
+    table = "".join(f"{row}\n" for row in _crypttab(plan, tpm2))
     return [
         File("/etc/fstab", _HEAD + "".join(f"{row}\n" for row in _fstab(plan))),
-        File("/etc/crypttab", "# Made by kos-install: crypttab(5).\n" + "".join(f"{row}\n" for row in _crypttab(plan))),
+        File("/etc/crypttab", f"# Made by kos-install: crypttab(5).\n{table}"),
     ]
 
 
-def arguments(plan: Plan, number: int = 1) -> list[str]:
+def arguments(plan: Plan, number: int = 1, tpm2: bool = False) -> list[str]:
     """What the kernel is told so that its initrd opens and mounts the root `number`."""
     found = [f"rd.luks.name={one.uuid}={one.name}" for one in roots(plan)]
-    found += ["rd.luks.options=discard,tries=0"] if found else []
+    found += [f"rd.luks.options={','.join(_unlocking(tpm2))}"] if found else []
     subvolume = names.ROOT_SLOT.format(number=number)
-    return [*found, f"root={names.MAPPER}/{names.ROOT}", "rootfstype=btrfs", f"rootflags=subvol={subvolume}", "rw"]
+    found += [f"root={names.MAPPER}/{names.ROOT}", "rootfstype=btrfs", f"rootflags=subvol={subvolume}", "rw"]
+    return [*found, *_ONLY_OURS]
+
+
+def _unlocking(tpm2: bool) -> list[str]:
+    """Options of crypttab(5): systemd waits for the driver of a TPM only where it is told of one."""
+    return ["discard", "tries=0", *(["tpm2-device=auto"] if tpm2 else [])]
 
 
 def roots(plan: Plan) -> list[Luks]:
@@ -74,8 +83,8 @@ def _firmware(plan: Plan, device: str) -> str:
     return f"PARTUUID={device.removeprefix(_BY_PARTUUID)}"
 
 
-def _crypttab(plan: Plan) -> Iterator[str]:
+def _crypttab(plan: Plan, tpm2: bool) -> Iterator[str]:
     for one in _of(plan, Luks):
         if one.name == names.DATA:
             # The passphrase of the root opens it: systemd asks for both but once.
-            yield f"{one.name} UUID={one.uuid} none luks,discard,tries=0"
+            yield f"{one.name} UUID={one.uuid} none {','.join(['luks', *_unlocking(tpm2)])}"

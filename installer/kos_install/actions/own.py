@@ -43,9 +43,11 @@ def entries(answers: Answers, profile: str) -> list[Entry]:
     if answers.accept_shortfall:
         node["kos_accept_shortfall"] = sorted(answers.accept_shortfall)
     hosts = {"kos": {"hosts": {answers.hostname: node}}}
+    settings = _yaml("What this machine has beyond its profile; edit it, then: kai deploy", answers.settings)
+    # What is in them is nobody else's business.
     return [
-        File(INVENTORY, _yaml("This machine, as its own inventory: kai deploy uses it.", hosts)),
-        File(LAYER, _yaml("What this machine has beyond its profile; edit it, then: kai deploy", answers.settings)),
+        File(INVENTORY, _yaml("This machine, as its own inventory: kai deploy uses it.", hosts), 0o600),
+        File(LAYER, settings, 0o600),
     ]
 
 

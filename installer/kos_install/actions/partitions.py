@@ -24,7 +24,7 @@ from ..storage.actions import Kept, Partitioned, Table
 from . import disks, release, wipe
 from .context import Context
 from .disks import Node
-from .runner import Log, run
+from .runner import Log, run, succeeds
 
 # What is copied of each end of the disk: GPT's tables, wherever their maker put them, lie before the first partition.
 _END = 1 << 20
@@ -83,8 +83,11 @@ def remove(disk: Node, uuids: Collection[str], log: Log) -> None:
         with wipe.quiet(disk.path):
             _copy(shadow, disk)
     for number in gone:
-        run(["partx", "--delete", "--nr", str(number), disk.path], log=log)
+        # The kernel may know already, from udev.
+        succeeds(["partx", "--delete", "--nr", str(number), disk.path], log=log)
     disks.settle()
+    if {one.number for one in disks.look(disk.path)[0].partitions} & set(gone):
+        raise ApplyFailed(f"{disk.path} still shows partitions that are gone: somebody holds them; restart the machine")
 
 
 def _rows_of(disk: Node) -> dict[int, dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import TypeVar
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 
 from ..storage.actions import Base, Btrfs, Fat, Journal, Luks, Mount, Plan, Table
-from . import disks, filesystems, luks, wishes
+from . import disks, filesystems, keys, luks, wishes
 from .context import Context
 from .runner import run
 
@@ -63,13 +63,16 @@ def _keys(context: Context, wanted: Luks, device: str) -> Iterator[Finding]:
     header = luks.dump(device) or {"keyslots": {}}
     slots, name = set(header["keyslots"]), wanted.name
     recovery = {slot for found in luks.recovery_tokens(header).values() for slot in found}
-    waiting = wishes.marked(header)
-    expected = 1 + wanted.recovery_key + (context.answers.encryption.tpm2 is not None)
+    waiting, others = wishes.marked(header), keys.wanted(context)
+    given = keys.marked(header, *others)
+    expected = 1 + wanted.recovery_key + (context.answers.encryption.tpm2 is not None) + len(others)
     whose = f"{len(slots)} key slots, {len(recovery)} of a recovery key, {len(waiting)} until the TPM is told"
     yield Finding(f"{name} has no key but those that were asked for", len(slots) == expected, whose)
-    for slot in sorted(slots - recovery - waiting):
+    for slot in sorted(slots - recovery - waiting - given):
         opens = luks.slot_opens(device, context.secrets[luks.PASSPHRASE], slot)
         yield Finding(f"{name}: the passphrase opens slot {slot}", opens)
+    for kind in others:
+        yield Finding(f"{name} has the key {kind}", len(keys.marked(header, kind)) == 1)
     if wanted.recovery_key:
         yield Finding(f"{name} has a recovery key", len(recovery) == 1)
     if luks.RECOVERY in context.made:

@@ -37,30 +37,24 @@ def free(path: str, log: Log) -> None:
     """Take down all that lies on a disk, and prove that nobody has it open. Raises ApplyFailed."""
     for _round in range(_ROUNDS):
         [disk] = disks.look(path)
-        busy = list(_busy(disk))
-        if not busy:
+        mounted, built = _mounted(disk), [node for node in disk.walk() if node.type not in ("disk", "part")]
+        if not mounted and not built:
             break
-        for node in _mounted(busy):
+        for node in mounted:
             _unmount(node, log)
-        for node in busy:
+        for node in built:
             _take_down(node, log)
         disks.settle()
     _prove(path)
 
 
-def _busy(disk: Node) -> Iterator[Node]:
-    """What is in use, top first; a partition is not, by itself."""
-    return (node for node in disk.walk() if node.mounts or node.type not in ("disk", "part"))
-
-
-def _mounted(busy: list[Node]) -> Iterator[Node]:
-    """Whatever is mounted of these. A file system of several disks is mounted by the name of one of them."""
-    uuids = {node.uuid for node in busy if node.filesystem == "btrfs"} - {""}
-    seen = set()
-    for node in [*busy, *(one for disk in disks.look() for one in disk.walk() if one.uuid in uuids)]:
-        if node.mounts and node.path not in seen:
-            seen.add(node.path)
-            yield node
+def _mounted(disk: Node) -> list[Node]:
+    """What of a disk is mounted, top first. A file system of several disks is mounted by the name of one of them."""
+    own = list(disk.walk())
+    shared = {node.uuid for node in own if node.filesystem == "btrfs"} - {""}
+    known = {node.path for node in own}
+    others = [node for one in disks.look() for node in one.walk() if node.uuid in shared and node.path not in known]
+    return [node for node in (*own, *others) if node.mounts]
 
 
 def _unmount(node: Node, log: Log) -> None:
@@ -73,7 +67,7 @@ def _unmount(node: Node, log: Log) -> None:
 
 
 def _take_down(node: Node, log: Log) -> None:
-    if not os.path.exists(node.path) or node.type in ("disk", "part"):
+    if not os.path.exists(node.path):
         return
     if node.type.startswith(("raid", "linear", "md")):
         run(["mdadm", "--stop", node.path], log=log)

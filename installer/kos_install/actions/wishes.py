@@ -19,7 +19,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 
 from ..errors import ApplyFailed
 from ..storage.actions import Luks
-from . import luks, target
+from . import keys, luks, target
 from .context import Context
 from .runner import run
 
@@ -75,5 +75,4 @@ def left(context: Context, root: Root) -> bool:
 
 def marked(header: Mapping[str, Any]) -> set[str]:
     """The slots of a header that wait for the first start."""
-    tokens = header.get("tokens", {}).values()
-    return {slot for token in tokens if token["type"] == enrol.TOKEN for slot in token["keyslots"]}
+    return keys.marked(header, enrol.TOKEN)

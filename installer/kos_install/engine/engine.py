@@ -58,7 +58,18 @@ class Engine:
     def begin(self) -> None:
         """Look at the machine, and for an install that was interrupted."""
         self._enter("detecting")
-        self._look()
+        faults = []
+        for look in (self._look, self._find):
+            try:
+                look()
+            except Exception as error:  # a screen that says what is wrong is worth more than an engine that is gone
+                self._tell("log", text=traceback.format_exc())
+                faults.append(f"this machine could not be looked at in full: {error}")
+        self._enter("answering")
+        if faults:
+            self._tell("refused", faults=faults)
+
+    def _find(self) -> None:
         self._found = self._world.found(self._machine)
         if self._found:
             found = self._found
@@ -69,7 +80,6 @@ class Engine:
                 total=found.total,
                 answers=found.answers.model_dump(mode="json"),
             )
-        self._enter("answering")
 
     def request(self, asked: Mapping[str, Any]) -> None:
         """Do what a client asks; what cannot be done is told as `refused`, and changes nothing."""

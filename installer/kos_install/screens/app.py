@@ -17,6 +17,7 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding
 from textual.screen import Screen
+from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from ..engine.client import Link
 from . import flow, tools
@@ -29,7 +30,7 @@ from .progress import Progress
 from .resume import Resume
 from .review import Review
 from .saving import save
-from .terminal import KOS, Terminal
+from .terminal import KOS, Blocks, Quiet, Terminal
 from .waiting import Waiting
 from .words import _, use
 
@@ -38,7 +39,10 @@ _WORKING = {"applying", "verifying", "failed"}
 
 
 class Installer(App[None]):
-    """`connect` reaches the engine; `local`: the engine's machine is this one."""
+    """`connect` reaches the engine; `local`: the engine's machine is this one, and the person's own.
+
+    `guest`: the person came in over SSH, and gets no file and no shell of this machine.
+    """
 
     CSS_PATH = "look.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -48,13 +52,16 @@ class Installer(App[None]):
         Binding("f9,ctrl+t", "tools", show=False, priority=True),
         Binding("ctrl+q", "quit_here", show=False, priority=True),
         Binding("ctrl+c", "nothing", show=False, priority=True),
+        Binding("ctrl+l", "redraw", show=False, priority=True),
     ]
 
-    def __init__(self, connect: Callable[[], Awaitable[Link]], terminal: Terminal, local: bool = True) -> None:
+    def __init__(
+        self, connect: Callable[[], Awaitable[Link]], terminal: Terminal, local: bool = True, guest: bool = False
+    ) -> None:
         super().__init__(driver_class=terminal.driver)
         self.session = Session()
         self.connected = False
-        self._connect, self._local, self._terminal = connect, local, terminal
+        self._connect, self._local, self._guest, self._terminal = connect, local, guest, terminal
         self._link: Link | None = None
         self._at = 0
         self._confirming = False
@@ -62,6 +69,7 @@ class Installer(App[None]):
         self.theme = KOS.name if terminal.kind == "rich" else "ansi-dark"
         self.animation_level = "none"
         self.add_class(terminal.kind)
+        ScrollBar.renderer = ScrollBarRender if terminal.kind == "rich" else Blocks
 
     def on_mount(self) -> None:
         """Reach the engine."""
@@ -199,12 +207,16 @@ class Installer(App[None]):
         if isinstance(base, Framed) and not isinstance(self.screen, Reading):
             more = _(
                 "Where a terminal has no function keys: Ctrl+G is F1, Ctrl+S F2, Ctrl+O F3, Ctrl+T F9, Ctrl+B Esc."
+                " Ctrl+L draws the screen anew."
             )
             self.push_screen(Reading(base.title_text, f"{base.help_text}\n\n{more}"))
 
     @work
     async def action_save(self) -> None:
         """Write the answers to a file; secrets are never in it."""
+        if self._guest:
+            self.notify(_("no file is written for who comes in over SSH: kos-install --remote saves on your machine"))
+            return
         flow.settle(self.session)
         text = _(
             "Secrets are not in it. A file for an install that nobody watches needs a few lines more: see the manual."
@@ -229,7 +241,7 @@ class Installer(App[None]):
                     tools.shell(_("kai is here: kai --help. exit leads back to the installer."))
                 else:
                     tools.network(_("Press Enter to go back."))
-            self.refresh(layout=True)
+            self.action_redraw()
         elif chosen:
             self.ask(chosen)
 
@@ -237,6 +249,13 @@ class Installer(App[None]):
         """Leave the screen where it is not the machine's own; the install goes on."""
         if not self._terminal.console:
             self.exit()
+
+    def action_redraw(self) -> None:
+        """Draw all of it anew, whatever the kernel has written over it."""
+        if isinstance(self._driver, Quiet):
+            self._driver.forget()
+        self.screen.refresh(layout=True)
+        self.refresh(layout=True)
 
     def action_nothing(self) -> None:
         """Ctrl+C is a slip."""

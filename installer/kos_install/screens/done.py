@@ -79,7 +79,7 @@ class Done(Framed):
         fingerprint = str(done.get("fingerprint", ""))
         with Horizontal(classes="beside"):
             with Vertical(classes="said"):
-                yield Static(Content(said(done)), id="outcome")
+                yield Static(Content(said(done)), id="outcome", classes="spaced")
                 yield Line(Content(_("[ Start the installed machine ]")), id="reboot")
                 yield Line(Content(_("[ Power off ]")), id="power_off")
                 if self.session.recovery_key:

@@ -53,7 +53,7 @@ class Form(Framed):
     def on_mount(self) -> None:
         """Show what depends on the answers."""
         super().on_mount()
-        self.say_faults([])
+        self.say_faults(self.session.faults)
         self._depend()
         self._say()
 
@@ -65,6 +65,7 @@ class Form(Framed):
         if event.value == event.question.read(session.draft):
             return
         event.question.write(session.draft, event.value)
+        session.faults = []
         self.say_faults([])
         use(session.draft.get("language", "en"))
         if event.question.anew:
@@ -87,6 +88,8 @@ class Form(Framed):
         """The machine or the medium changed."""
         if event["event"] in {"hardware", "medium"}:
             self._say()
+        elif event["event"] == "refused":
+            self.say_faults(self.session.faults)
 
     def _depend(self) -> None:
         for asked in self.query(Asked):

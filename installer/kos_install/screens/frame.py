@@ -18,6 +18,7 @@ from textual.widgets.option_list import Option as Row
 
 from .model import Option, Session
 from .said import said
+from .widgets import Entry
 from .words import _
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Search(Dialog):
         """A field for what is looked for, and what fits."""
         with Vertical(classes="dialog"):
             yield Static(Content(self._title), classes="title")
-            yield Input(placeholder=_("type to search"), compact=True)
+            yield Entry(placeholder=_("type to search"))
             yield OptionList(compact=True)
             yield Static(Content(_("Enter chooses, Esc leaves it as it was")), classes="dim")
 
@@ -189,7 +190,7 @@ class Ask(Dialog):
         with Vertical(classes="dialog small"):
             yield Static(Content(self._title), classes="title")
             yield Static(Content(self._text))
-            yield Input(self._value, compact=True)
+            yield Entry(self._value)
             yield Static(Content(_("Enter goes on, Esc leaves")), classes="dim")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

@@ -5,21 +5,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from .. import glance
 from ..answers import PublicKey
+from ..errors import InstallError
 from .words import _
 
 _KEY = TypeAdapter(PublicKey)
 _LARGEST = 1 << 16  # bytes; a file of keys is far smaller
 _PLACES = ("*.pub", ".ssh/*.pub", ".ssh/authorized_keys", "authorized_keys")
-_QUIET = "ro,nosuid,nodev,noexec"
+
+
+# Of the whole process, as the language is. A visitor's lines are read by root: they name no file.
+_allowed = {"files": True}
+
+
+def name_no_files() -> None:
+    """From now on only a key is a key: for the screens of who came in over SSH."""
+    _allowed["files"] = False
 
 
 def read(text: str, root: Path = Path("/")) -> list[str]:
@@ -45,16 +55,12 @@ def named(key: str) -> str:
 
 
 def on_sticks() -> list[str]:
-    """The keys on every removable disk, each mounted read-only for as long as that takes."""
+    """The keys on every USB stick: no other disk is looked at, and not one byte of a stick changes."""
     found: dict[str, None] = {}
-    for path in _removable():
-        with tempfile.TemporaryDirectory(prefix="kos-keys-") as folder:
-            if subprocess.run(["mount", "-o", _QUIET, path, folder], capture_output=True, check=False).returncode:
-                continue
-            try:
-                found.update(dict.fromkeys(below(Path(folder))))
-            finally:
-                subprocess.run(["umount", folder], check=True, capture_output=True)
+    for path, filesystem in _on_usb():
+        # What cannot be mounted has no keys for us.
+        with contextlib.suppress(InstallError, OSError), glance.into(path, filesystem) as folder:
+            found.update(dict.fromkeys(below(folder)))
     return list(found)
 
 
@@ -64,26 +70,24 @@ def below(folder: Path) -> list[str]:
     return [key for path in files for key in read(_text(path), folder)]
 
 
-def _removable() -> list[str]:
-    argv = ["lsblk", "--json", "--output", "PATH,RM,HOTPLUG,FSTYPE,MOUNTPOINTS"]
+def _on_usb() -> list[tuple[str, str]]:
+    # By how it is connected: internal SATA disks often say that they are removable, or can be plugged.
+    argv = ["lsblk", "--json", "--tree", "--output", "PATH,TRAN,FSTYPE,MOUNTPOINTS"]
     try:
         done = subprocess.run(argv, capture_output=True, check=True, text=True, timeout=20)
         rows = json.loads(done.stdout)["blockdevices"]
     except (OSError, ValueError, KeyError, subprocess.SubprocessError):
         return []
-    every = [*rows, *(child for row in rows for child in row.get("children", ()))]
-    return [
-        row["path"] for row in every
-        if (row["rm"] or row["hotplug"]) and row["fstype"] in {"vfat", "exfat", "ext4", "ntfs", "iso9660"}
-        and not any(row.get("mountpoints") or [])
-    ]  # fmt: skip
+    parts = [part for row in rows if row["tran"] == "usb" for part in (row, *row.get("children", ()))]
+    free = (part for part in parts if part["fstype"] in glance.TYPES and not any(part.get("mountpoints") or []))
+    return [(part["path"], part["fstype"]) for part in free]
 
 
 def _lines(text: str, root: Path) -> Iterator[str]:
     for line in (one.strip() for one in text.splitlines()):
         if not line or line.startswith("#"):
             continue
-        if line.startswith("/") and " " not in line:
+        if _allowed["files"] and line.startswith("/") and " " not in line:
             yield from (inner for inner in _text(root / line[1:]).splitlines() or [line] if inner.strip())
         else:
             yield line

@@ -34,18 +34,18 @@ class _Over(Exception):
     """The engine ended."""
 
 
-def run(connect: Callable[[], Client], local: bool) -> None:
-    """Ask, install, say how it went. Raises OSError where the engine cannot be reached."""
+def run(connect: Callable[[], Client], local: bool, guest: bool = False) -> None:
+    """Ask, install, say how it went; `guest`: for who came in over SSH. Raises OSError where there is no engine."""
     with connect() as client:
-        _Plain(client, local).run()
+        _Plain(client, local, guest).run()
 
 
 class _Plain:
     """One client that asks line by line."""
 
-    def __init__(self, client: Client, local: bool) -> None:
+    def __init__(self, client: Client, local: bool, guest: bool = False) -> None:
         self.session = Session()
-        self._client, self._local = client, local
+        self._client, self._local, self._guest = client, local, guest
         self._told: queue.Queue[dict[str, Any] | None] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -239,9 +239,10 @@ class _Plain:
 
     def _tools(self) -> None:
         entries = tools.entries(self._local)
-        save_it = _("Save the answers to a file")
-        names = [*entries, "save", ""]
-        chosen = names[prompts.choose([*entries.values(), save_it, _("Back")])]
+        if not self._guest:
+            entries["save"] = _("Save the answers to a file")
+        names = [*entries, ""]
+        chosen = names[prompts.choose([*entries.values(), _("Back")])]
         if chosen == tools.SHELL:
             tools.shell(_("kai is here: kai --help. exit leads back to the installer."))
         elif chosen == tools.NETWORK:

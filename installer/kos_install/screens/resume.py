@@ -19,7 +19,7 @@ from ..answers import Answers
 from ..engine import secrets
 from .flow import interrupted
 from .frame import Ask, Framed
-from .widgets import Line
+from .widgets import Entry, Line
 from .words import _
 
 
@@ -50,10 +50,10 @@ class Resume(Framed):
         found = self.session.resumable
         yield Static(Content(interrupted(found)), id="lead")
         self._names = wanted(found["answers"])
-        with Vertical():
+        with Vertical(id="secrets"):
             for number, name in enumerate(self._names):
                 yield Static(Content(named(name)), classes="label")
-                yield Input(id=f"secret-{number}", password=True, compact=True)
+                yield Entry(id=f"secret-{number}", password=True)
 
     def foot(self) -> ComposeResult:
         """Both ways."""

@@ -18,7 +18,7 @@ from ..hardware.model import Disk
 from .frame import Framed
 from .said import picture, said
 from .summary import summary
-from .widgets import Line
+from .widgets import Entry, Line
 from .words import _
 
 
@@ -75,7 +75,7 @@ class Review(Framed):
             text = _("All on {path} will be lost. To confirm, type its name: {name}")
             await typed.mount(
                 Static(Content(text.format(path=disk.path, name=called(disk))), classes="wipe"),
-                Input(id=f"typed-{number}", compact=True),
+                Entry(id=f"typed-{number}"),
             )
         first = typed.query(Input)
         (first.first() if first else self.query_one("#install")).focus()

@@ -9,14 +9,21 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from textual.driver import Driver
 from textual.drivers.linux_driver import LinuxDriver
+from textual.scrollbar import ScrollBarRender
 from textual.theme import Theme
 
+from .thrift import Thrift
+
 # Terminals that are real ones, or nearly: no colours, letters alone.
+Kind = Literal["poor", "plain", "rich"]
 _PLAIN = ("vt100", "vt102", "vt220", "vt320", "ansi-m", "unknown")
+
+
+_BULLET = "\u2022"  # what Textual shows of a secret; not every terminal has it
 
 
 class Quiet(LinuxDriver):
@@ -27,12 +34,32 @@ class Quiet(LinuxDriver):
         if sys.__stdout__ is not None:
             self._file = sys.__stdout__  # Textual takes the standard error, which goes to the journal here
         self._mouse = False
+        self._kind = kind_of(os.environ)
+        self._thrift = Thrift(colours=self._kind != "poor")
+
+    def write(self, data: str) -> None:
+        """Only what is new to the terminal; a rich one is quick, and gets all of it."""
+        if self._kind != "rich":
+            data = self._thrift.less(data.replace(_BULLET, "*"), self._get_terminal_size()[0])
+        if data:
+            super().write(data)
+
+    def forget(self) -> None:
+        """What the terminal shows is not known any more."""
+        self._thrift.forget()
 
     def _request_terminal_sync_mode_support(self) -> None:
         pass
 
     def _query_in_band_window_resize(self) -> None:
         pass
+
+
+class Blocks(ScrollBarRender):
+    """A scroll bar of whole blanks, reversed: letters that every terminal has."""
+
+    VERTICAL_BARS: ClassVar[list[str]] = [" "]
+    HORIZONTAL_BARS: ClassVar[list[str]] = [" "]
 
 
 # Quiet, and of enough contrast for a tired eye: 7:1 (WCAG 2.2, 1.4.6) for all that is read.
@@ -56,14 +83,20 @@ KOS = Theme(
 class Terminal:
     """`kind`: poor (letters only), plain (sixteen colours) or rich; `console`: this very machine's own."""
 
-    kind: Literal["poor", "plain", "rich"]
+    kind: Kind
     driver: type[Driver]
     console: bool
 
 
 def look(environ: Mapping[str, str] = os.environ, console: bool = False) -> Terminal:
     """The terminal that the environment describes."""
+    return Terminal(kind_of(environ), Quiet, console)
+
+
+def kind_of(environ: Mapping[str, str]) -> Kind:
+    """What a terminal can show."""
     name = environ.get("TERM", "")
     rich = environ.get("COLORTERM") in {"truecolor", "24bit"} or "256" in name
-    poor = name in _PLAIN or bool(environ.get("NO_COLOR"))
-    return Terminal("poor" if poor else "rich" if rich else "plain", Quiet, console)
+    if name in _PLAIN or environ.get("NO_COLOR"):
+        return "poor"
+    return "rich" if rich else "plain"

@@ -10,7 +10,7 @@ import subprocess
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.containers import Vertical
+from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.widgets import OptionList, Static
 from textual.widgets.option_list import Option as Row
@@ -81,20 +81,21 @@ class Door(Dialog):
     def compose(self) -> ComposeResult:
         """A command, a password for this once, and the fingerprint that has to be the same over there."""
         door = self._door
-        with Vertical(classes="dialog"):
+        with Vertical(classes="dialog full"):
             yield Static(Content(_("Install over the network")), classes="title")
-            yield Static(Content("\n".join(invitation(door))))
-            yield Static(Content(qr(str(door["fingerprint"]))), classes="code")
+            with Horizontal(classes="beside"):
+                yield Static(Content("\n\n".join(invitation(door))), classes="said")
+                yield Static(Content(qr(str(door["fingerprint"]))), classes="code")
 
 
 def invitation(door: dict[str, Any]) -> list[str]:
     """What whoever comes in has to type, and to compare."""
     host = ([*door["addresses"], "ADDRESS"])[0].split()[0]
     return [
-        _("On the other machine: {command}").format(command=f"kos-install --remote root@{host}"),
-        _("Without kOS there: {command}").format(command=f"ssh root@{host}"),
-        _("Password, for this start only: {password}").format(password=door["password"]),
-        _("It must show this fingerprint: {fingerprint}").format(fingerprint=door["fingerprint"]),
+        _("On the other machine:\n{command}").format(command=f"kos-install --remote root@{host}"),
+        _("Without kOS there:\n{command}").format(command=f"ssh root@{host}"),
+        _("Password, for this start only:\n{password}").format(password=door["password"]),
+        _("It must show this fingerprint:\n{fingerprint}").format(fingerprint=door["fingerprint"]),
     ]
 
 

@@ -33,13 +33,21 @@ class Changed(Message):
         super().__init__()
 
 
-class Field(Input):
+class Entry(Input):
+    """A line to type in, whose cursor stands still: blinking would keep a serial line busy."""
+
+    def __init__(self, value: str = "", **more: Any) -> None:
+        super().__init__(value, compact=True, **more)
+        self.cursor_blink = False
+
+
+class Field(Entry):
     """One line of text; a secret shows how long it is and nothing else."""
 
     BINDINGS = _MOVES
 
     def __init__(self, question: Question, value: str) -> None:
-        super().__init__(value, password=question.kind == "secret", placeholder=question.hint, compact=True)
+        super().__init__(value, password=question.kind == "secret", placeholder=question.hint)
         self.question = question
 
     def on_input_changed(self, event: Input.Changed) -> None:
@@ -59,6 +67,7 @@ class Lines(TextArea):
     def __init__(self, question: Question, value: str) -> None:
         super().__init__(value, compact=True, tab_behavior="focus", soft_wrap=False, show_line_numbers=False)
         self.question = question
+        self.cursor_blink = False
 
     def on_text_area_changed(self, event: TextArea.Changed) -> None:
         """Every key is kept."""
@@ -211,6 +220,14 @@ class Asked(Horizontal):
         if self.question.kind != "switch":
             yield Static(Content(self.question.label), classes="label")
         yield answering(self.question, self._value)
+
+    def on_descendant_focus(self) -> None:
+        """The label says where one is, where a list has nothing chosen yet."""
+        self.add_class("here")
+
+    def on_descendant_blur(self) -> None:
+        """Not here any more."""
+        self.remove_class("here")
 
 
 def answering(question: Question, value: Any) -> Widget:

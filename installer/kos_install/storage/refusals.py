@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from ansible_collections.kind.kos.plugins.plugin_utils import hardware
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
@@ -57,9 +59,19 @@ def _unlocking(answers: Answers, machine: Machine) -> Iterator[str]:
         )
     if asked.fido2 and not machine.fido2:
         yield "encryption.fido2: no FIDO2 key is plugged in: plug it in, or leave the key away"
+    if asked.tang and not _is_address(urlsplit(asked.tang.url).hostname or ""):
+        yield "encryption.tang.url: while the disk is locked nobody looks up names: give the server's address"
     for key, wanted in (("tang", asked.tang), ("remote_unlock", asked.remote_unlock)):
         if wanted and not answers.network:
             yield f"encryption.{key} needs a network: give one, or leave the key away"
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _network(answers: Answers, machine: Machine) -> Iterator[str]:

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from . import files, system, system_layout
 from .files import NodeError, Root
 
-CMDLINE, MOUNTS = "/proc/cmdline", "/proc/self/mountinfo"
+CMDLINE, MOUNTS, FSTAB = "/proc/cmdline", "/proc/self/mountinfo", "/etc/fstab"
 # All of it is mounted in a namespace of this process alone, and gone with it.
-TOP, SECOND_ESP, CANDIDATE = "/run/kos/top", "/run/kos/esp-2", "/run/kos/candidate"
+TOP, UNMOUNTED, CANDIDATE = "/run/kos/top", "/run/kos/firmware", "/run/kos/candidate"
 LOCK = "/run/kos/system.lock"
 # What an entry's own arguments are made of; the boot loader adds words of its own to what the kernel reports.
 ARGUMENTS = "/etc/kernel/cmdline"
 _ROOT = re.compile(r"\bsubvol=/?@root\.(\d+)")
 _SLOT = re.compile(r"^kos\.slot=(\d+)$")
 # A kernel that panics, an initrd that finds no root (dracut.cmdline(7)).
-_RESTARTING = ("panic=30", "rd.shell=0", "rd.emergency=reboot")
+RESTARTING = ("panic=30", "rd.shell=0", "rd.emergency=reboot")
 _LOADERS = ("BOOT_IMAGE=", "initrd=")
 
 
@@ -93,7 +93,7 @@ def arguments_for(arguments: Sequence[str], number: int) -> list[str]:
     subvolume = "subvol=" + system_layout.ROOT_SLOT.format(number=number)
     found = [_ROOT.sub(subvolume, word) for word in arguments]
     keys = {word.partition("=")[0] for word in found}
-    return [*found, *(word for word in _RESTARTING if word.partition("=")[0] not in keys)]
+    return [*found, *(word for word in RESTARTING if word.partition("=")[0] not in keys)]
 
 
 def apart() -> None:
@@ -123,13 +123,30 @@ def mount_top(layout: Layout) -> str:
 
 def esps() -> list[str]:
     """Every EFI system partition that can be reached, the first disk's first. Raises OtherLayout where none can."""
-    places = (system_layout.ESP_AT, system_layout.ESP_AT + system_layout.SECOND)
-    found = [place for place in places if os.path.ismount(place)]
-    second = f"/dev/disk/by-partlabel/{system_layout.ESP}{system_layout.SECOND}"
-    if places[1] not in found and os.path.exists(second):
-        os.makedirs(SECOND_ESP, mode=0o700, exist_ok=True)
-        system.run(["mount", "-t", "vfat", "-o", "umask=0077", second, SECOND_ESP])
-        found.append(SECOND_ESP)
+    found = []
+    for place, device in firmware(Root()).items():
+        own = UNMOUNTED + place
+        if not os.path.ismount(place) and not os.path.ismount(own) and os.path.exists(device):
+            os.makedirs(own, mode=0o700, exist_ok=True)
+            system.run(["mount", "-t", "vfat", "-o", "umask=0077", device, own])
+        found += [one for one in (place, own) if os.path.ismount(one)][:1]
     if not found:
         raise OtherLayout(f"no EFI system partition is mounted at {system_layout.ESP_AT}: mount it, then run again")
     return found
+
+
+def firmware(root: Root) -> dict[str, str]:
+    """Where each EFI system partition belongs, and its device, as /etc/fstab has it.
+
+    Not by its label: it may be another system's, and a medium that is plugged in has one of the same label.
+    """
+    lines = (files.read(root.join(FSTAB)) or b"").decode().splitlines()
+    rows = {row[1]: row[0] for line in lines if len(row := line.split()) > 1 and not line.startswith("#")}
+    places = (system_layout.ESP_AT, system_layout.ESP_AT + system_layout.SECOND)
+    return {place: _named(rows[place]) for place in places if place in rows}
+
+
+def _named(what: str) -> str:
+    """The device that fstab(5) calls UUID=… or the like; any other is a path."""
+    tag, _, value = what.partition("=")
+    return f"/dev/disk/by-{tag.lower()}/{value}" if value else what

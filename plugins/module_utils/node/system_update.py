@@ -16,7 +16,8 @@ from typing import Any
 
 from . import bundle, candidate, files, layout, secureboot, slots, system, systems
 from .candidate import Upgraded
-from .files import NodeError, Root
+from .files import Busy, NodeError, Root
+from .journal import Journal
 from .layout import Layout
 from .slots import Entry, Slot
 from .systems import Known, Record
@@ -46,6 +47,11 @@ def _entries(esps: Sequence[str]) -> list[Slot]:
     return slots.listing(esps[0])
 
 
+def _require_quiet(root: Root) -> None:
+    if Journal(root).open:
+        raise Busy("a change of this node is under way: wait for its end (kai status), then run again")
+
+
 def stage(root: Root, fresh: bool = False) -> dict[str, Any]:
     """Make a candidate with all packages up to date; it boots only once it is published.
 
@@ -53,6 +59,7 @@ def stage(root: Root, fresh: bool = False) -> dict[str, Any]:
     """
     here, esps = begin(root)
     with files.lock(root), layout.alone():
+        _require_quiet(root)
         record = _tidied(root, here, esps)
         number = _next_number(record, esps)
         row = Known(number, made=int(time.time()), base=candidate.fingerprint(root))
@@ -128,6 +135,7 @@ def publish(root: Root) -> dict[str, Any]:
     """Let the staged candidate be tried at the next start. Raises NothingStaged, OSError."""
     _here, esps = begin(root)
     with files.lock(root), layout.alone():
+        _require_quiet(root)
         record = systems.load(root)
         staged = [number for number, row in record.known.items() if row.state == "staged"]
         if not staged:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from . import files, gate, layout, slots, store, system, system_layout, system_update, systems
+from . import files, gate, layout, slots, store, system, system_update, systems
 from .files import NodeError, Root
 from .journal import Journal
 
@@ -26,6 +26,8 @@ CHECKS = "/etc/kos/healthy.d"
 # Seconds until multi-user.target is reached, and from then on until all is well.
 DEADLINE, GRACE = 900.0, 300.0
 _BETWEEN, _ONE_CHECK = 5.0, 60.0
+# A partition of the firmware's may come later than the system does: no mount of it holds up a start (`nofail`).
+_FIRMWARE = 90.0
 
 
 def on_trial(root: Root, esps: list[str], number: int) -> bool:
@@ -40,12 +42,8 @@ def on_trial(root: Root, esps: list[str], number: int) -> bool:
 def judge(root: Root, deadline: float = DEADLINE, grace: float = GRACE) -> bool:
     """Wait until this system is well; False where it is on trial and is not. Raises OtherLayout."""
     here = layout.require(root)
-    esps, text = [], ""
-    try:
-        layout.apart()
-        esps = layout.esps()
-    except (NodeError, OSError) as error:
-        text = str(error)
+    esps: list[str] = []
+    text = _said(layout.apart) or wait(lambda: _said(lambda: esps.extend(layout.esps())), min(grace, _FIRMWARE))
     trial = on_trial(root, esps, here.slot)
     text = text or wait(unfinished, deadline if trial else 0.0)
     text = text or wait(lambda: first_complaint(root), grace if trial else 0.0)
@@ -56,6 +54,15 @@ def judge(root: Root, deadline: float = DEADLINE, grace: float = GRACE) -> bool:
     if trial:
         systems.note_trial(root, here.slot, text)
     return not trial
+
+
+def _said(act: Callable[[], None]) -> str:
+    """What went wrong, if anything did."""
+    try:
+        act()
+    except (NodeError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def first_complaint(root: Root) -> str:
@@ -126,17 +133,13 @@ def _of_own_checks(root: Root) -> Iterator[str]:
 def lost(root: Root) -> bool:
     """Whether a boot that ended in an emergency was a trial; then its reason is kept. Raises NodeError, OSError.
 
-    Neither /var nor the ESP need be mounted then.
+    Neither /var nor an ESP need be mounted then; where none can be read, what was remembered counts.
     """
     here = layout.require(root)
     layout.apart()
-    place = "/run/kos/esp"
-    os.makedirs(place, mode=0o700, exist_ok=True)
-    device = f"/dev/disk/by-partlabel/{system_layout.ESP}"
-    esp = system_layout.ESP_AT if os.path.ismount(system_layout.ESP_AT) else place
-    if esp == place:
-        system.run(["mount", "-t", "vfat", "-o", "ro", device, place])
-    if not on_trial(root, [esp], here.slot):
+    esps: list[str] = []
+    _said(lambda: esps.extend(layout.esps()))
+    if not on_trial(root, esps, here.slot):
         return False
     try:
         systems.note_trial(root, here.slot, "it ended in an emergency before its services were started")

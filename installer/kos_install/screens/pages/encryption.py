@@ -149,7 +149,7 @@ def _tang() -> list[Question]:
         return lambda draft, value: draft.put(f"encryption.tang.{key}", value.strip())
 
     def url(value: str) -> str:
-        return "" if _TANG.fullmatch(value) else _("an address such as http://tang.example")
+        return "" if _TANG.fullmatch(value) else _("an address such as http://192.0.2.9")
 
     def thumbprint(value: str) -> str:
         return "" if _THUMBPRINT.fullmatch(value) else _("as `tang-show-keys` prints it on the server")

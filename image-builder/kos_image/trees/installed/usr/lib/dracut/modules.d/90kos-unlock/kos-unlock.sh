@@ -4,6 +4,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # What a key may do before the disk is open: answer what is asked. The session ends when the machine goes on.
+if [ ! -t 0 ]; then
+  echo "A passphrase is typed on a terminal: ssh -t" >&2
+  exit 1
+fi
 if systemd-tty-ask-password-agent --list | grep -q .; then
   echo "This machine waits for the passphrase of its disk."
   exec systemd-tty-ask-password-agent --query

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One switch of the system on a mounted EFI partition, by the node's own code: what a power cut is replayed over.
 
-    python3 slotswitch.py CODE ESP NUMBER [KIND]
+    python3 diskswitch.py CODE ESP NUMBER [KIND]
 
 CODE is a folder with kos_node, as a generation has it. Slot NUMBER is staged, published and blessed; the one two before
 it is removed, as an update does. What each consists of follows from its number alone, so a judge knows what is whole:
