@@ -18,6 +18,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 
 from .. import medium
 from ..errors import ApplyFailed
+from ..hardware.reading import plain
 from ..storage.actions import Target
 from .runner import Log, run, succeeds
 
@@ -58,7 +59,7 @@ class Node:
 
 def look(path: str = "") -> list[Node]:
     """Every disk, or the one of that path. Raises ApplyFailed."""
-    said = run(["lsblk", "--json", "--bytes", "--output", _COLUMNS.removesuffix(""), *([path] if path else [])])
+    said = run(["lsblk", "--json", "--bytes", "--output", _COLUMNS, *([path] if path else [])])
     return [_node(row) for row in json.loads(said)["blockdevices"]]
 
 
@@ -168,7 +169,7 @@ def _node(row: dict[str, Any]) -> Node:
         path=row["path"],
         type=row["type"],
         size=int(row["size"] or 0),
-        serial=(row["serial"] or "").strip(),
+        serial=plain(row["serial"]),
         read_only=bool(row["ro"]),
         filesystem=row["fstype"] or "",
         uuid=row["uuid"] or "",
