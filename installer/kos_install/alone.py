@@ -17,11 +17,12 @@ from typing import Any
 from ansible_collections.kind.kos.cli.exits import Exit
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 
+from . import remote as reaching
 from . import unattended
 from .actions.runner import succeeds
 from .answers import Answers
 from .engine import this_machine
-from .engine.client import Socket
+from .engine.client import Command, Socket
 from .engine.engine import Engine
 from .engine.events import LIVE
 from .engine.history import History
@@ -42,14 +43,20 @@ Send = Callable[..., None]
 Tell = Callable[[Event], None]
 
 
-def main(path: Path | None, lines: bool) -> int:
-    """Install by the answers in a file, or by those that were left somewhere; the exit code. Raises InstallError."""
+def main(path: Path | None, lines: bool, remote: tuple[str, str | None] | None = None) -> int:
+    """Install by the answers in a file, or by those that were left somewhere; the exit code. Raises InstallError.
+
+    `remote`: USER@HOST and the fingerprint of its key: it is that machine which is installed, and never this one.
+    """
     where = path or unattended.source(unattended.look())
     if where is None:
         raise UsageError(f"nobody left answers here: label a partition {unattended.LABEL}, or use the screens")
     try:
         answers, secrets = unattended.answer(where)
-        return install(answers, secrets, as_json if lines else as_text, this_machine.world)
+        tell = as_json if lines else as_text
+        if remote is not None:
+            return elsewhere(*remote, answers, secrets, tell)
+        return install(answers, secrets, tell, this_machine.world)
     except ConfigurationError as error:
         print("\n".join(str(fault) for fault in error.faults), file=sys.stderr)
         return Exit.INVALID_CONFIGURATION
@@ -64,6 +71,15 @@ def install(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: Cal
     if client is None:
         return _own_engine(answers, secrets, tell, world())
     with client:
+        return follow(client.send, client.events(), answers, secrets, tell)
+
+
+def elsewhere(host: str, fingerprint: str | None, answers: Answers, secrets: Mapping[str, str], tell: Tell) -> int:
+    """Install with the engine of another machine, by the answers and secrets of this one; the exit code.
+
+    Raises UsageError where the host is not the one that was named, OSError where the engine is lost.
+    """
+    with reaching.pinned(host, fingerprint) as argv, Command(argv) as client:
         return follow(client.send, client.events(), answers, secrets, tell)
 
 
@@ -150,6 +166,8 @@ def as_typed(answers: Answers) -> dict[str, Any]:
     data = answers.model_dump(mode="json")
     for key, _secret in wanted(answers).values():
         _typed(data, key)
+    # A key that nobody writes down opens the disk for nobody, and looks as if it did.
+    data["encryption"]["recovery_key"] = False
     return data
 
 

@@ -17,7 +17,9 @@ from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from kos_install.answers import Answers
 from kos_install.engine import replay
 from kos_install.engine.events import event
+from kos_install.engine.world import Found
 from kos_install.errors import ApplyFailed
+from kos_install.storage.actions import Plan
 
 
 def test_an_install_from_the_first_answer_to_the_end():
@@ -241,6 +243,88 @@ def test_of_two_installs_that_were_begun_the_second_is_offered_when_the_first_is
     assert told.history.newest("resumable")["disk"] == "/dev/nvme0n1" and told.history.newest("notice") is None
     told.ask("secret", name="passphrase", value=CANARY)
     assert told.ask("resume")[-1]["state"] == "done"
+
+
+def broken(told):
+    """The medium turns out to be spoilt from here on."""
+    told.engine._world = dataclasses.replace(
+        told.engine._world, medium=lambda: {"record": {}, "verification": {"state": "broken", "said": []}}
+    )
+
+
+def test_from_a_broken_medium_nothing_is_installed():
+    told = Told()
+    plan = told.planned()
+    broken(told)
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert "this medium is not as it was made" in refused["faults"][0] and told.engine.state == "planned"
+
+
+def test_nor_gone_on_with():
+    told = Told(interrupted=parse(Answers, ANSWERS, lambda _path: Place("answers")))
+    broken(told)
+    told.ask("secret", name="passphrase", value=CANARY)
+    (refused,) = told.ask("resume")
+    assert "this medium is not as it was made" in refused["faults"][0]
+
+
+def test_an_install_stops_when_its_medium_turns_out_to_be_broken():
+    told = Told()
+    plan, done = told.planned(), []
+
+    def apply(context):
+        context.action("release", "started")
+        broken(told)
+        context.action("release", "done")
+        done.append("more")
+
+    told.engine._world = dataclasses.replace(told.engine._world, apply=apply)
+    events = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert "this medium is not as it was made" in next(e for e in events if e["event"] == "failed")["sentence"]
+    assert done == []
+
+
+def test_a_machine_that_is_looked_at_again_needs_a_new_plan():
+    told = Told()
+    plan = told.planned()
+    told.engine._world = dataclasses.replace(
+        told.engine._world, detect=lambda: installs.DESK.model_copy(update={"disks": []})
+    )
+    told.ask("detect")
+    assert told.engine.state == "answering" and told.history.newest("plan") is None
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert "is not possible while" in refused["faults"][0]
+
+
+def test_what_failed_is_given_up_and_the_machine_looked_at_anew():
+    told = Told(recorded=[*installs.RECORDED, {"kind": "unpack", "fail": "no"}])
+    told.confirmed()
+    assert told.engine.state == "failed"
+    given_up, looked = [], []
+    mine = Found("/dev/sda", 3, 14, told.engine._answers, told.engine._plan, lambda: given_up.append("mine"))
+    others = dataclasses.replace(mine, plan=Plan(actions=[]), abandon=lambda: given_up.append("others"))
+    for found in (others, mine):
+        told.engine.state = "failed"
+        told.engine._world = dataclasses.replace(
+            told.engine._world, found=lambda _machine, found=found: found,
+            detect=lambda: looked.append(1) or installs.DESK,
+        )  # fmt: skip
+        told.engine._plan = mine.plan
+        told.ask("abandon")
+        assert told.engine.state == "answering"
+    assert given_up == ["mine"] and len(looked) == 2
+
+
+@pytest.mark.parametrize("do", ["confirm", "resume"])
+def test_an_install_knows_whether_its_wipe_was_confirmed_just_now(do):
+    told = Told(interrupted=parse(Answers, ANSWERS, lambda _path: Place("answers")))
+    contexts = []
+    told.engine._world = dataclasses.replace(told.engine._world, apply=contexts.append)
+    plan = told.planned()
+    if do == "resume":
+        told.ask("answer", answers=ANSWERS)
+    told.ask(do, digest=plan["digest"], typed=BLANK.model)
+    assert [context.confirmed for context in contexts] == [do == "confirm"]
 
 
 def test_a_machine_that_cannot_be_looked_at_still_has_screens():

@@ -188,3 +188,32 @@ def test_a_flipped_bit_is_never_believed(tmp_path_factory, at, bit):
         return
     assert found.plan == PLAN
     assert found.records == begun.records[: len(found.records)]
+
+
+def test_of_a_finished_install_only_remains_which_answers_it_was(device, begun):
+    assert journal.finished_by(device) == ""
+    begun.append(MOUNT, "done", {"where": "secret-canary"})
+    journal.finish(begun)
+    assert journal.finished_by(device) == ANSWERS.digest()
+    with pytest.raises(journal.NoJournal):
+        journal.read(device)
+    raw = device.read_bytes()
+    assert b"AAAA test" not in raw and b"secret-canary" not in raw and not any(raw[journal.BLOCK :])
+
+
+@given(cut=st.integers(0, journal.BLOCK // SECTOR - 1))
+def test_a_torn_mark_is_none(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("torn") / "partition"
+    path.write_bytes(bytes(FEW * 4))
+    begun = journal.begin(path, PLAN, ANSWERS, [JOURNAL])
+    header = path.read_bytes()[: journal.BLOCK]
+    journal.finish(begun)
+    mark = path.read_bytes()[: journal.BLOCK]
+    with path.open("r+b") as stream:
+        stream.write(mark[: cut * SECTOR] + header[cut * SECTOR :])
+    # A sector holds all of the mark: there is the journal, or the mark, or what is neither.
+    assert journal.finished_by(path) in ("", ANSWERS.digest())
+
+
+def test_a_journal_knows_the_image_that_it_was_begun_from(device):
+    assert journal.begin(device, PLAN, ANSWERS, [JOURNAL], "ab" * 32).image == "ab" * 32

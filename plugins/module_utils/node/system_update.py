@@ -23,6 +23,7 @@ from .slots import Entry, Slot
 from .systems import Known, Record
 
 TRIES = 3
+_CHANGED = "this node was changed after the update was prepared, and the update would lose that: prepare it again"
 BASELINE = f"{systems.FOLDER}/baseline.json"
 
 
@@ -142,14 +143,36 @@ def publish(root: Root) -> dict[str, Any]:
             raise NothingStaged("no update of the system is ready: make one with kai update")
         number = staged[-1]
         if record.known[number].base != candidate.fingerprint(root):
-            raise NothingStaged(
-                "this node was changed after the update was prepared, and the update would lose that: prepare it again"
-            )
+            raise NothingStaged(_CHANGED)
         # Should this be cut off between the two, the next look finds an entry that is not published and drops it.
         systems.save(root, record.put(number, replace(record.known[number], state="published")))
         for esp in esps:
             slots.publish(esp, number)
         return {"slot": number}
+
+
+def recheck(root: Root) -> dict[str, Any]:
+    """Before this machine stops: let no candidate be tried that lacks what was changed since it was made.
+
+    Raises NodeError, OSError.
+    """
+    here, esps = begin(root)
+    withdrawn = []
+    with layout.alone():
+        record = systems.load(root)
+        now = candidate.fingerprint(root)
+        for number, row in record.known.items():
+            # One that goes back to another state on a person's word has no base: it is meant to lose what is here.
+            if number == here.slot or row.state != "published" or row.base in ("", now):
+                continue
+            record = record.put(number, replace(row, state="failed", reason=_CHANGED))
+            for esp in esps:
+                if any(slot.number == number for slot in slots.listing(esp)):
+                    slots.remove(esp, number)
+            withdrawn.append(number)
+        if withdrawn:
+            systems.save(root, record)
+    return {"withdrawn": withdrawn}
 
 
 def settle(root: Root) -> dict[str, Any]:
