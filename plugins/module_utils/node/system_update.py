@@ -9,12 +9,13 @@ runs as it was; the next one cleans up. Every attempt has a number of its own.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import bundle, candidate, files, layout, secureboot, slots, system, systems
+from . import bundle, candidate, files, layout, recovery, secureboot, slots, system, systems
 from .candidate import Upgraded
 from .files import Busy, NodeError, Root
 from .journal import Journal
@@ -217,10 +218,19 @@ def bless(root: Root) -> dict[str, Any]:
         for esp in esps:
             if any(slot.number == here.slot for slot in slots.listing(esp)):
                 slots.bless(esp, here.slot)
+                _offer_recovery(esp, here.slot)
         files.remove(root.join(f"{systems.TRIALS}/{here.slot}"))
         _tidied(root, here, esps)
     candidate.forget_cache()
     return status(root) or {}
+
+
+def _offer_recovery(esp: str, number: int) -> None:
+    """That there is a way to repair this machine must not decide whether it is well."""
+    try:
+        recovery.offer(esp, number)
+    except (NodeError, OSError) as error:
+        sys.stderr.write(f"the boot menu has no newer recovery entry: {error}\n")
 
 
 def back(root: Root, number: int | None) -> dict[str, Any]:
