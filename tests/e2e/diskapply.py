@@ -156,8 +156,10 @@ class Driver:
         sys.modules["kos_install.actions.configure"] = SMALL
         if self.asked.get("fresh"):
             apply._begun = lambda _context: None
+        beside = apply.exclusively() if self.asked.get("beside another") else contextlib.nullcontext()
         try:
-            apply.install(self.context())
+            with beside:
+                apply.install(self.context())
         except InstallError as error:
             say("failed", str(error))
             return 3

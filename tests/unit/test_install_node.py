@@ -88,7 +88,7 @@ def test_the_initrd_opens_every_disk_of_the_root_and_the_system_the_others():
     assert [word for word in told if word.startswith("rd.luks.name")] == [
         "rd.luks.name=aaaa=kos-root", "rd.luks.name=bbbb=kos-root-2",
     ]  # fmt: skip
-    assert {"root=/dev/mapper/kos-root", "rootfstype=btrfs", "rootflags=subvol=@root.1", "rw"} <= set(told)
+    assert {"rootfstype=btrfs", "rootflags=subvol=@root.1", "rw"} <= set(told)
     assert rows(mounts.entries(mirrored), "/etc/crypttab") == [
         ["kos-data", "UUID=dddd", "none", "luks,discard,tries=0"]
     ]

@@ -30,8 +30,7 @@ def perform(context: Context, action: Wipe) -> None:
     with quiet(path):
         for node in [*disk.partitions, disk]:
             wipe(node, context.log)
-    run(["blockdev", "--rereadpt", path], log=context.log)
-    disks.settle()
+    disks.forget(path, context.log)
     _prove(path)
 
 

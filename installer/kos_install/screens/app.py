@@ -30,10 +30,11 @@ from .progress import Progress
 from .resume import Resume
 from .review import Review
 from .saving import save
-from .terminal import KOS, Blocks, Quiet, Terminal
+from .terminal import KOS, Blocks, Quiet, Terminal, gone
 from .waiting import Waiting
 from .words import _, use
 
+_LOOKS_AT_TERMINAL = 2.0  # seconds
 _AGAIN = 1.0  # seconds between two tries to reach the engine
 _WORKING = {"applying", "verifying", "failed"}
 
@@ -75,6 +76,12 @@ class Installer(App[None]):
         """Reach the engine."""
         self.push_screen(Waiting())
         self._listen()
+        if not self.is_headless:
+            self.set_interval(_LOOKS_AT_TERMINAL, self._leave_a_terminal_that_is_gone)
+
+    def _leave_a_terminal_that_is_gone(self) -> None:
+        if gone():
+            self.exit()
 
     # The engine. -------------------------------------------------------------------------------------------------
 
