@@ -34,14 +34,15 @@ _QUOTED = re.compile(r"'[^']*'|(?<=the tag )\S+")
 _HOSTNAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 _NIC = r"^[A-Za-z0-9_.:*-]{1,32}$"
+_SSID_BYTES = 32
 # In place of a hash that must not lie about; well-formed, and no password has it.
 FORGOTTEN = f"$6$forgotten${'.' * 86}"
-_SSID_BYTES = 32
 # RFC 9106 and design: whoever asks for less than this gets it only on a medium that was built for tests.
 ARGON2ID_FLOOR_KIB = 65536
 
 
-def _hash(text: str) -> str:
+def hash_of_password(text: str) -> str:
+    """The text, where it is one. Raises ValueError, without it."""
     if not _HASH.match(text):
         raise ValueError("no hash that Debian knows: make one with mkpasswd, or leave it away")
     return text
@@ -101,7 +102,7 @@ def _ssid(text: str) -> str:
     return _printable(text)
 
 
-PasswordHash = Annotated[str, AfterValidator(_hash)]
+PasswordHash = Annotated[str, AfterValidator(hash_of_password)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 Name = Annotated[str, AfterValidator(_printable)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -264,6 +265,18 @@ class Answers(Strict):
     confirm: Confirm = Confirm()
     after: Literal["reboot", "power_off", "wait"] = "wait"
 
+    def digest(self) -> str:
+        """SHA-256 over what makes the node: neither who confirmed it, nor where its secrets come from."""
+        # Of a password it is enough whether there is one: a journal keeps no more.
+        asked = self.forgetful().model_dump(mode="json", exclude={"confirm", "after"})
+        asked["encryption"]["passphrase"] = asked["encryption"]["recovery_key"] = None
+        if self.encryption.tpm2 and self.encryption.tpm2.pin:
+            asked["encryption"]["tpm2"]["pin"] = None
+        for interface in asked["network"]:
+            if interface["wifi"]:
+                interface["wifi"]["passphrase"] = None
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
     def forgetful(self) -> Self:
         """The same without the hash of a password: for where anybody can read. It is asked for again."""
         if not self.user.password_hash:
@@ -277,20 +290,8 @@ class Answers(Strict):
         if password_hash in (None, FORGOTTEN):
             raise ValueError("the password of the user was not given again")
         return self.model_copy(
-            update={"user": self.user.model_copy(update={"password_hash": _hash(str(password_hash))})}
+            update={"user": self.user.model_copy(update={"password_hash": hash_of_password(str(password_hash))})}
         )
-
-    def digest(self) -> str:
-        """SHA-256 over what makes the node: neither who confirmed it, nor where its secrets come from."""
-        # Of a password it is enough whether there is one: a journal keeps no more.
-        asked = self.forgetful().model_dump(mode="json", exclude={"confirm", "after"})
-        asked["encryption"]["passphrase"] = asked["encryption"]["recovery_key"] = None
-        if self.encryption.tpm2 and self.encryption.tpm2.pin:
-            asked["encryption"]["tpm2"]["pin"] = None
-        for interface in asked["network"]:
-            if interface["wifi"]:
-                interface["wifi"]["passphrase"] = None
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

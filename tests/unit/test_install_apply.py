@@ -152,26 +152,6 @@ def test_two_installs_at_once_are_one_too_many(tmp_path, monkeypatch):
         pass
 
 
-def test_a_disk_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch):
-    """Of one bad sector on any journal partition the engine died, started again, and died."""
-    good, bad, odd, empty = (tmp_path / name for name in ("good", "bad", "odd", "empty"))
-    for path in (good, odd, empty):
-        path.write_bytes(bytes(1 << 19))
-    journal.begin(good, PLAN, ANSWERS)
-    monkeypatch.setattr(journal, "VERSION", [])
-    journal.begin(odd, PLAN, ANSWERS)
-    monkeypatch.undo()
-    bad.mkdir()  # reading it ends with an error, as a sector does that is gone
-    monkeypatch.setattr(apply.disks, "journals", lambda: [bad, odd, empty, good])
-    found, faults = apply.begun()
-    assert [one.device for one in found] == [good] and len(faults) == 1 and str(bad) in faults[0]
-    offered = this_machine._found(Machine())
-    assert offered.plan == PLAN and offered.notes == tuple(faults)
-    monkeypatch.setattr(apply.disks, "journals", lambda: [bad])
-    with pytest.raises(ApplyFailed, match="cannot be read"):
-        this_machine._found(Machine())
-
-
 def begun_from(monkeypatch, world, tmp_path, confirmed, wipes=True):
     """What is gone on with of an install that was begun from another medium."""
     actions = [
@@ -215,3 +195,23 @@ def test_what_is_unpacked_over_is_cleared_but_for_what_is_not_ours(tmp_path, mon
     unpack.clear(target, {target, target / "var"})
     left = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
     assert left == ["efi/EFI/Microsoft/boot.efi", "proc/1/environ"] and tmp_path.is_dir()
+
+
+def test_a_disk_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch):
+    """Of one bad sector on any journal partition the engine died, started again, and died."""
+    good, bad, odd, empty = (tmp_path / name for name in ("good", "bad", "odd", "empty"))
+    for path in (good, odd, empty):
+        path.write_bytes(bytes(1 << 19))
+    journal.begin(good, PLAN, ANSWERS)
+    monkeypatch.setattr(journal, "VERSION", [])
+    journal.begin(odd, PLAN, ANSWERS)
+    monkeypatch.undo()
+    bad.mkdir()  # reading it ends with an error, as a sector does that is gone
+    monkeypatch.setattr(apply.disks, "journals", lambda: [bad, odd, empty, good])
+    found, faults = apply.begun()
+    assert [one.device for one in found] == [good] and len(faults) == 1 and str(bad) in faults[0]
+    offered = this_machine._found(Machine())
+    assert offered.plan == PLAN and offered.notes == tuple(faults)
+    monkeypatch.setattr(apply.disks, "journals", lambda: [bad])
+    with pytest.raises(ApplyFailed, match="cannot be read"):
+        this_machine._found(Machine())

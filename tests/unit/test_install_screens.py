@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
 from screenshots import Walk
 
+from kos_install import strength
 from kos_install.answers import Answers
 from kos_install.engine.this_machine import command
 from kos_install.errors import InstallError
-from kos_install.screens import codes, draft, keys, lists, phases, resume, saving, strength, terminal, words
+from kos_install.screens import codes, draft, keys, lists, phases, resume, saving, terminal, words
 from kos_install.screens.model import Session
 from kos_install.screens.pages import PAGES
 from kos_install.screens.thrift import Thrift

@@ -134,7 +134,8 @@ class Engine:
         self._tell("draft", answers=asked["answers"])
 
     def _do_secret(self, asked: dict[str, Any]) -> None:
-        self._secrets[secrets.name(asked["name"])] = secrets.value(asked["value"])
+        name = secrets.name(asked["name"])
+        self._secrets[name] = secrets.value(name, asked["value"])
 
     def _do_plan(self, _asked: dict[str, Any]) -> None:
         if self._answers is None:
