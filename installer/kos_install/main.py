@@ -102,7 +102,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the answers")
     parser.add_argument("--verify", action="store_true", help="read the whole medium, and say whether it is as made")
     parser.add_argument("--plain", action="store_true", help="ask line by line: for any terminal, and screen readers")
-    parser.add_argument("--remote", metavar="USER@HOST", help="install a machine that was started from a medium there")
+    parser.add_argument(
+        "--remote", metavar="USER@HOST[:PORT]", help="install a machine that was started from a medium there"
+    )
     parser.add_argument(
         "--fingerprint", metavar="SHA256:...", help="with --remote: of its SSH key, as its screen has it"
     )

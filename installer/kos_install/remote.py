@@ -18,7 +18,13 @@ from pathlib import Path
 from .engine.client import ATTACH
 from .errors import UsageError
 
-_HOST = re.compile(r"(?:(?P<user>[a-z_][a-z0-9_-]*)@)?(?P<host>[A-Za-z0-9.:_-]+)")
+# An address of IPv6 stands in brackets where a port follows.
+_HOST = re.compile(
+    r"(?:(?P<user>[a-z_][a-z0-9_-]*)@)?"
+    r"(?:\[(?P<ipv6>[0-9a-fA-F:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*)"
+    r"|(?P<bare>[0-9a-fA-F]*:[0-9a-fA-F:.]*:[0-9a-fA-F:.]*))"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _PATIENCE = "10"  # seconds
 
@@ -31,15 +37,16 @@ def pinned(given: str, fingerprint: str | None) -> Iterator[list[str]]:
     """
     match = _HOST.fullmatch(given)
     if match is None:
-        raise UsageError(f"{given} is no USER@HOST")
+        raise UsageError(f"{given} is no USER@HOST, nor USER@HOST:PORT")
     if fingerprint and not _FINGERPRINT.fullmatch(fingerprint):
         raise UsageError("a fingerprint is SHA256: and 43 characters, as the other screen shows it")
-    host = match["host"]
+    host, port = match["host"] or match["ipv6"] or match["bare"], match["port"] or "22"
     with tempfile.TemporaryDirectory(prefix="kos-remote-") as folder:
         known, control = Path(folder) / "known_hosts", Path(folder) / "control"
-        known.write_text(_trusted(host, fingerprint) + "\n")
+        known.write_text(_trusted(host, port, fingerprint) + "\n")
+        # Nothing of the user's own configuration: the key was fetched without it, from this very host and port.
         options = [
-            "-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null",
+            "-F", "none", "-p", port, "-o", f"UserKnownHostsFile={known}", "-o", "GlobalKnownHostsFile=/dev/null",
             "-o", "StrictHostKeyChecking=yes", "-o", f"ControlPath={control}", "-o", f"ConnectTimeout={_PATIENCE}",
             "-o", "ServerAliveInterval=15", "-l", match["user"] or "root",
         ]  # fmt: skip
@@ -52,9 +59,9 @@ def pinned(given: str, fingerprint: str | None) -> Iterator[list[str]]:
             subprocess.run(["ssh", *options, "-O", "exit", host], check=False, capture_output=True)
 
 
-def _trusted(host: str, fingerprint: str | None) -> str:
+def _trusted(host: str, port: str, fingerprint: str | None) -> str:
     """The line of known_hosts, of the key with this fingerprint, or with one that a person has compared."""
-    argv = ["ssh-keyscan", "-T", _PATIENCE, "-t", "ed25519", host]
+    argv = ["ssh-keyscan", "-p", port, "-T", _PATIENCE, "-t", "ed25519", host]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     lines = [line for line in done.stdout.splitlines() if line and not line.startswith("#")]
     if not lines:
