@@ -318,6 +318,30 @@ def test_the_tpm_is_told_once_secure_boot_is_enforced_and_the_installers_key_goe
     assert os.listdir(wished.join(enrol.FOLDER)) == []
 
 
+def test_the_copy_of_a_header_is_of_the_header_as_it_is_then(wished, monkeypatch):
+    """The installer's copy still opened with the installer's key, and knew no TPM."""
+    for name in ("kos-root", "kos-data"):
+        files.write(wished.join(f"{enrol.HEADERS}/{name}.luks-header"), name.encode(), 0o400)
+    headers(monkeypatch)
+    others = system.run
+
+    def run(argv, *more, **named):
+        if argv[1] == "luksUUID":
+            return SimpleNamespace(stdout=b"aaaa\n" if "kos-root" in argv[2] else b"bbbb\n", returncode=0)
+        if argv[1] == "luksHeaderBackup":
+            assert argv[-1] == "/dev/disk/by-uuid/aaaa" and not os.path.exists(argv[-2])
+            files.write(argv[-2], b"newer", 0o600)
+        return others(argv, *more, **named)
+
+    monkeypatch.setattr(system, "run", run)
+    enrol.enrol(wished)
+    folder = wished.join(enrol.HEADERS)
+    assert sorted(os.listdir(folder)) == ["kos-data.luks-header", "kos-root.luks-header"]
+    assert files.read(f"{folder}/kos-root.luks-header") == b"newer"
+    assert files.read(f"{folder}/kos-data.luks-header") == b"kos-data"
+    assert os.stat(f"{folder}/kos-root.luks-header").st_mode & 0o777 == 0o400
+
+
 def test_it_waits_while_secure_boot_is_not_enforced(wished, monkeypatch):
     calls = headers(monkeypatch)
     monkeypatch.setattr(secureboot, "enforced", lambda: False)

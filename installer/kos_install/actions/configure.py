@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import files
+from ansible_collections.kind.kos.plugins.module_utils.node import enrol, files
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 
 from .. import medium
@@ -20,7 +20,7 @@ from .target import Entry
 
 FINGERPRINT = "ssh_fingerprint"
 # In the encrypted root: who has a header and a passphrase has the disk's key.
-_HEADERS = "/var/lib/kos-recovery"
+_HEADERS = enrol.HEADERS
 
 
 def perform(context: Context, action: Configure) -> None:

@@ -17,6 +17,7 @@ def outcome(context: Context) -> dict[str, Any]:
     """What a person needs to know of the machine that was made."""
     fixed = [address for one in context.answers.network for address in one.addresses]
     steps = ["Pull the medium out, or choose the disk in the firmware, when the machine starts."]
+    steps.append("Copy /var/lib/kos-recovery to another place: with a copy of its header a spoilt disk opens again.")
     if context.answers.encryption.tpm2:
         steps.append("The TPM is enrolled on the first start on which Secure Boot is enforced; kai status says so.")
     if context.answers.encryption.secure_boot == "own":

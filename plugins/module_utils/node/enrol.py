@@ -10,6 +10,7 @@ are worthless once it is done. A passphrase and a recovery key stay as they are.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from typing import Any
@@ -23,6 +24,8 @@ WISH, KEY, PIN = f"{FOLDER}/wish.json", f"{FOLDER}/key", f"{FOLDER}/pin"
 TOKEN = "kos-enrol"  # noqa: S105 -- a type
 PIN_NAME = "kos-tpm2-pin"
 STATE = f"{systems.FOLDER}/enrol.json"
+# Copies of the headers of the disks, which the installer made, one NAME.luks-header for each.
+HEADERS = "/var/lib/kos-recovery"
 TPM = "/dev/tpmrm0"
 PCRS = "7"
 
@@ -95,8 +98,23 @@ def _forget(root: Root, devices: list[str]) -> None:
         for number, token in _tokens(device).items():
             if token["type"] == TOKEN:
                 system.run(["cryptsetup", "token", "remove", "--token-id", number, device])
+    _refresh_headers(root, devices)
     for name in (KEY, PIN, WISH):
         files.remove(root.join(name))
+
+
+def _refresh_headers(root: Root, devices: list[str]) -> None:
+    """Keep copies of the headers as they are now: older ones know no TPM, and still have the installer's key."""
+    for path in sorted(glob.glob(root.join(f"{HEADERS}/*.luks-header"))):
+        uuid = system.run(["cryptsetup", "luksUUID", path]).stdout.decode().strip()
+        if uuid not in devices:
+            continue
+        unfinished = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
+        files.remove(unfinished)
+        device = f"/dev/disk/by-uuid/{uuid}"
+        system.run(["cryptsetup", "luksHeaderBackup", "--batch-mode", "--header-backup-file", unfinished, device])
+        os.chmod(unfinished, 0o400)
+        os.rename(unfinished, path)
 
 
 def _keep(root: Root, told: dict[str, Any]) -> dict[str, Any]:
