@@ -69,6 +69,9 @@ class Engine:
 
     def _find(self) -> None:
         self._found = self._world.found(self._machine)
+        self._offer()
+
+    def _offer(self) -> None:
         if self._found:
             found = self._found
             self._tell(
@@ -150,10 +153,13 @@ class Engine:
         self._work()
 
     def _do_abandon(self, _asked: dict[str, Any]) -> None:
-        if self._found:
-            self._found.abandon()
-        self._found = self._plan = None
+        """Give an interrupted install up for good; where one failed just now, only go back to the answers."""
+        failed, self._plan = self.state == "failed", None
         self._history.forget("resumable", "plan", "failed", "refused")
+        if self._found and not failed:
+            self._found.abandon()
+            self._found = None
+        self._offer()
         self._enter("answering")
 
     def _do_stop(self, _asked: dict[str, Any]) -> None:

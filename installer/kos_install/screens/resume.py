@@ -86,7 +86,7 @@ class Resume(Framed):
         if not all(given):
             self.say_faults([_("type every secret first")])
             return
-        self.installer.resume(dict(zip(self._names, given, strict=True)))
+        self.installer.go_on(dict(zip(self._names, given, strict=True)), "resume")
 
     def told(self, event: dict[str, Any]) -> None:
         """Why it cannot be resumed."""
