@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from .frame import Ask, Framed, Reading
 from .phases import Clock, bar, lines, share
-from .resume import named, wanted
+from .resume import named, sent, wanted
 from .widgets import Line
 from .words import _
 
@@ -95,7 +95,7 @@ class Progress(Framed):
             typed = await self.app.push_screen_wait(Ask(named(name), "", secret=True))
             if not typed:
                 return
-            given[name] = typed
+            given[name] = sent(name, typed)
         self.installer.go_on(given, "retry")
 
     def _stop(self) -> None:
