@@ -17,7 +17,7 @@ from ..errors import Unplannable
 from ..hardware.model import Disk, Machine
 from . import layouts
 from .actions import Plan
-from .cautions import cautions
+from .cautions import FOR_TESTS, cautions
 from .layouts import Laid, Role
 from .refusals import refusals, shortfalls, unattended
 from .selection import candidates, described, pick
@@ -56,7 +56,11 @@ def plan(answers: Answers, machine: Machine, circumstances: Circumstances = Circ
         faults += unattended(answers, machine, [one.disk.path for one in laid if one.wipe])
     if faults:
         raise Unplannable(*faults)
-    said = [*cautions(answers, machine, laid), *(f"accepted: {row}" for row in accepted)]
+    said = [
+        *([FOR_TESTS] if circumstances.test else []),
+        *cautions(answers, machine, laid),
+        *(f"accepted: {row}" for row in accepted),
+    ]
     return Plan(actions=steps(answers, machine, laid, seed), warnings=said)
 
 
