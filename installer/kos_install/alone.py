@@ -26,6 +26,7 @@ from .engine.client import Command, Socket
 from .engine.engine import Engine
 from .engine.events import LIVE
 from .engine.history import History
+from .engine.secrets import PASSWORD_HASH
 from .engine.world import World
 from .errors import Unplannable, UsageError
 from .hardware.model import Machine
@@ -122,7 +123,8 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
         if name == "hardware":
             machine = Machine.model_validate(event["machine"])
         elif name == "resumable":
-            resumes = event["answers"] == typed
+            # A journal keeps no hash of a password: it is said again.
+            resumes = event["answers"] == Answers.model_validate(typed).forgetful().model_dump(mode="json")
         elif not begun:
             # Until here: what another client did before we came.
             if name == "state" and event["state"] == "answering":
@@ -138,7 +140,10 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
 def _begin(send: Send, typed: Mapping[str, Any], secrets: Mapping[str, str], resumes: bool) -> None:
     if not resumes:
         send("answer", answers=typed)
-    for name, value in secrets.items():
+    given = dict(secrets)
+    if resumes and typed["user"]["password_hash"]:
+        given[PASSWORD_HASH] = typed["user"]["password_hash"]
+    for name, value in given.items():
         send("secret", name=name, value=value)
     send("resume" if resumes else "plan")
 
@@ -201,6 +206,8 @@ def _line(event: Event) -> str:
     if name == "log":
         # Not the commands: the systemd journal of the engine has them.
         return "" if event["text"].startswith("$ ") else str(event["text"])
+    if name == "notice":
+        return "\n".join(event["sentences"])
     if name == "refused":
         return "\n".join(event["faults"])
     if name == "failed":

@@ -35,6 +35,8 @@ _HOSTNAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 _NIC = r"^[A-Za-z0-9_.:*-]{1,32}$"
 _SSID_BYTES = 32
+# In place of a hash that must not lie about; well-formed, and no password has it.
+FORGOTTEN = f"$6$forgotten${'.' * 86}"
 # RFC 9106 and design: whoever asks for less than this gets it only on a medium that was built for tests.
 ARGON2ID_FLOOR_KIB = 65536
 
@@ -266,12 +268,30 @@ class Answers(Strict):
         """SHA-256 over what makes the node: neither who confirmed it, nor where its secrets come from."""
         asked = self.model_dump(mode="json", exclude={"confirm", "after"})
         asked["encryption"]["passphrase"] = asked["encryption"]["recovery_key"] = None
+        # A journal does not keep it.
+        asked["user"]["password_hash"] = self.user.password_hash is not None
         if self.encryption.tpm2 and self.encryption.tpm2.pin:
             asked["encryption"]["tpm2"]["pin"] = None
         for interface in asked["network"]:
             if interface["wifi"]:
                 interface["wifi"]["passphrase"] = None
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    def forgetful(self) -> Self:
+        """The same without the hash of a password: for where anybody can read. It is asked for again."""
+        if not self.user.password_hash:
+            return self
+        return self.model_copy(update={"user": self.user.model_copy(update={"password_hash": FORGOTTEN})})
+
+    def reminded(self, password_hash: str | None) -> Self:
+        """The same with the hash that was forgotten. Raises ValueError where there is still none, or no good one."""
+        if self.user.password_hash != FORGOTTEN:
+            return self
+        if password_hash in (None, FORGOTTEN):
+            raise ValueError("the password of the user was not given again")
+        return self.model_copy(
+            update={"user": self.user.model_copy(update={"password_hash": _hash(str(password_hash))})}
+        )
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -95,7 +95,7 @@ def planned(storage, answers):
 
 def abandon():
     """Give up the install that was begun."""
-    [found] = apply.begun()
+    [found], _faults = apply.begun()
     apply.abandon(found)
 
 
@@ -129,7 +129,7 @@ class Driver:
         """What the engine would hand to the actions."""
         asked = self.asked
         answers = Answers.model_validate_json(json.dumps(asked["answers"]))
-        begun = apply.begun() if asked.get("resume") else []
+        begun = apply.begun()[0] if asked.get("resume") else []
         if begun:
             [found] = begun
             plan, answers = found.plan, found.answers

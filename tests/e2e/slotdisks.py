@@ -48,7 +48,7 @@ _MASKED = (
     ),
 )
 _FSTAB = """\
-PARTLABEL=kos-esp /efi vfat umask=0077,noatime,nofail,x-systemd.device-timeout=30s 0 2
+PARTLABEL=kos-esp /efi vfat umask=0077,noatime,nofail 0 2
 /dev/mapper/kos-root /var btrfs subvol=@var 0 0
 /dev/mapper/kos-root /var/log btrfs subvol=@log 0 0
 /dev/mapper/kos-root /home btrfs subvol=@home 0 0

@@ -18,7 +18,7 @@ from ansible_collections.kind.kos.cli.exits import Exit
 from kos_install import alone, main, unattended
 from kos_install.answers import Answers
 from kos_install.engine import replay
-from kos_install.errors import Unplannable, UsageError
+from kos_install.errors import ApplyFailed, Unplannable, UsageError
 from kos_install.storage.refusals import unattended as unattended_faults
 from kos_install.unattended import Looked
 
@@ -85,6 +85,24 @@ def test_an_install_by_the_same_answers_that_was_interrupted_goes_on():
     told = Told(asked, interrupted=typed)
     assert told.run() == Exit.OK
     assert "resumable" in told.names
+
+
+def test_one_whose_journal_forgot_the_password_goes_on_with_it():
+    asked = answers(user={"password_hash": "$6$salt$" + "x" * 86})
+    told = Told(asked, interrupted=Answers.model_validate(alone.as_typed(asked)).forgetful())
+    assert told.run() == Exit.OK
+    assert "resumable" in told.names and "draft" not in told.names
+
+
+def test_a_bad_disk_elsewhere_does_not_end_it():
+    asked = answers()
+
+    def bad(_machine):
+        raise ApplyFailed("whether an install was begun in /dev/sdb2 cannot be read (Input/output error)")
+
+    told = Told(asked)
+    told._world = dataclasses.replace(told._world, found=bad)
+    assert told.run() == Exit.OK and "notice" in told.names
 
 
 def test_one_of_other_answers_does_not_stand_in_the_way():

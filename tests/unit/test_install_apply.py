@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from kos_install.actions import unpack
 from kos_install.actions.context import Context
 from kos_install.answers import Answers
-from kos_install.engine import apply, journal
+from kos_install.engine import apply, journal, this_machine
 from kos_install.errors import ApplyFailed
 from kos_install.hardware.model import Machine
 from kos_install.storage.actions import Plan
@@ -195,3 +195,23 @@ def test_what_is_unpacked_over_is_cleared_but_for_what_is_not_ours(tmp_path, mon
     unpack.clear(target, {target, target / "var"})
     left = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
     assert left == ["efi/EFI/Microsoft/boot.efi", "proc/1/environ"] and tmp_path.is_dir()
+
+
+def test_a_disk_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch):
+    """Of one bad sector on any journal partition the engine died, started again, and died."""
+    good, bad, odd, empty = (tmp_path / name for name in ("good", "bad", "odd", "empty"))
+    for path in (good, odd, empty):
+        path.write_bytes(bytes(1 << 19))
+    journal.begin(good, PLAN, ANSWERS)
+    monkeypatch.setattr(journal, "VERSION", [])
+    journal.begin(odd, PLAN, ANSWERS)
+    monkeypatch.undo()
+    bad.mkdir()  # reading it ends with an error, as a sector does that is gone
+    monkeypatch.setattr(apply.disks, "journals", lambda: [bad, odd, empty, good])
+    found, faults = apply.begun()
+    assert [one.device for one in found] == [good] and len(faults) == 1 and str(bad) in faults[0]
+    offered = this_machine._found(Machine())
+    assert offered.plan == PLAN and offered.notes == tuple(faults)
+    monkeypatch.setattr(apply.disks, "journals", lambda: [bad])
+    with pytest.raises(ApplyFailed, match="cannot be read"):
+        this_machine._found(Machine())

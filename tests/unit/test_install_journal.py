@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kos_install.answers import Answers
+from kos_install.answers import FORGOTTEN, Answers
 from kos_install.engine import journal
 from kos_install.errors import ApplyFailed
 from kos_install.storage.actions import Plan
@@ -53,6 +53,17 @@ def test_a_journal_is_read_as_it_was_written(device, begun):
     ]  # fmt: skip
     assert found.records == begun.records
     assert (found.done(JOURNAL), found.done(MOUNT), found.done(UNPACK)) == (True, True, False)
+
+
+def test_the_hash_of_a_password_is_not_on_the_disk(device):
+    """The partition is not encrypted, and a machine that is switched off after a failure keeps it."""
+    hashed = "$y$j9T$salt$" + "x" * 43
+    asked = Answers.model_validate({"version": 1, "user": {"password_hash": hashed}})
+    found = journal.begin(device, PLAN, asked, [JOURNAL])
+    assert hashed.encode() not in device.read_bytes()
+    assert found.answers.user.password_hash == FORGOTTEN and found.answers.reminded(hashed) == asked
+    with pytest.raises(ValueError, match="not given again"):
+        found.answers.reminded(None)
 
 
 def test_an_action_that_is_done_again_is_not_done_until_it_is(begun):

@@ -71,8 +71,8 @@ def _fstab(plan: Plan) -> Iterator[str]:
                 shown = _without_subvolume(options) if where == "/" else options
                 yield f"{_filesystem(plan, what)} {where} btrfs {shown} 0 0"
             else:
-                # A node goes on without: a partition of the firmware's is needed when it is updated.
-                yield f"{_firmware(plan, what)} {where} vfat {options},nofail,x-systemd.device-timeout=30s 0 2"
+                # A node goes on without, and waits for none: a partition of the firmware's is needed for an update.
+                yield f"{_firmware(plan, what)} {where} vfat {options},nofail 0 2"
 
 
 def _without_subvolume(options: str) -> str:

@@ -54,6 +54,8 @@ def perform(context: Context, action: Table) -> None:
         _make(shadow, disk, action, context.log)
         _compare(before, _rows(shadow, disk.sector), action)
         with wipe.quiet(disk.path):
+            # From the first moment on nobody, firmware neither, takes what lay there before for a new partition's.
+            disks.overwrite(disk.path, [piece for one in action.make for piece in wipe.ends(one.start, one.size)])
             _copy(shadow, disk)
     disks.reread(disk.path, context.log)
     _clean(disks.find(action.disk), action, context.log)

@@ -84,15 +84,22 @@ def _do(
     return journal
 
 
-def begun() -> list[journals.Journal]:
-    """The installs that were begun on some disk and are not finished. Raises ApplyFailed."""
-    found = []
+def begun() -> tuple[list[journals.Journal], list[str]]:
+    """The installs that were begun on some disk and are not finished; and what is wrong with disks that may have one.
+
+    One bad disk keeps nobody from installing to another. Raises ApplyFailed where no disk can be looked at.
+    """
+    found, faults = [], []
     for device in disks.journals():
-        with contextlib.suppress(journals.NoJournal):
+        try:
             journal = journals.read(device)
             if not journal.finished:
                 found.append(journal)
-    return found
+        except journals.NoJournal:
+            continue
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            faults.append(f"whether an install was begun in {device} cannot be read ({error})")
+    return found, faults
 
 
 def abandon(journal: journals.Journal) -> None:

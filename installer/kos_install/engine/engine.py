@@ -58,21 +58,27 @@ class Engine:
     def begin(self) -> None:
         """Look at the machine, and for an install that was interrupted."""
         self._enter("detecting")
+        self._looked([self._look, self._find])
+        self._enter("answering")
+
+    def _looked(self, looks: list[Callable[[], None]]) -> None:
+        """What cannot be looked at keeps nobody from the rest."""
         faults = []
-        for look in (self._look, self._find):
+        for look in looks:
             try:
                 look()
             except Exception as error:  # a screen that says what is wrong is worth more than an engine that is gone
                 self._tell("log", text=traceback.format_exc())
                 faults.append(f"this machine could not be looked at in full: {error}")
-        self._enter("answering")
         if faults:
-            self._tell("refused", faults=faults)
+            self._tell("notice", sentences=faults)
 
     def _find(self) -> None:
         self._found = self._world.found(self._machine)
         if self._found:
             found = self._found
+            if found.notes:
+                self._tell("notice", sentences=list(found.notes))
             self._tell(
                 "resumable",
                 disk=found.disk,
@@ -103,6 +109,8 @@ class Engine:
             self._tell("refused", faults=list(getattr(error, "faults", [str(error)])))
         except (KeyError, TypeError, ValueError) as error:
             self._tell("refused", faults=[f"a request that cannot be read: {type(error).__name__} {error}"])
+        except OSError as error:  # a disk, the network: whoever asked must hear of it, and may ask again
+            self._tell("refused", faults=[f"the machine refused: {error}"])
 
     def look_at_medium(self) -> None:
         """Tell how far the medium is proved, where that is news."""
@@ -163,8 +171,9 @@ class Engine:
         if found and (self.state != "failed" or found.plan == self._plan):
             found.abandon()
         self._found = self._plan = None
-        self._history.forget("resumable", "plan", "failed", "refused")
-        self._look()
+        self._history.forget("resumable", "notice", "plan", "failed", "refused")
+        # There may be another.
+        self._looked([self._look, self._find])
         self._enter("answering")
 
     def _do_stop(self, _asked: dict[str, Any]) -> None:
@@ -240,7 +249,7 @@ class Engine:
             self._tell("progress", id=name, done=done, total=total, unit=unit)
 
         context = Context(
-            answers=answers,
+            answers=answers.reminded(self._secrets.get(secrets.PASSWORD_HASH)),
             machine=self._machine,
             plan=plan,
             confirmed=confirmed,

@@ -4,8 +4,9 @@
 """The journal of an install, in a partition of its own: what is to be done, what was begun, what is done.
 
 It is a row of blocks that are only ever appended. The first ones hold the header: the plan, the answers (which know no
-secret) and an id that this install shares with no other. Then every record has a block. Each has a checksum, and is on
-the disk, whole, before anything else happens; one that a power cut tore is skipped, never written again.
+secret; the hash of a password is left out, too) and an id that this install shares with no other. Then every record has
+a block. Each has a checksum, and is on the disk, whole, before anything else happens; one that a power cut tore is
+skipped, never written again.
 """
 
 from __future__ import annotations
@@ -117,7 +118,8 @@ def header(plan: Plan, answers: Answers, done: Iterable[Action], image: str = ""
     content = {
         "version": VERSION,
         "plan": plan.model_dump(mode="json"),
-        "answers": answers.model_dump(mode="json"),
+        # The partition is not encrypted.
+        "answers": answers.forgetful().model_dump(mode="json"),
         "done": [[action.id, digest_of(action)] for action in done],
         "image": image,
     }

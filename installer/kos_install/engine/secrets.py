@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import secrets as sources
-from ..answers import Answers
+from ..answers import FORGOTTEN, Answers
 from ..errors import UsageError
 
 PASSPHRASE, PIN, WIFI = "passphrase", "tpm2_pin", "wifi:"
-_NAME = re.compile(rf"{PASSPHRASE}|{PIN}|{WIFI}.{{1,32}}", re.DOTALL)
+# The hash of the user's password, where an install goes on whose journal does not keep it.
+PASSWORD_HASH = "password_hash"  # noqa: S105 -- a name
+_NAME = re.compile(rf"{PASSPHRASE}|{PIN}|{PASSWORD_HASH}|{WIFI}.{{1,32}}", re.DOTALL)
 # A secret shorter than this cannot be told from ordinary text, and is not looked for in it.
 _SHORTEST_TOLD = 4
 
@@ -22,7 +24,7 @@ _SHORTEST_TOLD = 4
 def name(given: Any) -> str:
     """A name of a secret. Raises UsageError."""
     if not isinstance(given, str) or not _NAME.fullmatch(given):
-        raise UsageError("a secret is called passphrase, tpm2_pin or wifi:SSID")
+        raise UsageError("a secret is called passphrase, tpm2_pin, wifi:SSID or password_hash")
     return given
 
 
@@ -37,7 +39,8 @@ def value(called: str, given: Any) -> str:
 
 def wanted(answers: Answers) -> list[str]:
     """The names of the secrets that somebody has to type."""
-    return [called for called, (_key, secret) in sources.wanted(answers).items() if secret.prompt]
+    typed = [called for called, (_key, secret) in sources.wanted(answers).items() if secret.prompt]
+    return [*typed, PASSWORD_HASH] if answers.user.password_hash == FORGOTTEN else typed
 
 
 def missing(answers: Answers, given: Mapping[str, str]) -> list[str]:

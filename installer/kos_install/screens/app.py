@@ -145,7 +145,9 @@ class Installer(App[None]):
         elif state == "done":
             self._show(Key() if self.session.recovery_key else Done(), unless=(Key, Done))
         elif state == "answering" and self.session.resumable:
-            self._show(Resume(), unless=Resume)
+            base = self._base()
+            if not (isinstance(base, Resume) and base.found == self.session.resumable):
+                self._show(Resume(self.session.resumable))
         elif state == "answering" and not isinstance(self._base(), Form | Review):
             flow.recall(self.session)
             self._show(Form(PAGES[self._at]))
@@ -166,6 +168,7 @@ class Installer(App[None]):
     def go(self, by: int) -> None:
         """To the page after, or before; what was answered is kept by the engine, too."""
         flow.settle(self.session)
+        self.session.notices = []
         self._at = max(0, min(len(PAGES), self._at + by))
         self.ask("draft", answers=self.session.draft.answers)
         self._show(Form(PAGES[self._at]) if self._at < len(PAGES) else Review())
