@@ -268,6 +268,8 @@ class Answers(Strict):
         """SHA-256 over what makes the node: neither who confirmed it, nor where its secrets come from."""
         asked = self.model_dump(mode="json", exclude={"confirm", "after"})
         asked["encryption"]["passphrase"] = asked["encryption"]["recovery_key"] = None
+        # A journal does not keep it.
+        asked["user"]["password_hash"] = self.user.password_hash is not None
         if self.encryption.tpm2 and self.encryption.tpm2.pin:
             asked["encryption"]["tpm2"]["pin"] = None
         for interface in asked["network"]:

@@ -312,6 +312,8 @@ TAMPERING = {
     "kos/1/initrd is the initrd": "printf x | "
     "dd of=/run/kos/target/efi/kos/1/initrd bs=1 seek=9 conv=notrunc status=none",
     "fstab names what is there": "echo UUID=strange /mnt ext4 0 0 >>/run/kos/target/etc/fstab",
+    "crypttab opens what is there": "echo other UUID=strange none >>/run/kos/target/etc/crypttab",
+    "the initrd is told to open": "sed -i s/rd.luks.name/rd.luks.nome/ /run/kos/target/etc/kernel/cmdline",
     "no secret is on the partition": "cat >/run/kos/target/efi/note",
     "no secret is in what was written": "cat >/run/kos/target/root/note",
 }
