@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from pathlib import Path
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 
 from ..errors import ApplyFailed
-from ..storage.actions import Unpack
+from ..storage.actions import Mount, Unpack
 from . import mount
 from .context import Context
 from .runner import run
@@ -47,6 +48,7 @@ class _Entry:
 def perform(context: Context, action: Unpack) -> None:
     """Unpack it, and have it on the disk. Raises ApplyFailed."""
     total = image_size(IMAGE)
+    clear(context.target, _ours(context))
     with _excludes() as excluded:
         run(
             ["unsquashfs", "-quiet", "-no-progress", "-force", *excluded, "-dest", str(context.target), str(IMAGE)],
@@ -57,6 +59,34 @@ def perform(context: Context, action: Unpack) -> None:
         run(["cp", "--archive", "--no-target-directory", str(TREE), str(context.target)], log=context.log)
     mount.sync(context.target, context.log)
     context.progress(action.id, total, total, "bytes")
+
+
+def clear(folder: Path, ours: Collection[Path]) -> None:
+    """Remove what an unpacking that was interrupted left, below `ours` of what is mounted there too. Raises OSError.
+
+    Two media's systems must not come to lie in one another. Another mount, the firmware's or a stranger's, stays.
+    """
+    for entry in sorted(folder.iterdir()):
+        if entry.is_symlink() or not entry.is_dir():
+            entry.unlink()
+        elif entry in ours or not entry.is_mount():
+            clear(entry, ours)
+            try:
+                entry.rmdir()
+            except OSError as error:
+                # A place where something is mounted, or that leads to one.
+                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
+                    raise
+
+
+def _ours(context: Context) -> set[Path]:
+    """Where the parts of the system itself are mounted."""
+    mounts = [one for action in context.plan.actions if isinstance(action, Mount) for one in action.mounts]
+    return {
+        mount.inside(context.target, where)
+        for _what, where, _options in mounts
+        if not where.startswith(system_layout.ESP_AT)
+    }
 
 
 def stands(context: Context, action: Unpack) -> bool:

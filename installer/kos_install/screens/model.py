@@ -73,6 +73,7 @@ class Session:
     state: str = "detecting"
     plan: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     resumable: dict[str, Any] = field(default_factory=dict)
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)
     progress: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -107,6 +108,9 @@ class Session:
 
     def _hear_resumable(self, fields: dict[str, Any]) -> None:
         self.resumable = fields
+
+    def _hear_notice(self, fields: dict[str, Any]) -> None:
+        self.notices = fields["sentences"]
 
     def _hear_refused(self, fields: dict[str, Any]) -> None:
         self.faults = fields["faults"]

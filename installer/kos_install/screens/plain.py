@@ -20,7 +20,7 @@ from .pages import PAGES
 from .phases import called as named
 from .prompts import BACK, FORWARD, Back, say
 from .resume import named as secret_named
-from .resume import wanted
+from .resume import sent, wanted
 from .said import picture, said
 from .saving import save
 from .summary import summary
@@ -98,6 +98,8 @@ class _Plain:
     # Stages. -----------------------------------------------------------------------------------------------------
 
     def _answer(self) -> None:
+        say("\n".join(f"! {said(sentence)}" for sentence in self.session.notices))
+        self.session.notices = []
         if self.session.resumable:
             self._resume()
             return
@@ -196,7 +198,7 @@ class _Plain:
                 self._until(lambda event: event["event"] == "state")
             return
         for name in wanted(found["answers"]):
-            self._client.send("secret", name=name, value=prompts.secret(secret_named(name)))
+            self._client.send("secret", name=name, value=sent(name, prompts.secret(secret_named(name))))
         self.session.faults = []
         self._client.send("resume")
         self._until(lambda event: event["event"] == "refused" or self.session.state != "answering")
