@@ -270,6 +270,8 @@ class Answers(Strict):
         # Of a password it is enough whether there is one: a journal keeps no more.
         asked = self.forgetful().model_dump(mode="json", exclude={"confirm", "after"})
         asked["encryption"]["passphrase"] = asked["encryption"]["recovery_key"] = None
+        # A journal does not keep it.
+        asked["user"]["password_hash"] = self.user.password_hash is not None
         if self.encryption.tpm2 and self.encryption.tpm2.pin:
             asked["encryption"]["tpm2"]["pin"] = None
         for interface in asked["network"]:

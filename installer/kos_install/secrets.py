@@ -119,7 +119,7 @@ def fault(name: str, text: str) -> str:
     One rule for every way in: the screens, a file, a credential, a client of the engine.
     """
     kind = name.partition(":")[0]
-    least, most = _SHORTEST[kind], _LONGEST_WPA if kind == "wifi" else _LONGEST
+    least, most = _SHORTEST.get(kind, 1), _LONGEST_WPA if kind == "wifi" else _LONGEST
     if not text.isprintable():
         return "it holds a line break or a control character, which nobody could type"
     if len(text) < least:

@@ -245,7 +245,8 @@ def test_only_one_install_at_a_time(bench):
 
 
 def test_a_disk_without_room_ends_in_a_sentence_and_holds_nothing(bench):
-    events, code = bench.apply(diskplans.whole(SMALL, esp=ESP), check=False)
+    fill = "cat /dev/urandom >/run/kos/target/home/fill || true"
+    events, code = bench.apply(diskplans.whole(SMALL, esp=ESP), check=False, before={"unpack": fill})
     assert code == 3
     assert "space" in events[-1][1].lower(), events[-1]
     assert "/run/kos/target" not in bench.run("findmnt --list --noheadings --output TARGET")
@@ -312,6 +313,8 @@ TAMPERING = {
     "kos/1/initrd is the initrd": "printf x | "
     "dd of=/run/kos/target/efi/kos/1/initrd bs=1 seek=9 conv=notrunc status=none",
     "fstab names what is there": "echo UUID=strange /mnt ext4 0 0 >>/run/kos/target/etc/fstab",
+    "crypttab opens what is there": "echo other UUID=strange none >>/run/kos/target/etc/crypttab",
+    "the initrd is told to open": "sed -i s/rd.luks.name/rd.luks.nome/ /run/kos/target/etc/kernel/cmdline",
     "no secret is on the partition": "cat >/run/kos/target/efi/note",
     "no secret is in what was written": "cat >/run/kos/target/root/note",
 }

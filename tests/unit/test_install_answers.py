@@ -188,4 +188,6 @@ def test_the_same_node_has_one_digest_wherever_its_secrets_come_from(tmp_path):
     one = load(tmp_path, {**LEAST, "encryption": {"passphrase": {"file": "x"}}, "confirm": {"wipe": ["1"]}})
     two = load(tmp_path, {**LEAST, "encryption": {"recovery_key": False}, "after": "reboot"})
     other = load(tmp_path, {**LEAST, "hostname": "other"})
+    hashed = load(tmp_path, {**LEAST, "user": {"password_hash": HASH}})
+    assert hashed.digest() == hashed.forgetful().digest() != one.digest()
     assert one.digest() == two.digest() != other.digest()

@@ -215,3 +215,22 @@ def test_a_disk_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypat
     monkeypatch.setattr(apply.disks, "journals", lambda: [bad])
     with pytest.raises(ApplyFailed, match="cannot be read"):
         this_machine._found(Machine())
+
+
+def test_what_is_bound_is_emptied_and_never_removed(tmp_path):
+    mounts = [["/dev/mapper/kos-root", "/", ""], ["/usr/lib/sysimage/dpkg", "/var/lib/dpkg", "bind"],
+              ["/dev/esp", "/efi", ""]]  # fmt: skip
+    plan = Plan.model_validate_json(
+        json.dumps(
+            {"actions": [{"kind": "mount", "id": "mount", "mounts": mounts}, {"kind": "unpack", "id": "unpack"}]}
+        )
+    )
+    context = Context(ANSWERS, Machine(), plan, target=tmp_path)
+    for name in ("usr/lib/sysimage/dpkg/info", "var/lib/dpkg", "usr/bin"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "old").touch()
+    before = (tmp_path / "usr/lib/sysimage/dpkg").stat().st_ino
+    unpack.clear(tmp_path, unpack._ours(context))
+    assert (tmp_path / "usr/lib/sysimage/dpkg").stat().st_ino == before
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not any(path.iterdir()))
+    assert left == ["usr/lib/sysimage/dpkg", "var/lib/dpkg"]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import stat
@@ -64,29 +63,26 @@ def perform(context: Context, action: Unpack) -> None:
 def clear(folder: Path, ours: Collection[Path]) -> None:
     """Remove what an unpacking that was interrupted left, below `ours` of what is mounted there too. Raises OSError.
 
-    Two media's systems must not come to lie in one another. Another mount, the firmware's or a stranger's, stays.
+    Two media's systems must not come to lie in one another. Another mount, the firmware's or a stranger's, stays; so
+    does each of `ours` itself: what a bound folder is bound from would be gone where it is bound.
     """
     for entry in sorted(folder.iterdir()):
         if entry.is_symlink() or not entry.is_dir():
             entry.unlink()
-        elif entry in ours or not entry.is_mount():
+        elif entry in ours:
             clear(entry, ours)
-            try:
+        elif not entry.is_mount():
+            clear(entry, ours)
+            if not any(entry.iterdir()):
                 entry.rmdir()
-            except OSError as error:
-                # A place where something is mounted, or that leads to one.
-                if error.errno not in (errno.EBUSY, errno.ENOTEMPTY):
-                    raise
 
 
 def _ours(context: Context) -> set[Path]:
-    """Where the parts of the system itself are mounted."""
+    """Where the parts of the system itself are mounted, and what is bound elsewhere."""
     mounts = [one for action in context.plan.actions if isinstance(action, Mount) for one in action.mounts]
-    return {
-        mount.inside(context.target, where)
-        for _what, where, _options in mounts
-        if not where.startswith(system_layout.ESP_AT)
-    }
+    found = {where for _what, where, _options in mounts if not where.startswith(system_layout.ESP_AT)}
+    found |= {what for what, _where, options in mounts if "bind" in options.split(",")}
+    return {mount.inside(context.target, path) for path in found}
 
 
 def stands(context: Context, action: Unpack) -> bool:

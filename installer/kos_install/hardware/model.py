@@ -82,3 +82,5 @@ class Machine(Strict):
     nics: list[Nic] = []
     disks: list[Disk] = []
     name: str = ""
+    # of its maker (SMBIOS)
+    uuid: str = ""
