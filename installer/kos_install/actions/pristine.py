@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Snapshots of what was installed, read-only: `kos-system reset` makes a fresh system of them. They share every block."""
+"""Snapshots of what was installed: `kos-system reset` makes a fresh system of them. Every block is shared."""
 
 from __future__ import annotations
 
