@@ -41,7 +41,8 @@ FORGOTTEN = f"$6$forgotten${'.' * 86}"
 ARGON2ID_FLOOR_KIB = 65536
 
 
-def _hash(text: str) -> str:
+def hash_of_password(text: str) -> str:
+    """The text, where it is one. Raises ValueError, without it."""
     if not _HASH.match(text):
         raise ValueError("no hash that Debian knows: make one with mkpasswd, or leave it away")
     return text
@@ -101,7 +102,7 @@ def _ssid(text: str) -> str:
     return _printable(text)
 
 
-PasswordHash = Annotated[str, AfterValidator(_hash)]
+PasswordHash = Annotated[str, AfterValidator(hash_of_password)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 Name = Annotated[str, AfterValidator(_printable)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -266,7 +267,8 @@ class Answers(Strict):
 
     def digest(self) -> str:
         """SHA-256 over what makes the node: neither who confirmed it, nor where its secrets come from."""
-        asked = self.model_dump(mode="json", exclude={"confirm", "after"})
+        # Of a password it is enough whether there is one: a journal keeps no more.
+        asked = self.forgetful().model_dump(mode="json", exclude={"confirm", "after"})
         asked["encryption"]["passphrase"] = asked["encryption"]["recovery_key"] = None
         # A journal does not keep it.
         asked["user"]["password_hash"] = self.user.password_hash is not None
@@ -290,7 +292,7 @@ class Answers(Strict):
         if password_hash in (None, FORGOTTEN):
             raise ValueError("the password of the user was not given again")
         return self.model_copy(
-            update={"user": self.user.model_copy(update={"password_hash": _hash(str(password_hash))})}
+            update={"user": self.user.model_copy(update={"password_hash": hash_of_password(str(password_hash))})}
         )
 
     @model_validator(mode="after")

@@ -245,7 +245,8 @@ def test_only_one_install_at_a_time(bench):
 
 
 def test_a_disk_without_room_ends_in_a_sentence_and_holds_nothing(bench):
-    events, code = bench.apply(diskplans.whole(SMALL, esp=ESP), check=False)
+    fill = "cat /dev/urandom >/run/kos/target/home/fill || true"
+    events, code = bench.apply(diskplans.whole(SMALL, esp=ESP), check=False, before={"unpack": fill})
     assert code == 3
     assert "space" in events[-1][1].lower(), events[-1]
     assert "/run/kos/target" not in bench.run("findmnt --list --noheadings --output TARGET")

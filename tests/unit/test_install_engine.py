@@ -171,8 +171,7 @@ def test_the_password_hash_that_no_journal_keeps_is_asked_for_again():
     told.ask("secret", name="passphrase", value=CANARY)
     (refused,) = told.ask("resume")
     assert "password_hash" in refused["faults"][0] and not applied
-    told.ask("secret", name="password_hash", value="hunter2")
-    (*_, refused) = told.ask("resume")
+    (refused,) = told.ask("secret", name="password_hash", value="hunter2")
     assert "no hash" in refused["faults"][0] and "hunter2" not in json.dumps(told.events) and not applied
     told.ask("secret", name="password_hash", value=HASHED)
     assert told.ask("resume")[-1]["state"] == "done"
@@ -336,3 +335,21 @@ def test_a_machine_that_cannot_be_looked_at_still_has_screens():
     assert told.history.newest("refused") is None
     said = "this machine could not be looked at in full: lsblk failed (1)"
     assert told.history.newest("notice")["sentences"] == [said]
+
+
+def test_going_back_from_a_failure_gives_no_interrupted_install_up():
+    """A typing error in the passphrase of an install that is resumed must not cost that install."""
+    answers = parse(Answers, ANSWERS, lambda _path: Place("answers"))
+    given_up = []
+    world = replay.world(installs.DESK, [{"kind": "luks", "fail": "that passphrase does not open it"}], answers)
+    found = dataclasses.replace(world.found(installs.DESK), abandon=lambda: given_up.append(1))
+    told = Told(world=dataclasses.replace(world, found=lambda _machine: None if given_up else found))
+    told.ask("secret", name="passphrase", value="a wrong one, typed")
+    assert told.ask("resume")[-1]["state"] == "failed"
+    told.ask("abandon")
+    assert not given_up and told.history.newest("resumable")["disk"] == "/dev/sda"
+    told.ask("secret", name="passphrase", value=CANARY)
+    assert told.ask("resume")[-1]["state"] == "done"
+    told = Told(world=dataclasses.replace(world, found=lambda _machine: None if given_up else found))
+    told.ask("abandon")
+    assert given_up and told.history.newest("resumable") is None

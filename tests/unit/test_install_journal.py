@@ -64,6 +64,8 @@ def test_the_hash_of_a_password_is_not_on_the_disk(device):
     assert found.answers.user.password_hash == FORGOTTEN and found.answers.reminded(hashed) == asked
     with pytest.raises(ValueError, match="not given again"):
         found.answers.reminded(None)
+    # Whether these answers were installed already is known without it.
+    assert found.answers.digest() == asked.digest() != ANSWERS.digest()
 
 
 def test_an_action_that_is_done_again_is_not_done_until_it_is(begun):

@@ -32,6 +32,7 @@ def done(monkeypatch):
     found = []
     monkeypatch.setattr(disks, "overwrite", lambda path, pieces: found.append((path, pieces)))
     monkeypatch.setattr(disks, "settle", lambda: None)
+    monkeypatch.setattr(disks, "forget", lambda _path, _log: None)
     monkeypatch.setattr(release, "free", lambda _path, _log: None)
     monkeypatch.setattr(wipe, "quiet", lambda _path: contextlib.nullcontext())
     monkeypatch.setattr(wipe, "run", lambda argv, **_how: found.append(argv[-1]))

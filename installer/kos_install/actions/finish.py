@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, fatfiles, slots
+from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, fatfiles, recovery, slots
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 
 from ..errors import ApplyFailed
@@ -32,6 +32,7 @@ def perform(context: Context, _action: Finish) -> None:
     try:
         for place in boot.places(root, wanted):
             slots.publish(place.path, boot.FIRST)
+            recovery.offer(place.path, boot.FIRST)
         for place in boot.places(root, wanted):
             if wanted.loader == "grub":
                 bootloader.publish_grub(place.path, boot.disk_of(place.device))

@@ -166,10 +166,14 @@ class Engine:
         self._work()
 
     def _do_abandon(self, _asked: dict[str, Any]) -> None:
-        # One that failed just now is on its disk as one of another day is: there it stands in the next one's way.
-        found = self._world.found(self._machine) if self.state == "failed" else self._found
-        if found and (self.state != "failed" or found.plan == self._plan):
-            found.abandon()
+        """Give an interrupted install up for good. Going back from one that was resumed and failed gives nothing up."""
+        failed = self.state == "failed"
+        resumed = failed and self._found is not None and self._found.plan == self._plan
+        if not resumed:
+            # One that failed just now is on its disk as one of another day is: there it stands in the next one's way.
+            found = self._world.found(self._machine) if failed else self._found
+            if found and (not failed or found.plan == self._plan):
+                found.abandon()
         self._found = self._plan = None
         self._history.forget("resumable", "notice", "plan", "failed", "refused")
         # There may be another.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import secrets as sources
-from ..answers import FORGOTTEN, Answers
+from ..answers import FORGOTTEN, Answers, hash_of_password
 from ..errors import UsageError
 
 PASSPHRASE, PIN, WIFI = "passphrase", "tpm2_pin", "wifi:"
@@ -32,6 +32,11 @@ def value(called: str, given: Any) -> str:
     """A secret of this name that can be typed again, and is not to be guessed. Raises UsageError, without it."""
     if not isinstance(given, str):
         raise UsageError(f"{called}: a secret is text")
+    if called == PASSWORD_HASH:
+        try:
+            return hash_of_password(given)
+        except ValueError as error:
+            raise UsageError(f"{called}: {error}") from None
     if wrong := sources.fault(called, given):
         raise UsageError(f"{called}: {wrong}")
     return given

@@ -191,10 +191,10 @@ class Installer(App[None]):
         """Begin, if what was typed is what the disks are called."""
         self.ask("confirm", digest=self.session.plan["digest"], typed=typed)
 
-    def resume(self, secrets: dict[str, str]) -> None:
-        """Go on with an interrupted install."""
+    def go_on(self, secrets: dict[str, str], do: str) -> None:
+        """Go on with an install that was interrupted, or failed, with these secrets."""
         given = [("secret", {"name": name, "value": value}) for name, value in secrets.items()]
-        self._send([*given, ("resume", {})])
+        self._send([*given, (do, {})])
 
     def noted(self) -> None:
         """The recovery key is written down: forget it."""

@@ -85,6 +85,10 @@ class Session:
     # Whether somebody has answered here: what another screen drafts is then not taken over.
     touched: bool = False
 
+    def answers(self) -> dict[str, Any]:
+        """Those of the install that goes on: of one that is resumed, its own."""
+        return dict(self.resumable.get("answers") or self.draft.answers)
+
     def hear(self, event: dict[str, Any]) -> None:
         """Take in what the engine tells; a word that is not known here is left alone."""
         fields = {key: value for key, value in event.items() if key not in {"event", "seq"}}

@@ -219,11 +219,13 @@ class _Plain:
     def _failed(self) -> None:
         self._until(lambda _event: True, 1.0) if not self.session.failed else None
         say(f"! {said(self.session.failed.get('sentence', ''))}")
-        choice = prompts.choose([_("Try again"), _("Change the answers"), _("Log")])
-        if choice == 2:
+        choice = prompts.choose([_("Try again"), _("Other secrets"), _("Change the answers"), _("Log")])
+        if choice == 3:
             say("\n".join(self.session.log))
             return
-        self._client.send("retry" if choice == 0 else "abandon")
+        for name in wanted(self.session.answers()) if choice == 1 else ():
+            self._client.send("secret", name=name, value=sent(name, prompts.secret(secret_named(name))))
+        self._client.send("abandon" if choice == 2 else "retry")
         self._until(lambda event: event["event"] in {"state", "refused"})
 
     def _finish(self) -> None:

@@ -101,7 +101,9 @@ class Resume(Framed):
         if not all(given):
             self.say_faults([_("type every secret first")])
             return
-        self.installer.resume({name: sent(name, typed) for name, typed in zip(self._names, given, strict=True)})
+        self.installer.go_on(
+            {name: sent(name, typed) for name, typed in zip(self._names, given, strict=True)}, "resume"
+        )
 
     def told(self, event: dict[str, Any]) -> None:
         """Why it cannot be resumed."""

@@ -23,7 +23,8 @@ def add(verbs: Any) -> None:
     stage.add_argument("--fresh", action="store_true", help="make one even where no package is newer")
     stage.set_defaults(run=_stage)
     for name, run in (
-        ("publish", _publish), ("drop", _dropped), ("status", _status), ("settle", _settle), ("decided", _decided),
+        ("publish", _publish), ("recheck", _recheck), ("drop", _dropped),
+        ("status", _status), ("settle", _settle), ("decided", _decided),
         ("bless", _bless), ("gate", _gate), ("lost", _lost), ("enrol", _enrol),
         ("mirror", _mirror),
     ):  # fmt: skip
@@ -56,6 +57,10 @@ def _stage(root: Root, options: argparse.Namespace) -> int:
 
 def _publish(root: Root, _options: argparse.Namespace) -> int:
     return _print(system_update.publish(root))
+
+
+def _recheck(root: Root, _options: argparse.Namespace) -> int:
+    return _print(system_update.recheck(root))
 
 
 def _dropped(root: Root, _options: argparse.Namespace) -> int:
