@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -111,4 +112,9 @@ def _usable(name: str, raw: bytes) -> str:
         raise InstallError(f"it is shorter than {least} characters")
     if len(raw) > _LONGEST + 1:
         raise InstallError(f"it is longer than {_LONGEST} bytes")
-    return text
+    return normal(text)
+
+
+def normal(text: str) -> str:
+    """As the keys of a console give it, letters with their accents in one: some systems send the two apart."""
+    return unicodedata.normalize("NFC", text)

@@ -32,7 +32,7 @@ def value(given: Any) -> str:
     """A secret that can be typed again. Raises UsageError, which does not repeat it."""
     if not isinstance(given, str) or not 0 < len(given) <= _LONGEST or not given.isprintable():
         raise UsageError(f"a secret is a line of 1 to {_LONGEST} characters that can be typed")
-    return given
+    return sources.normal(given)
 
 
 def wanted(answers: Answers) -> list[str]:
