@@ -36,6 +36,7 @@ _NEXT = {
 class Asked:
     """The command line of a build. `layers` are the names or files of environment, site, user and configs.
 
+    `test`: a medium for tests, which unlocks disks more cheaply than anybody should; it says so of itself.
     `secure_boot`: key and certificate (PEM) of whoever signs the kernel image; None is Debian's own chain.
     """
 
@@ -49,6 +50,7 @@ class Asked:
     secure_boot: tuple[Path, Path] | None = None
     hostname: str = ""
     ssh_keys: tuple[Path, ...] = ()
+    test: bool = False
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
@@ -57,6 +59,7 @@ class Asked:
             "--secure-boot-key": (self.secure_boot, LIVE),
             "--ssh-key": (self.ssh_keys, (*NODES, "nocloud")),
             "--hostname": (self.hostname, (*NODES, "nocloud")),
+            "--test-medium": (self.test, LIVE),
             "--model": (self.models, (*definition.outputs(), "bundle")),
         }
         if self.hostname and not _HOSTNAME.fullmatch(self.hostname):
@@ -84,7 +87,7 @@ class Asked:
     def file_name(self) -> str:
         """What its file is called unless somebody says otherwise."""
         ending = OTHERS.get(self.output, "qcow2" if self.output == "qcow2" else "raw")
-        return f"kos-{self.scope}.{ending}"
+        return f"kos-{self.scope}{'-test' if self.test else ''}.{ending}"
 
     def next(self, name: str) -> str:
         """What to do with the result, whose file is called `name`, as a command."""

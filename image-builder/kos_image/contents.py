@@ -116,6 +116,7 @@ def _record(kit: Kit) -> dict[str, Any]:
         "made": kit.epoch,
         "version": _version(),
         "minimum": deployment.minimum.model_dump(mode="json"),
+        **({"test": True} if asked.test else {}),
     }
 
 

@@ -21,7 +21,7 @@ TREE, LIVE_ONLY, DRACUT = "tree", "live-only", "etc/dracut.conf.d/50-kos.conf"
 # The node's own code as the system has it from the start: updates and the way back need no generation.
 NODE = "usr/lib/kos/node"
 # Of our modules for dracut, those that the node's own dracut needs too.
-_SHARED_MODULES, _DRACUT_MODULES = ("90kos-keymap",), "usr/lib/dracut/modules.d"
+_SHARED_MODULES, _DRACUT_MODULES = ("90kos-keymap", "90kos-mirror"), "usr/lib/dracut/modules.d"
 # The folder of files that make a root a live one, and the links that `definitions/_live.yaml` has for them.
 _LIVE = "live"
 # dracut on the node, with each kernel that apt brings: for any machine, as the disk may move to another.

@@ -85,6 +85,9 @@ def build(
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="Of a node's disk, card or seed: a public key that may log in."),
     ] = None,
+    test_medium: Annotated[
+        bool, typer.Option("--test-medium", help="Only for tests: it lets answers ask for a cheap argon2id.")
+    ] = False,
     lock: Lock = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be made, and why; make nothing.")] = False,
     as_json: options.AsJson = False,
@@ -112,7 +115,7 @@ def build(
         to=to, locks=lock,
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
-        hostname=hostname, ssh_keys=tuple(ssh_key or ()),
+        hostname=hostname, ssh_keys=tuple(ssh_key or ()), test=test_medium,
     )  # fmt: skip
     if not dry_run:
         host.enter()

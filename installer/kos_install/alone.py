@@ -17,14 +17,16 @@ from typing import Any
 from ansible_collections.kind.kos.cli.exits import Exit
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 
+from . import remote as reaching
 from . import unattended
 from .actions.runner import succeeds
 from .answers import Answers
 from .engine import this_machine
-from .engine.client import Socket
+from .engine.client import Command, Socket
 from .engine.engine import Engine
 from .engine.events import LIVE
 from .engine.history import History
+from .engine.secrets import PASSWORD_HASH
 from .engine.world import World
 from .errors import Unplannable, UsageError
 from .hardware.model import Machine
@@ -41,14 +43,20 @@ Send = Callable[..., None]
 Tell = Callable[[Event], None]
 
 
-def main(path: Path | None, lines: bool) -> int:
-    """Install by the answers in a file, or by those that were left somewhere; the exit code. Raises InstallError."""
+def main(path: Path | None, lines: bool, remote: tuple[str, str | None] | None = None) -> int:
+    """Install by the answers in a file, or by those that were left somewhere; the exit code. Raises InstallError.
+
+    `remote`: USER@HOST and the fingerprint of its key: it is that machine which is installed, and never this one.
+    """
     where = path or unattended.source(unattended.look())
     if where is None:
         raise UsageError(f"nobody left answers here: label a partition {unattended.LABEL}, or use the screens")
     try:
         answers, secrets = unattended.answer(where)
-        return install(answers, secrets, as_json if lines else as_text, this_machine.world)
+        tell = as_json if lines else as_text
+        if remote is not None:
+            return elsewhere(*remote, answers, secrets, tell)
+        return install(answers, secrets, tell, this_machine.world)
     except ConfigurationError as error:
         print("\n".join(str(fault) for fault in error.faults), file=sys.stderr)
         return Exit.INVALID_CONFIGURATION
@@ -63,6 +71,15 @@ def install(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: Cal
     if client is None:
         return _own_engine(answers, secrets, tell, world())
     with client:
+        return follow(client.send, client.events(), answers, secrets, tell)
+
+
+def elsewhere(host: str, fingerprint: str | None, answers: Answers, secrets: Mapping[str, str], tell: Tell) -> int:
+    """Install with the engine of another machine, by the answers and secrets of this one; the exit code.
+
+    Raises UsageError where the host is not the one that was named, OSError where the engine is lost.
+    """
+    with reaching.pinned(host, fingerprint) as argv, Command(argv) as client:
         return follow(client.send, client.events(), answers, secrets, tell)
 
 
@@ -106,7 +123,8 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
         if name == "hardware":
             machine = Machine.model_validate(event["machine"])
         elif name == "resumable":
-            resumes = event["answers"] == typed
+            # A journal keeps no hash of a password: it is said again.
+            resumes = event["answers"] == Answers.model_validate(typed).forgetful().model_dump(mode="json")
         elif not begun:
             # Until here: what another client did before we came.
             if name == "state" and event["state"] == "answering":
@@ -122,7 +140,10 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
 def _begin(send: Send, typed: Mapping[str, Any], secrets: Mapping[str, str], resumes: bool) -> None:
     if not resumes:
         send("answer", answers=typed)
-    for name, value in secrets.items():
+    given = dict(secrets)
+    if resumes and typed["user"]["password_hash"]:
+        given[PASSWORD_HASH] = typed["user"]["password_hash"]
+    for name, value in given.items():
         send("secret", name=name, value=value)
     send("resume" if resumes else "plan")
 
@@ -145,6 +166,8 @@ def as_typed(answers: Answers) -> dict[str, Any]:
     data = answers.model_dump(mode="json")
     for key, _secret in wanted(answers).values():
         _typed(data, key)
+    # A key that nobody writes down opens the disk for nobody, and looks as if it did.
+    data["encryption"]["recovery_key"] = False
     return data
 
 
@@ -183,6 +206,8 @@ def _line(event: Event) -> str:
     if name == "log":
         # Not the commands: the systemd journal of the engine has them.
         return "" if event["text"].startswith("$ ") else str(event["text"])
+    if name == "notice":
+        return "\n".join(event["sentences"])
     if name == "refused":
         return "\n".join(event["faults"])
     if name == "failed":

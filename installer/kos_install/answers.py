@@ -8,9 +8,11 @@ No secret is ever in them: a passphrase is typed, or read from where `Secret` sa
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import replace
+from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,22 +22,28 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault
 from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict, parse
 
+from . import accounts
+
 VERSION = 1
 # What crypt(5) of Debian makes and a machine may believe: yescrypt, SHA-512, SHA-256. Never a password.
 _HASH = re.compile(
     r"^\$(y\$[./A-Za-z0-9]+\$[./A-Za-z0-9]{1,86}\$[./A-Za-z0-9]{43}"
-    r"|[56]\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{43,86})$"
+    r"|[56]\$(rounds=\d+\$)?[./A-Za-z0-9]{1,16}\$[./A-Za-z0-9]{43,86})\Z"
 )
 _QUOTED = re.compile(r"'[^']*'|(?<=the tag )\S+")
 _HOSTNAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 _KEYBOARD = r"^[a-z]{2,8}(\([A-Za-z0-9_-]{1,32}\))?$"
 _NIC = r"^[A-Za-z0-9_.:*-]{1,32}$"
+_SSID_BYTES = 32
+# In place of a hash that must not lie about; well-formed, and no password has it.
+FORGOTTEN = f"$6$forgotten${'.' * 86}"
 # RFC 9106 and design: whoever asks for less than this gets it only on a medium that was built for tests.
 ARGON2ID_FLOOR_KIB = 65536
 
 
-def _hash(text: str) -> str:
+def hash_of_password(text: str) -> str:
+    """The text, where it is one. Raises ValueError, without it."""
     if not _HASH.match(text):
         raise ValueError("no hash that Debian knows: make one with mkpasswd, or leave it away")
     return text
@@ -43,13 +51,62 @@ def _hash(text: str) -> str:
 
 def _public_key(text: str) -> str:
     kind, _space, rest = text.strip().partition(" ")
-    if "\n" in text or not kind.startswith(("ssh-", "ecdsa-", "sk-")) or not rest or "PRIVATE" in text:
+    if (
+        not text.strip().isprintable()
+        or not kind.startswith(("ssh-", "ecdsa-", "sk-"))
+        or not rest
+        or "PRIVATE" in text
+    ):
         raise ValueError("not the public key of OpenSSH: one line of the file that ends in .pub")
     return text.strip()
 
 
-PasswordHash = Annotated[str, AfterValidator(_hash)]
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it holds a line break or a control character")
+    return text
+
+
+def _full_name(text: str) -> str:
+    # passwd(5): a colon ends the field, a comma begins the room number.
+    if set(text) & set(":,"):
+        raise ValueError("a full name has no colon and no comma: /etc/passwd keeps it between such")
+    return _printable(text)
+
+
+def _user(text: str) -> str:
+    if accounts.taken(text):
+        raise ValueError("it is an account or a group of the system itself: choose another name")
+    return text
+
+
+def _address(text: str) -> str:
+    try:
+        ip_address(text)
+    except ValueError:
+        raise ValueError("no address: it looks like 192.0.2.1 or 2001:db8::1") from None
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_interface(text)
+    except ValueError:
+        raise ValueError("no address with the length of its network: it looks like 192.0.2.7/24") from None
+    return text
+
+
+def _ssid(text: str) -> str:
+    # IEEE 802.11: 32 bytes, whatever the letters.
+    if len(text.encode()) > _SSID_BYTES:
+        raise ValueError(f"the name of a Wi-Fi network has {_SSID_BYTES} bytes at most")
+    return _printable(text)
+
+
+PasswordHash = Annotated[str, AfterValidator(hash_of_password)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
+Name = Annotated[str, AfterValidator(_printable)]
+Address = Annotated[str, AfterValidator(_address)]
 
 
 class DiskSelector(Strict):
@@ -126,7 +183,7 @@ class Encryption(Strict):
     """How the disk is locked. A passphrase always opens it; the others open it too."""
 
     passphrase: Secret = Field(default_factory=lambda: Secret(prompt=True))
-    recovery_key: bool = True
+    recovery_key: bool = Field(default=True, description="not where nobody watches: there it has to be left away")
     argon2id: Argon2id | None = None
     tpm2: Tpm2 | None = None
     fido2: bool = False
@@ -146,7 +203,7 @@ class Vlan(Strict):
 class Wifi(Strict):
     """A wireless network."""
 
-    ssid: Annotated[str, Field(min_length=1, max_length=32)]
+    ssid: Annotated[str, Field(min_length=1, max_length=32), AfterValidator(_ssid)]
     passphrase: Secret
 
 
@@ -155,9 +212,9 @@ class Interface(Strict):
 
     match: Annotated[str, Field(pattern=_NIC)] = "en*"
     dhcp: bool = True
-    addresses: list[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/\d{1,3}$")]] = []
-    gateway: str | None = None
-    dns: list[str] = []
+    addresses: list[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/\d{1,3}$"), AfterValidator(_network)]] = []
+    gateway: Address | None = None
+    dns: list[Address] = []
     vlan: Vlan | None = None
     wifi: Wifi | None = None
 
@@ -171,8 +228,8 @@ class Interface(Strict):
 class User(Strict):
     """Who may log in."""
 
-    name: Annotated[str, Field(pattern=_USER)] = "kos"
-    full_name: str = ""
+    name: Annotated[str, Field(pattern=_USER), AfterValidator(_user)] = "kos"
+    full_name: Annotated[str, Field(max_length=100), AfterValidator(_full_name)] = ""
     password_hash: PasswordHash | None = None
     ssh_keys: list[PublicKey] = []
 
@@ -181,6 +238,7 @@ class Confirm(Strict):
     """Leave to destroy, for an install that nobody watches: the serial number of each disk that may be wiped."""
 
     wipe: list[str] = []
+    again: bool = Field(default=False, description="also a disk that these very answers have installed already")
 
 
 class Answers(Strict):
@@ -190,8 +248,10 @@ class Answers(Strict):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     version: Literal[1]
-    profile: str | None = Field(default=None, description="a profile of the medium; default: the one it was built for")
-    environment: str | None = None
+    profile: Annotated[str, AfterValidator(_printable)] | None = Field(
+        default=None, description="a profile of the medium; default: the one it was built for"
+    )
+    environment: Annotated[str, AfterValidator(_printable)] | None = None
     settings: dict[str, Any] = Field(default={}, description="a layer of configuration, over the profile's own")
     accept_shortfall: list[Literal["cpu", "memory", "disk", "gpu", "network"]] = []
     hostname: Annotated[str, Field(pattern=_HOSTNAME)] = "kos"
@@ -205,6 +265,36 @@ class Answers(Strict):
     user: User = User()
     confirm: Confirm = Confirm()
     after: Literal["reboot", "power_off", "wait"] = "wait"
+
+    def digest(self) -> str:
+        """SHA-256 over what makes the node: neither who confirmed it, nor where its secrets come from."""
+        # Of a password it is enough whether there is one: a journal keeps no more.
+        asked = self.forgetful().model_dump(mode="json", exclude={"confirm", "after"})
+        asked["encryption"]["passphrase"] = asked["encryption"]["recovery_key"] = None
+        # A journal does not keep it.
+        asked["user"]["password_hash"] = self.user.password_hash is not None
+        if self.encryption.tpm2 and self.encryption.tpm2.pin:
+            asked["encryption"]["tpm2"]["pin"] = None
+        for interface in asked["network"]:
+            if interface["wifi"]:
+                interface["wifi"]["passphrase"] = None
+        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+    def forgetful(self) -> Self:
+        """The same without the hash of a password: for where anybody can read. It is asked for again."""
+        if not self.user.password_hash:
+            return self
+        return self.model_copy(update={"user": self.user.model_copy(update={"password_hash": FORGOTTEN})})
+
+    def reminded(self, password_hash: str | None) -> Self:
+        """The same with the hash that was forgotten. Raises ValueError where there is still none, or no good one."""
+        if self.user.password_hash != FORGOTTEN:
+            return self
+        if password_hash in (None, FORGOTTEN):
+            raise ValueError("the password of the user was not given again")
+        return self.model_copy(
+            update={"user": self.user.model_copy(update={"password_hash": hash_of_password(str(password_hash))})}
+        )
 
     @model_validator(mode="after")
     def _reachable(self) -> Self:

@@ -88,7 +88,9 @@ def rehearse(hardware: Path, replay: Path, plain: bool) -> int:
 
 @contextlib.contextmanager
 def _engine(path: Path, *more: str) -> Iterator[None]:
-    argv = [sys.executable, "-m", "kos_install.main", "--engine", "--socket", str(path), *more]
+    # It ends with us, whatever becomes of us: a rehearsal leaves nothing behind.
+    argv = ["setpriv", "--pdeathsig", "TERM", "--", sys.executable, "-m", "kos_install.main"]
+    argv += ["--engine", "--socket", str(path), *more]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         deadline = time.monotonic() + _PATIENCE

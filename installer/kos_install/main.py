@@ -41,7 +41,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.answers or options.unattended:
         from . import alone
 
-        return alone.main(options.answers, options.json)
+        there = (options.remote, options.fingerprint) if options.remote else None
+        return alone.main(options.answers, options.json, there)
     if options.engine:
         return _engine(options)
     from . import console
@@ -127,6 +128,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--dry-run shows what answers would do: add --answers FILE")
     if options.answers and options.unattended:
         parser.error("--unattended looks for answers itself: leave --answers away")
+    if options.remote and (options.unattended or options.dry_run):
+        parser.error("--remote takes answers from here, and looks at no disk before it installs: --answers FILE alone")
     if options.fingerprint and not options.remote:
         parser.error("--fingerprint goes with --remote")
 

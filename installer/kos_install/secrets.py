@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from . import strength
 from .answers import Answers, Secret
 from .errors import InstallError, Unplannable
 
@@ -18,8 +19,11 @@ from .errors import InstallError, Unplannable
 _OF_SERVICE = "CREDENTIALS_DIRECTORY"
 _OF_SYSTEM = Path("/run/credentials/@system")
 _LONGEST = 512  # bytes: what cryptsetup reads of a passphrase that is typed
-# A passphrase: below eight letters no argon2id helps. WPA has the same limit. A PIN is guarded by the TPM itself.
-_SHORTEST = {"passphrase": 8, "tpm2_pin": 4, "wifi": 8}
+# Characters. A PIN is guarded by the TPM itself, which lets nobody guess for long.
+PIN_LEAST = 6
+_SHORTEST = {"passphrase": strength.LEAST, "tpm2_pin": PIN_LEAST, "wifi": 8}
+# IEEE 802.11: of a WPA passphrase, bytes.
+_LONGEST_WPA = 63
 
 # What is asked for -> what was typed.
 Prompt = Callable[[str], str]
@@ -101,20 +105,33 @@ def _content(path: Path) -> bytes:
 
 def _usable(name: str, raw: bytes) -> str:
     """A secret as it will be typed: one line of letters that a keyboard has. Raises InstallError."""
-    least = _SHORTEST[name.partition(":")[0]]
     try:
         text = raw.removesuffix(b"\n").removesuffix(b"\r").decode()
     except UnicodeDecodeError:
         raise InstallError("it is not UTF-8, so nobody could type it") from None
-    if not text.isprintable():
-        raise InstallError("it holds a line break or a control character, which nobody could type")
-    if len(text) < least:
-        raise InstallError(f"it is shorter than {least} characters")
-    if len(raw) > _LONGEST + 1:
-        raise InstallError(f"it is longer than {_LONGEST} bytes")
+    if wrong := fault(name, text):
+        raise InstallError(wrong)
     return normal(text)
 
 
 def normal(text: str) -> str:
     """As the keys of a console give it, letters with their accents in one: some systems send the two apart."""
     return unicodedata.normalize("NFC", text)
+
+
+def fault(name: str, text: str) -> str:
+    """What is wrong with a secret of this name, without repeating it; empty where nothing is.
+
+    One rule for every way in: the screens, a file, a credential, a client of the engine.
+    """
+    kind = name.partition(":")[0]
+    least, most = _SHORTEST.get(kind, 1), _LONGEST_WPA if kind == "wifi" else _LONGEST
+    if not text.isprintable():
+        return "it holds a line break or a control character, which nobody could type"
+    if len(text) < least:
+        return f"it is shorter than {least} characters"
+    if len(text.encode()) > most:
+        return f"it is longer than {most} bytes"
+    if kind == "passphrase" and strength.bits(text) < strength.WEAK:
+        return "it is too easy to guess: take four or five words that do not belong together"
+    return ""

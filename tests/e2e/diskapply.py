@@ -95,7 +95,7 @@ def planned(storage, answers):
 
 def abandon():
     """Give up the install that was begun."""
-    [found] = apply.begun()
+    [found], _faults = apply.begun()
     apply.abandon(found)
 
 
@@ -129,7 +129,7 @@ class Driver:
         """What the engine would hand to the actions."""
         asked = self.asked
         answers = Answers.model_validate_json(json.dumps(asked["answers"]))
-        begun = apply.begun() if asked.get("resume") else []
+        begun = apply.begun()[0] if asked.get("resume") else []
         if begun:
             [found] = begun
             plan, answers = found.plan, found.answers
@@ -156,8 +156,10 @@ class Driver:
         sys.modules["kos_install.actions.configure"] = SMALL
         if self.asked.get("fresh"):
             apply._begun = lambda _context: None
+        beside = apply.exclusively() if self.asked.get("beside another") else contextlib.nullcontext()
         try:
-            apply.install(self.context())
+            with beside:
+                apply.install(self.context())
         except InstallError as error:
             say("failed", str(error))
             return 3

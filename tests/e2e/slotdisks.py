@@ -48,7 +48,7 @@ _MASKED = (
     ),
 )
 _FSTAB = """\
-PARTLABEL=kos-esp /efi vfat umask=0077,noatime,nofail,x-systemd.device-timeout=30s 0 2
+PARTLABEL=kos-esp /efi vfat umask=0077,noatime,nofail 0 2
 /dev/mapper/kos-root /var btrfs subvol=@var 0 0
 /dev/mapper/kos-root /var/log btrfs subvol=@log 0 0
 /dev/mapper/kos-root /home btrfs subvol=@home 0 0
@@ -108,8 +108,11 @@ def make(
     _fill(system, root)
     _encrypt(root, luks, toolbox)
     esp = folder / "esp"
-    _boot(system, esp, luks)
-    return _assemble(folder, root, esp, toolbox)
+    _boot(system, esp, ARGUMENTS.format(luks=luks))
+    disk = _assemble(root, esp, toolbox, folder / "disk.raw")
+    for left in (system, esp):
+        shutil.rmtree(left)
+    return disk
 
 
 def _install(system: Path) -> None:
@@ -231,13 +234,13 @@ def _encrypt(image: Path, luks: str, toolbox: Toolbox) -> None:
     )
 
 
-def _boot(system: Path, esp: Path, luks: str) -> None:
+def _boot(system: Path, esp: Path, arguments: str) -> None:
     """The files of the ESP, by the code that a node uses."""
     esp.mkdir()
     version = next((system / "boot").glob("vmlinuz-*")).name.removeprefix("vmlinuz-")
     kernel, initrd = (str(system / f"boot/{name}-{version}") for name in ("vmlinuz", "initrd.img"))
     slots.stage(
-        str(esp), slots.Entry(1, f"kOS, system 1 ({version})", kernel, initrd, ARGUMENTS.format(luks=luks).split()),
+        str(esp), slots.Entry(1, f"kOS, system 1 ({version})", kernel, initrd, arguments.split()),
         "entries",
     )  # fmt: skip
     slots.publish(str(esp), 1)
@@ -247,26 +250,25 @@ def _boot(system: Path, esp: Path, luks: str) -> None:
     (esp / bootloader.LOADER_CONF).write_text(bootloader.configuration())
 
 
-def _assemble(folder: Path, root: Path, esp: Path, toolbox: Toolbox) -> Path:
-    disk, fat = folder / "disk.raw", folder / "esp.raw"
-    for image, size in ((disk, FIRST + ESP_MIB + ROOT_MIB + 2), (fat, ESP_MIB)):
+def _assemble(root: Path, esp: Path, toolbox: Toolbox, disk: Path, volume: str = "4b4f5331") -> Path:
+    folder, root_mib = disk.parent, root.stat().st_size // MIB
+    fat = folder / "esp.raw"
+    for image, size in ((disk, FIRST + ESP_MIB + root_mib + 2), (fat, ESP_MIB)):
         with image.open("wb") as stream:
             stream.truncate(size * MIB)
-    toolbox.run(["mkfs.fat", "-F", "32", "-n", "KOS-ESP", "/build/work/esp.raw"], {"work": folder})
+    toolbox.run(["mkfs.fat", "-F", "32", "-i", volume, "-n", "KOS-ESP", "/build/work/esp.raw"], {"work": folder})
     names = [f"/build/work/esp/{name}" for name in sorted(os.listdir(esp))]
     toolbox.run(["mcopy", "-s", "-i", "/build/work/esp.raw", *names, "::"], {"work": folder})
     table = (
         f"label: gpt\nstart={FIRST}MiB, size={ESP_MIB}MiB, type={system_layout.TYPES['esp']}, name=kos-esp\n"
-        f"start={FIRST + ESP_MIB}MiB, size={ROOT_MIB}MiB, type={system_layout.TYPES['root-amd64']}, name=kos-root\n"
+        f"start={FIRST + ESP_MIB}MiB, size={root_mib}MiB, type={system_layout.TYPES['root-amd64']}, name=kos-root\n"
     )
     (folder / "table").write_text(table)
-    toolbox.run(["sh", "-c", "sfdisk --quiet /build/work/disk.raw </build/work/table"], {"work": folder})
+    toolbox.run(["sh", "-c", f"sfdisk --quiet /build/work/{disk.name} </build/work/table"], {"work": folder})
     for image, start in ((fat, FIRST), (root, FIRST + ESP_MIB)):
         place = [f"of={disk}", "bs=1M", f"seek={start}", "conv=notrunc,sparse"]
         subprocess.run(["dd", f"if={image}", *place], check=True, capture_output=True)
         image.unlink()
-    for left in (folder / "system", esp):
-        shutil.rmtree(left)
     return disk
 
 

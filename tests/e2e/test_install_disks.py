@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unav
 
 ONE = diskplans.target("/dev/vdc", "DISK-1", 9 * GIB)
 TWO = diskplans.target("/dev/vdd", "DISK-2", 9 * GIB)
-SMALL = diskplans.target("/dev/vde", "SMALL", 448 * MIB)
+SMALL = diskplans.target("/dev/vde", "SMALL", 224 * MIB)
 ESP = 64 * MIB
 # Takes down whatever a test left on the disks for tests, so that the next one begins with what it makes.
 TIDY = """
@@ -147,7 +147,8 @@ def test_whatever_was_on_a_disk_is_let_go_and_gone(bench, dirt):
     bench.apply(up_to(diskplans.whole(ONE, esp=ESP), "journal"))
     # Nor does anybody find it again.
     bench.run("udevadm trigger --settle; mdadm --assemble --scan; vgscan -q; udevadm settle", check=False)
-    assert bench.signatures("/dev/vdc1", "/dev/vdc2", "/dev/vdc3") == ""
+    assert bench.run("lsblk --noheadings --raw --output TYPE /dev/vdc").split() == ["disk"]
+    assert "No errors detected" in bench.run("sfdisk --verify /dev/vdc 2>&1")
     kept = [row.split(",")[-1] for row in bench.signatures("/dev/vdc").splitlines()]
     assert set(kept) <= {"gpt", "PMBR"}, kept
     left = bench.run("lsblk --noheadings --list --output TYPE,MOUNTPOINTS /dev/vdc").split()
@@ -195,6 +196,17 @@ def test_what_is_preserved_does_not_change_by_a_bit(bench):
         assert bench.content("DISK-2", 0, MIB) == table
 
 
+def test_an_install_beside_others_that_is_given_up_leaves_room_for_the_next_one(bench):
+    bench.run(f"set -e\n{OTHERS}", diskplans.others())
+    before = [bench.content("DISK-2", one["start"], one["size"]) for one in KEPT]
+    bench.apply(beside(KEPT), check=False, kill=["unpack", "started"])
+    bench.run("python3 tests/e2e/diskapply.py --abandon")
+    assert bench.run("lsblk --noheadings --raw --output PARTN /dev/vdd").split() == ["1", "3", "7"]
+    assert [bench.content("DISK-2", one["start"], one["size"]) for one in KEPT] == before
+    events, _ = bench.apply(beside(KEPT))
+    assert not [event for event in events if event[-1] == "skipped"]
+
+
 def test_partitions_that_would_lie_over_others_are_not_made(bench):
     bench.run(f"set -e\n{OTHERS}", diskplans.others())
     before = bench.content("DISK-2", 0, 200 * MIB), bench.run("sfdisk --dump /dev/vdd")
@@ -228,17 +240,13 @@ def test_a_disk_is_found_by_its_serial_number_though_its_name_has_changed(bench)
 
 
 def test_only_one_install_at_a_time(bench):
-    bench.run(
-        "mkdir -p /run/kos; flock /run/kos/install.lock sleep 120 >/dev/null 2>&1 & echo $! >/run/holder; sleep 1"
-    )
-    try:
-        assert "another install is at work" in bench.fails(diskplans.whole(ONE, esp=ESP))
-    finally:
-        bench.run("kill $(cat /run/holder)", check=False)
+    plan = diskplans.whole(ONE, esp=ESP)
+    assert "another install is at work" in bench.fails(plan, **{"beside another": True})
 
 
 def test_a_disk_without_room_ends_in_a_sentence_and_holds_nothing(bench):
-    events, code = bench.apply(diskplans.whole(SMALL, esp=ESP), check=False)
+    fill = "cat /dev/urandom >/run/kos/target/home/fill || true"
+    events, code = bench.apply(diskplans.whole(SMALL, esp=ESP), check=False, before={"unpack": fill})
     assert code == 3
     assert "space" in events[-1][1].lower(), events[-1]
     assert "/run/kos/target" not in bench.run("findmnt --list --noheadings --output TARGET")
@@ -293,7 +301,8 @@ def test_an_install_that_is_given_up_cannot_be_opened_nor_resumed(bench):
     plan = diskplans.whole(ONE, esp=ESP)
     bench.apply(plan, check=False, kill=["unpack", "started"])
     bench.run("python3 tests/e2e/diskapply.py --abandon")
-    assert bench.signatures("/dev/vdc1", "/dev/vdc2", "/dev/vdc3") == ""
+    assert bench.run("lsblk --noheadings --raw --output TYPE /dev/vdc").split() == ["disk"]
+    assert "No errors detected" in bench.run("sfdisk --verify /dev/vdc 2>&1")
     events, _ = bench.apply(up_to(plan, "fat"))
     assert not [event for event in events if event[-1] == "skipped"]
 
@@ -304,6 +313,8 @@ TAMPERING = {
     "kos/1/initrd is the initrd": "printf x | "
     "dd of=/run/kos/target/efi/kos/1/initrd bs=1 seek=9 conv=notrunc status=none",
     "fstab names what is there": "echo UUID=strange /mnt ext4 0 0 >>/run/kos/target/etc/fstab",
+    "crypttab opens what is there": "echo other UUID=strange none >>/run/kos/target/etc/crypttab",
+    "the initrd is told to open": "sed -i s/rd.luks.name/rd.luks.nome/ /run/kos/target/etc/kernel/cmdline",
     "no secret is on the partition": "cat >/run/kos/target/efi/note",
     "no secret is in what was written": "cat >/run/kos/target/root/note",
 }

@@ -61,13 +61,20 @@ def recorded(media, folder, script):
 
 
 def first(tree, disk):
-    """The number of the system that is started first, and whether all of it is whole; 0 for one that is nobody's."""
+    """The number of the system that is started first, when all of it is whole; 0 where it is not, None for none.
+
+    Each file is read by itself, as firmware does: mtools gives up a whole copy at the first one that is half written.
+    """
     with tempfile.TemporaryDirectory(dir=tree / "tmp") as name:
-        os.link(disk, Path(name, "disk"))
-        inside = f"/tmp/{Path(name).name}"
-        copy = ["chroot", tree, "mcopy", "-s", "-n", "-i", f"{inside}/disk", "::", f"{inside}/"]
-        subprocess.run(copy, env={"MTOOLS_SKIP_CHECK": "1", "PATH": "/usr/bin"}, capture_output=True, check=False)
-        found = bootloaders.systemd_boot(Path(name))
+        folder = Path(name)
+        os.link(disk, folder / "disk")
+        for path in _paths(tree, folder, "loader/entries"):
+            _copy(tree, folder, path)
+        for entry in (folder / "loader/entries").glob("*"):
+            number = entry.name.removeprefix("kos-").partition(".")[0].partition("+")[0]
+            for part in ("linux", "initrd"):
+                _copy(tree, folder, f"kos/{number}/{part}")
+        found = bootloaders.systemd_boot(folder)
     if not found:
         return None
     for number in range(1, SWITCHES + 1):
@@ -75,6 +82,22 @@ def first(tree, disk):
         if [found[0].kernel, found[0].initrd] == whole:
             return number
     return 0
+
+
+def _paths(tree, folder, of):
+    said = _mtools(tree, folder, "mdir", "-b", "-i", "{disk}", f"::/{of}")
+    return [line.removeprefix("::/") for line in said.splitlines() if not line.endswith("/")]
+
+
+def _copy(tree, folder, path):
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    _mtools(tree, folder, "mcopy", "-n", "-i", "{disk}", f"::/{path}", f"/tmp/{folder.name}/{path}")
+
+
+def _mtools(tree, folder, *argv):
+    line = [word.format(disk=f"/tmp/{folder.name}/disk") for word in argv]
+    known = {"MTOOLS_SKIP_CHECK": "1", "PATH": "/usr/sbin:/usr/bin"}
+    return subprocess.run(["chroot", tree, *line], env=known, capture_output=True, text=True, check=False).stdout
 
 
 def judged(media, recording, number, work):

@@ -16,6 +16,7 @@ CORE = (
     "storage/cautions.py",
     "storage/layouts.py",
     "storage/cost.py",
+    "ready.py",
     "engine/confirmation.py",
     "engine/engine.py",
     "engine/outcome.py",

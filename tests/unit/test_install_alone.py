@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import pytest
-from installs import ANSWERS, CANARY, DESK, RECORDED, RECOVERY
+from installs import ANSWERS, BLANK, CANARY, DESK, RECORDED, RECOVERY
 
 from ansible_collections.kind.kos.cli.exits import Exit
-from kos_install import alone, unattended
+from kos_install import alone, main, unattended
 from kos_install.answers import Answers
 from kos_install.engine import replay
-from kos_install.errors import Unplannable, UsageError
+from kos_install.errors import ApplyFailed, Unplannable, UsageError
+from kos_install.storage.refusals import unattended as unattended_faults
 from kos_install.unattended import Looked
 
 SECRETS = {"passphrase": CANARY}
@@ -84,6 +87,24 @@ def test_an_install_by_the_same_answers_that_was_interrupted_goes_on():
     assert "resumable" in told.names
 
 
+def test_one_whose_journal_forgot_the_password_goes_on_with_it():
+    asked = answers(user={"password_hash": "$6$salt$" + "x" * 86})
+    told = Told(asked, interrupted=Answers.model_validate(alone.as_typed(asked)).forgetful())
+    assert told.run() == Exit.OK
+    assert "resumable" in told.names and "draft" not in told.names
+
+
+def test_a_bad_disk_elsewhere_does_not_end_it():
+    asked = answers()
+
+    def bad(_machine):
+        raise ApplyFailed("whether an install was begun in /dev/sdb2 cannot be read (Input/output error)")
+
+    told = Told(asked)
+    told._world = dataclasses.replace(told._world, found=bad)
+    assert told.run() == Exit.OK and "notice" in told.names
+
+
 def test_one_of_other_answers_does_not_stand_in_the_way():
     told = Told(answers(), interrupted=Answers.model_validate({**ANSWERS, "hostname": "other"}))
     assert told.run() == Exit.OK
@@ -148,3 +169,75 @@ def test_a_file_of_answers_and_what_is_beside_it(tmp_path):
     (tmp_path / "secret").write_text(f"{CANARY}\n")
     asked, secrets = unattended.answer(path)
     assert asked.hostname == "kos" and secrets == SECRETS
+
+
+def installed(asked):
+    """The described machine, after an install by these answers."""
+    disks = [disk.model_copy(update={"installed": asked.digest()}) if disk is BLANK else disk for disk in DESK.disks]
+    return DESK.model_copy(update={"disks": disks})
+
+
+def test_a_stick_that_was_left_in_does_not_install_again():
+    asked = answers()
+    assert unattended_faults(asked, DESK, [BLANK.path]) == []
+    (fault,) = unattended_faults(asked, installed(asked), [BLANK.path])
+    assert "these very answers have installed" in fault and "confirm.again: true" in fault
+    assert unattended_faults(answers(hostname="other"), installed(asked), [BLANK.path]) == []
+    again = answers(confirm={"wipe": ["WD-1"], "again": True})
+    assert unattended_faults(again, installed(asked), [BLANK.path]) == []
+    told = Told(asked)
+    told._world = dataclasses.replace(told._world, detect=lambda: installed(asked))
+    with pytest.raises(Unplannable, match="these very answers"):
+        told.run()
+    assert "action" not in told.names
+
+
+def test_a_recovery_key_is_not_made_where_nobody_writes_it_down():
+    told = Told(answers())
+    assert told.run() == Exit.OK
+    plan = next(event for event in told.events if event["event"] == "plan")["plan"]
+    assert [one["recovery_key"] for one in plan["actions"] if one["kind"] == "luks"] == [False]
+    asked = answers(encryption={"passphrase": {"credential": "x"}, "recovery_key": True})
+    assert "nobody is there to write it down" in unattended_faults(asked, DESK, [])[0]
+
+
+def test_neither_is_a_key_touched():
+    asked = answers(encryption={"passphrase": {"credential": "x"}, "fido2": True})
+    assert "nobody is there to touch the key" in unattended_faults(asked, DESK, [])[0]
+
+
+def test_answers_for_a_remote_machine_install_that_one_and_never_this(tmp_path, monkeypatch):
+    path = tmp_path / "answers.yaml"
+    path.write_text(answers(encryption={"passphrase": {"file": "secret"}}).model_dump_json(exclude_none=True))
+    (tmp_path / "secret").write_text(CANARY)
+    asked, log = [], tmp_path / "requests"
+    script = (
+        "import json,sys\n"
+        "print(json.dumps({'event': 'state', 'state': 'answering', 'seq': 1}), flush=True)\n"
+        f"log = open({str(log)!r}, 'w')\n"
+        "for line in sys.stdin:\n"
+        "    log.write(line); log.flush()\n"
+        "    if json.loads(line)['do'] == 'plan':\n"
+        "        print(json.dumps({'event': 'refused', 'faults': ['no disk'], 'seq': 2}), flush=True)\n"
+    )
+
+    @contextlib.contextmanager
+    def pinned(host, fingerprint):
+        asked.append((host, fingerprint))
+        yield [sys.executable, "-c", script]
+
+    monkeypatch.setattr(alone.reaching, "pinned", pinned)
+    monkeypatch.setattr(alone, "install", lambda *_: pytest.fail("this machine would be installed"))
+    monkeypatch.setattr(
+        sys, "argv", ["kos-install", "--remote", "root@rack", "--fingerprint", "F", "--answers", str(path)]
+    )
+    assert main.main() == Exit.PREFLIGHT_FAILED
+    assert asked == [("root@rack", "F")]
+    assert [json.loads(line)["do"] for line in log.read_text().splitlines()] == ["answer", "secret", "plan"]
+
+
+def test_a_remote_machine_is_not_asked_for_answers_that_were_left_here(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["kos-install", "--remote", "root@rack", "--unattended"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "--remote takes answers from here" in capsys.readouterr().err

@@ -150,3 +150,44 @@ def test_the_schema_is_json_schema_and_lets_nothing_else_in():
     read = json.loads(answered.schema())
     assert read["additionalProperties"] is False and "version" in read["required"]
     assert all(part.get("additionalProperties") is False for part in read["$defs"].values() if "properties" in part)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"user": {"name": "root", "ssh_keys": [KEY]}}, "user.name: it is an account or a group of the system"),
+        ({"user": {"name": "sudo", "ssh_keys": [KEY]}}, "account or a group of the system"),
+        ({"user": {"name": "_apt", "ssh_keys": [KEY]}}, "account or a group of the system"),
+        ({"user": {"name": "kos-nats", "ssh_keys": [KEY]}}, "account or a group of the system"),
+        ({"user": {"full_name": "A:B", "ssh_keys": [KEY]}}, "no colon and no comma"),
+        ({"user": {"full_name": "A\nB", "ssh_keys": [KEY]}}, "line break or a control character"),
+        ({"user": {"ssh_keys": [KEY + "\x1b[2J"]}}, "not the public key"),
+        ({"environment": "a\nb"}, "line break"),
+        ({"network": [{"gateway": "router"}]}, "network[0].gateway: no address"),
+        ({"network": [{"gateway": "192.0.2.1\n[Route]"}]}, "no address"),
+        ({"network": [{"dns": ["999.0.0.1"]}]}, "no address"),
+        ({"network": [{"addresses": ["192.0.2.7/99"]}]}, "with the length of its network"),
+        ({"network": [{"addresses": ["999.0.2.7/24"]}]}, "with the length of its network"),
+        ({"network": [{"wifi": {"ssid": "ü" * 20, "passphrase": {"prompt": True}}}]}, "32 bytes at most"),
+        ({"network": [{"wifi": {"ssid": "a\tb", "passphrase": {"prompt": True}}}]}, "control character"),
+    ],
+)
+def test_what_would_only_fail_on_the_wiped_disk_is_refused_at_once(tmp_path, more, said):
+    with pytest.raises(ConfigurationError) as caught:
+        parse(Answers, {**LEAST, **more}, lambda _path: Place("answers"))
+    assert said in str(caught.value)
+
+
+def test_real_names_and_addresses_are_taken(tmp_path):
+    network = [{"addresses": ["192.0.2.7/24", "2001:db8::7/64"], "gateway": "192.0.2.1", "dns": ["2001:db8::1"]}]
+    user = {"name": "anna", "full_name": "Änne Müller-Lüdenscheidt", "ssh_keys": [KEY]}
+    assert load(tmp_path, {**LEAST, "network": network, "user": user}).user.name == "anna"
+
+
+def test_the_same_node_has_one_digest_wherever_its_secrets_come_from(tmp_path):
+    one = load(tmp_path, {**LEAST, "encryption": {"passphrase": {"file": "x"}}, "confirm": {"wipe": ["1"]}})
+    two = load(tmp_path, {**LEAST, "encryption": {"recovery_key": False}, "after": "reboot"})
+    other = load(tmp_path, {**LEAST, "hostname": "other"})
+    hashed = load(tmp_path, {**LEAST, "user": {"password_hash": HASH}})
+    assert hashed.digest() == hashed.forgetful().digest() != one.digest()
+    assert one.digest() == two.digest() != other.digest()

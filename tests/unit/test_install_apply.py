@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import types
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kos_install.actions import unpack
 from kos_install.actions.context import Context
 from kos_install.answers import Answers
-from kos_install.engine import apply, journal
+from kos_install.engine import apply, journal, this_machine
 from kos_install.errors import ApplyFailed
 from kos_install.hardware.model import Machine
 from kos_install.storage.actions import Plan
@@ -148,3 +150,87 @@ def test_two_installs_at_once_are_one_too_many(tmp_path, monkeypatch):
         pass
     with apply.exclusively():
         pass
+
+
+def begun_from(monkeypatch, world, tmp_path, confirmed, wipes=True):
+    """What is gone on with of an install that was begun from another medium."""
+    actions = [
+        one.model_copy(update={"wipe": wipes}) if one.kind == "table" else
+        one.model_copy(update={"device": str(world.device)}) if one.kind == "journal" else one
+        for one in PLAN.actions
+    ]  # fmt: skip
+    plan = Plan(actions=actions)
+    journal.begin(world.device, plan, ANSWERS, plan.actions[:4], "aa")
+    monkeypatch.setattr(apply.ready, "image", lambda: "bb")
+    return apply._begun(Context(ANSWERS, Machine(), plan, confirmed=confirmed))
+
+
+def test_an_install_from_another_medium_is_not_gone_on_with(world, monkeypatch, tmp_path):
+    with pytest.raises(ApplyFailed, match="begun from another medium"):
+        begun_from(monkeypatch, world, tmp_path, confirmed=False)
+
+
+def test_it_is_made_anew_where_the_wipe_was_confirmed_just_now(world, monkeypatch, tmp_path):
+    assert begun_from(monkeypatch, world, tmp_path, confirmed=True) is None
+    with pytest.raises(ApplyFailed, match="begun from another medium"):
+        begun_from(monkeypatch, world, tmp_path, confirmed=True, wipes=False)
+    monkeypatch.setattr(apply.ready, "image", lambda: "aa")
+
+
+def test_from_the_same_medium_it_goes_on(world, monkeypatch):
+    plan = Plan(actions=[PLAN.actions[3].model_copy(update={"device": str(world.device)}), *PLAN.actions[4:]])
+    journal.begin(world.device, plan, ANSWERS, plan.actions[:1], "aa")
+    monkeypatch.setattr(apply.ready, "image", lambda: "aa")
+    assert apply._begun(Context(ANSWERS, Machine(), plan)).plan == plan
+
+
+def test_what_is_unpacked_over_is_cleared_but_for_what_is_not_ours(tmp_path, monkeypatch):
+    target = tmp_path / "target"
+    for name in ("boot/vmlinuz-6.1", "usr/lib/old", "var/lib/x", "efi/EFI/Microsoft/boot.efi", "proc/1/environ"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_text("old")
+    (target / "var/link").symlink_to(tmp_path)
+    mounted = {target / "efi", target / "proc", target / "var"}
+    monkeypatch.setattr(Path, "is_mount", lambda path: path in mounted)
+    unpack.clear(target, {target, target / "var"})
+    left = sorted(str(path.relative_to(target)) for path in target.rglob("*") if path.is_file())
+    assert left == ["efi/EFI/Microsoft/boot.efi", "proc/1/environ"] and tmp_path.is_dir()
+
+
+def test_a_disk_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch):
+    """Of one bad sector on any journal partition the engine died, started again, and died."""
+    good, bad, odd, empty = (tmp_path / name for name in ("good", "bad", "odd", "empty"))
+    for path in (good, odd, empty):
+        path.write_bytes(bytes(1 << 19))
+    journal.begin(good, PLAN, ANSWERS)
+    monkeypatch.setattr(journal, "VERSION", [])
+    journal.begin(odd, PLAN, ANSWERS)
+    monkeypatch.undo()
+    bad.mkdir()  # reading it ends with an error, as a sector does that is gone
+    monkeypatch.setattr(apply.disks, "journals", lambda: [bad, odd, empty, good])
+    found, faults = apply.begun()
+    assert [one.device for one in found] == [good] and len(faults) == 1 and str(bad) in faults[0]
+    offered = this_machine._found(Machine())
+    assert offered.plan == PLAN and offered.notes == tuple(faults)
+    monkeypatch.setattr(apply.disks, "journals", lambda: [bad])
+    with pytest.raises(ApplyFailed, match="cannot be read"):
+        this_machine._found(Machine())
+
+
+def test_what_is_bound_is_emptied_and_never_removed(tmp_path):
+    mounts = [["/dev/mapper/kos-root", "/", ""], ["/usr/lib/sysimage/dpkg", "/var/lib/dpkg", "bind"],
+              ["/dev/esp", "/efi", ""]]  # fmt: skip
+    plan = Plan.model_validate_json(
+        json.dumps(
+            {"actions": [{"kind": "mount", "id": "mount", "mounts": mounts}, {"kind": "unpack", "id": "unpack"}]}
+        )
+    )
+    context = Context(ANSWERS, Machine(), plan, target=tmp_path)
+    for name in ("usr/lib/sysimage/dpkg/info", "var/lib/dpkg", "usr/bin"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "old").touch()
+    before = (tmp_path / "usr/lib/sysimage/dpkg").stat().st_ino
+    unpack.clear(tmp_path, unpack._ours(context))
+    assert (tmp_path / "usr/lib/sysimage/dpkg").stat().st_ino == before
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if not any(path.iterdir()))
+    assert left == ["usr/lib/sysimage/dpkg", "var/lib/dpkg"]

@@ -12,10 +12,15 @@ import uuid
 
 import pytest
 
+from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from kos_install.actions import disks as applied
+from kos_install.answers import Answers
+from kos_install.engine import journal
 from kos_install.hardware import detect, firmware, reading
 from kos_install.hardware.disks import disks, under
 from kos_install.hardware.model import Machine
 from kos_install.hardware.signatures import Signature, signature, system
+from kos_install.storage.actions import Plan
 
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
@@ -185,6 +190,25 @@ def test_a_disk_with_sectors_of_4096_and_one_with_a_journal(fake):
     first, second = fake.disks()
     assert (first.sector, first.journal, second.sector, second.journal) == (4096, False, 512, True)
     assert [part.os for part in second.partitions] == ["kOS (kos-esp)", "kOS (kos-journal)"]
+
+
+def test_a_disk_that_was_installed_tells_by_which_answers(fake):
+    asked = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA test"]}})
+    kind = names.TYPES["journal"]
+    fake.disk("sda", 10**12, [{"partlabel": "kos-journal", "parttype": kind}])
+    device = fake.root / "dev/sda1"
+    device.parent.mkdir(parents=True, exist_ok=True)
+    device.write_bytes(bytes(1 << 20))
+    begun = journal.begin(device, Plan(actions=[]), asked)
+    assert fake.disks()[0].installed == ""
+    journal.finish(begun)
+    assert fake.disks()[0].installed == asked.digest()
+
+
+def test_a_serial_number_is_the_same_in_the_plan_and_when_it_is_carried_out(fake):
+    fake.disk("sda", 10**12, serial="  S1\x00\tX\ufffd\x7f ")
+    row = {**fake.rows[0], "fstype": None, "uuid": None}
+    assert fake.disks()[0].serial == applied._node(row).serial == "S1  X\ufffd"
 
 
 def test_a_disk_without_a_table_holds_something_as_a_whole(fake):

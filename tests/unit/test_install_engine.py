@@ -17,7 +17,9 @@ from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from kos_install.answers import Answers
 from kos_install.engine import replay
 from kos_install.engine.events import event
+from kos_install.engine.world import Found
 from kos_install.errors import ApplyFailed
+from kos_install.storage.actions import Plan
 
 
 def test_an_install_from_the_first_answer_to_the_end():
@@ -158,6 +160,40 @@ def test_an_interrupted_install_is_offered_and_goes_on_with_its_secrets():
     assert told.ask("resume")[-1]["state"] == "done"
 
 
+HASHED = "$6$salt$" + "x" * 86
+
+
+def test_the_password_hash_that_no_journal_keeps_is_asked_for_again():
+    answers = parse(Answers, {**ANSWERS, "user": {"password_hash": HASHED}}, lambda _path: Place("answers"))
+    applied = []
+    world = replay.world(installs.DESK, [], answers.forgetful())
+    told = Told(world=dataclasses.replace(world, apply=applied.append))
+    told.ask("secret", name="passphrase", value=CANARY)
+    (refused,) = told.ask("resume")
+    assert "password_hash" in refused["faults"][0] and not applied
+    (refused,) = told.ask("secret", name="password_hash", value="hunter2")
+    assert "no hash" in refused["faults"][0] and "hunter2" not in json.dumps(told.events) and not applied
+    told.ask("secret", name="password_hash", value=HASHED)
+    assert told.ask("resume")[-1]["state"] == "done"
+    assert applied[0].answers == answers and HASHED not in json.dumps(told.events)
+
+
+def test_a_machine_that_refuses_is_told_and_asked_again():
+    """The connection of whoever asked ended without a word."""
+    refuses = [True]
+
+    def door():
+        if refuses:
+            refuses.clear()
+            raise OSError(5, "Input/output error")
+        return {"addresses": [], "fingerprint": "", "password": ""}
+
+    told = Told(world=dataclasses.replace(replay.world(installs.DESK, []), door=door))
+    (refused,) = told.ask("door")
+    assert refused["event"] == "refused" and "Input/output error" in refused["faults"][0]
+    assert told.ask("door")[0]["event"] == "door"
+
+
 def test_an_abandoned_install_is_not_offered_again():
     told = Told(interrupted=parse(Answers, ANSWERS, lambda _path: Place("answers")))
     told.ask("abandon")
@@ -193,10 +229,127 @@ def test_the_vocabulary_is_fixed():
         event("rumour")
 
 
+def broken(told):
+    """The medium turns out to be spoilt from here on."""
+    told.engine._world = dataclasses.replace(
+        told.engine._world, medium=lambda: {"record": {}, "verification": {"state": "broken", "said": []}}
+    )
+
+
+def test_from_a_broken_medium_nothing_is_installed():
+    told = Told()
+    plan = told.planned()
+    broken(told)
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert "this medium is not as it was made" in refused["faults"][0] and told.engine.state == "planned"
+
+
+def test_nor_gone_on_with():
+    told = Told(interrupted=parse(Answers, ANSWERS, lambda _path: Place("answers")))
+    broken(told)
+    told.ask("secret", name="passphrase", value=CANARY)
+    (refused,) = told.ask("resume")
+    assert "this medium is not as it was made" in refused["faults"][0]
+
+
+def test_an_install_stops_when_its_medium_turns_out_to_be_broken():
+    told = Told()
+    plan, done = told.planned(), []
+
+    def apply(context):
+        context.action("release", "started")
+        broken(told)
+        context.action("release", "done")
+        done.append("more")
+
+    told.engine._world = dataclasses.replace(told.engine._world, apply=apply)
+    events = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert "this medium is not as it was made" in next(e for e in events if e["event"] == "failed")["sentence"]
+    assert done == []
+
+
+def test_a_machine_that_is_looked_at_again_needs_a_new_plan():
+    told = Told()
+    plan = told.planned()
+    told.engine._world = dataclasses.replace(
+        told.engine._world, detect=lambda: installs.DESK.model_copy(update={"disks": []})
+    )
+    told.ask("detect")
+    assert told.engine.state == "answering" and told.history.newest("plan") is None
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert "is not possible while" in refused["faults"][0]
+
+
+def test_what_failed_is_given_up_and_the_machine_looked_at_anew():
+    told = Told(recorded=[*installs.RECORDED, {"kind": "unpack", "fail": "no"}])
+    told.confirmed()
+    assert told.engine.state == "failed"
+    given_up, looked = [], []
+    mine = Found("/dev/sda", 3, 14, told.engine._answers, told.engine._plan, lambda: given_up.append("mine"))
+    others = dataclasses.replace(mine, plan=Plan(actions=[]), abandon=lambda: given_up.append("others"))
+    for found in (others, mine):
+        told.engine.state = "failed"
+        told.engine._world = dataclasses.replace(
+            told.engine._world, found=lambda _machine, found=found: found,
+            detect=lambda: looked.append(1) or installs.DESK,
+        )  # fmt: skip
+        told.engine._plan = mine.plan
+        told.ask("abandon")
+        assert told.engine.state == "answering"
+    assert given_up == ["mine"] and len(looked) == 2
+
+
+@pytest.mark.parametrize("do", ["confirm", "resume"])
+def test_an_install_knows_whether_its_wipe_was_confirmed_just_now(do):
+    told = Told(interrupted=parse(Answers, ANSWERS, lambda _path: Place("answers")))
+    contexts = []
+    told.engine._world = dataclasses.replace(told.engine._world, apply=contexts.append)
+    plan = told.planned()
+    if do == "resume":
+        told.ask("answer", answers=ANSWERS)
+    told.ask(do, digest=plan["digest"], typed=BLANK.model)
+    assert [context.confirmed for context in contexts] == [do == "confirm"]
+
+
+def test_of_two_installs_that_were_begun_the_second_is_offered_when_the_first_is_given_up():
+    """Neither was offered, without a word."""
+    made = replay.world(installs.DESK, [], parse(Answers, ANSWERS, lambda _path: Place("answers")))
+    first = made.found(installs.DESK)
+    left = [first, dataclasses.replace(first, disk="/dev/nvme0n1")]
+    left[0] = dataclasses.replace(first, abandon=lambda: left.pop(0), notes=("an install onto /dev/nvme0n1 ...",))
+    told = Told(world=dataclasses.replace(made, found=lambda _machine: left[0] if left else None))
+    assert told.history.newest("resumable")["disk"] == "/dev/sda"
+    assert told.history.newest("notice")["sentences"] == ["an install onto /dev/nvme0n1 ..."]
+    told.ask("abandon")
+    assert told.history.newest("resumable")["disk"] == "/dev/nvme0n1" and told.history.newest("notice") is None
+    told.ask("secret", name="passphrase", value=CANARY)
+    assert told.ask("resume")[-1]["state"] == "done"
+
+
 def test_a_machine_that_cannot_be_looked_at_still_has_screens():
     def broken(_machine):
         raise ApplyFailed("lsblk failed (1)")
 
     told = Told(world=dataclasses.replace(replay.world(installs.DESK, []), found=broken))
     assert told.engine.state == "answering"
-    assert told.history.newest("refused")["faults"] == ["this machine could not be looked at in full: lsblk failed (1)"]
+    assert told.history.newest("refused") is None
+    said = "this machine could not be looked at in full: lsblk failed (1)"
+    assert told.history.newest("notice")["sentences"] == [said]
+
+
+def test_going_back_from_a_failure_gives_no_interrupted_install_up():
+    """A typing error in the passphrase of an install that is resumed must not cost that install."""
+    answers = parse(Answers, ANSWERS, lambda _path: Place("answers"))
+    given_up = []
+    world = replay.world(installs.DESK, [{"kind": "luks", "fail": "that passphrase does not open it"}], answers)
+    found = dataclasses.replace(world.found(installs.DESK), abandon=lambda: given_up.append(1))
+    told = Told(world=dataclasses.replace(world, found=lambda _machine: None if given_up else found))
+    told.ask("secret", name="passphrase", value="a wrong one, typed")
+    assert told.ask("resume")[-1]["state"] == "failed"
+    told.ask("abandon")
+    assert not given_up and told.history.newest("resumable")["disk"] == "/dev/sda"
+    told.ask("secret", name="passphrase", value=CANARY)
+    assert told.ask("resume")[-1]["state"] == "done"
+    told = Told(world=dataclasses.replace(world, found=lambda _machine: None if given_up else found))
+    told.ask("abandon")
+    assert given_up and told.history.newest("resumable") is None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kos_install.answers import Answers
+from kos_install.answers import FORGOTTEN, Answers
 from kos_install.engine import journal
 from kos_install.errors import ApplyFailed
 from kos_install.storage.actions import Plan
@@ -53,6 +53,19 @@ def test_a_journal_is_read_as_it_was_written(device, begun):
     ]  # fmt: skip
     assert found.records == begun.records
     assert (found.done(JOURNAL), found.done(MOUNT), found.done(UNPACK)) == (True, True, False)
+
+
+def test_the_hash_of_a_password_is_not_on_the_disk(device):
+    """The partition is not encrypted, and a machine that is switched off after a failure keeps it."""
+    hashed = "$y$j9T$salt$" + "x" * 43
+    asked = Answers.model_validate({"version": 1, "user": {"password_hash": hashed}})
+    found = journal.begin(device, PLAN, asked, [JOURNAL])
+    assert hashed.encode() not in device.read_bytes()
+    assert found.answers.user.password_hash == FORGOTTEN and found.answers.reminded(hashed) == asked
+    with pytest.raises(ValueError, match="not given again"):
+        found.answers.reminded(None)
+    # Whether these answers were installed already is known without it.
+    assert found.answers.digest() == asked.digest() != ANSWERS.digest()
 
 
 def test_an_action_that_is_done_again_is_not_done_until_it_is(begun):
@@ -177,3 +190,32 @@ def test_a_flipped_bit_is_never_believed(tmp_path_factory, at, bit):
         return
     assert found.plan == PLAN
     assert found.records == begun.records[: len(found.records)]
+
+
+def test_of_a_finished_install_only_remains_which_answers_it_was(device, begun):
+    assert journal.finished_by(device) == ""
+    begun.append(MOUNT, "done", {"where": "secret-canary"})
+    journal.finish(begun)
+    assert journal.finished_by(device) == ANSWERS.digest()
+    with pytest.raises(journal.NoJournal):
+        journal.read(device)
+    raw = device.read_bytes()
+    assert b"AAAA test" not in raw and b"secret-canary" not in raw and not any(raw[journal.BLOCK :])
+
+
+@given(cut=st.integers(0, journal.BLOCK // SECTOR - 1))
+def test_a_torn_mark_is_none(tmp_path_factory, cut):
+    path = tmp_path_factory.mktemp("torn") / "partition"
+    path.write_bytes(bytes(FEW * 4))
+    begun = journal.begin(path, PLAN, ANSWERS, [JOURNAL])
+    header = path.read_bytes()[: journal.BLOCK]
+    journal.finish(begun)
+    mark = path.read_bytes()[: journal.BLOCK]
+    with path.open("r+b") as stream:
+        stream.write(mark[: cut * SECTOR] + header[cut * SECTOR :])
+    # A sector holds all of the mark: there is the journal, or the mark, or what is neither.
+    assert journal.finished_by(path) in ("", ANSWERS.digest())
+
+
+def test_a_journal_knows_the_image_that_it_was_begun_from(device):
+    assert journal.begin(device, PLAN, ANSWERS, [JOURNAL], "ab" * 32).image == "ab" * 32

@@ -71,7 +71,7 @@ def test_everything_is_mounted_by_what_the_plan_calls_it():
         ["UUID=1111", "/", "btrfs", "noatime", "0", "0"],
         ["UUID=1111", "/var", "btrfs", "subvol=@var,noatime", "0", "0"],
         ["/usr/lib/sysimage/dpkg", "/var/lib/dpkg", "none", "bind", "0", "0"],
-        ["UUID=1A2B-3C4D", "/efi", "vfat", "umask=0077,noatime,nofail,x-systemd.device-timeout=30s", "0", "2"],
+        ["UUID=1A2B-3C4D", "/efi", "vfat", "umask=0077,noatime,nofail", "0", "2"],
     ]
     assert rows(mounts.entries(plan()), "/etc/crypttab") == []
 
@@ -87,7 +87,7 @@ def test_the_initrd_opens_every_disk_of_the_root_and_the_system_the_others():
     assert [word for word in told if word.startswith("rd.luks.name")] == [
         "rd.luks.name=aaaa=kos-root", "rd.luks.name=bbbb=kos-root-2",
     ]  # fmt: skip
-    assert {"root=/dev/mapper/kos-root", "rootfstype=btrfs", "rootflags=subvol=@root.1", "rw"} <= set(told)
+    assert {"rootfstype=btrfs", "rootflags=subvol=@root.1", "rw"} <= set(told)
     assert rows(mounts.entries(mirrored), "/etc/crypttab") == [
         ["kos-data", "UUID=dddd", "none", "luks,discard,tries=0"]
     ]
@@ -115,12 +115,24 @@ def test_networks_by_dhcp_by_hand_and_none():
 def test_a_vlan_lies_over_its_card():
     found = files(networks.entries([network(match="eno1", vlan={"id": 42})], {}))
     below, device, above = (
-        found[f"/etc/systemd/network/10-kos-{name}"].content
-        for name in ("below-vlan42.network", "vlan42.netdev", "vlan42.network")
+        found[f"/etc/systemd/network/10-kos{name}"].content
+        for name in (".network", "-vlan42.netdev", "-vlan42.network")
     )
     assert "Name=eno1" in below and "VLAN=vlan42" in below and "DHCP" not in below
     assert "Kind=vlan" in device and "Id=42" in device
     assert "Name=vlan42" in above and "DHCP=yes" in above
+
+
+def test_a_card_and_the_vlans_over_it_are_one_file_as_networkd_takes_but_one():
+    by_hand = network(match="eno1", dhcp=False, addresses=["192.0.2.7/24"])
+    asked = [network(), by_hand, network(match="eno1", vlan={"id": 4}), network(match="eno1", vlan={"id": 5})]
+    found = {path: entry.content for path, entry in files(networks.entries(asked, {})).items()}
+    matching = {path: text for path, text in found.items() if "[Match]\nName=e" in text}
+    # The card that is named comes before the pattern that has it too.
+    assert sorted(matching) == ["/etc/systemd/network/10-kos.network", "/etc/systemd/network/11-kos.network"]
+    card = matching["/etc/systemd/network/10-kos.network"]
+    assert card == "[Match]\nName=eno1\n\n[Network]\nAddress=192.0.2.7/24\nVLAN=vlan4\nVLAN=vlan5\n"
+    assert "Name=en*" in matching["/etc/systemd/network/11-kos.network"]
 
 
 @pytest.mark.parametrize(

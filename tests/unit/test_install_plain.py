@@ -137,7 +137,7 @@ def test_help_back_and_faults(person):
 
 def test_a_failure_is_tried_again(person):
     told = Told([{"kind": "converge", "fail": "the disk is full: take a larger one"}])
-    client, shown = person(told, *ANSWERED, TYPED[0], ("1-3", "3"), ("1-3", "1"), ("1-3", "2"))
+    client, shown = person(told, *ANSWERED, TYPED[0], ("1-4", "4"), ("1-4", "1"), ("1-3", "2"))
     assert "! the disk is full" in shown and client.asked[-2:] == ["retry", "power_off"]
 
 

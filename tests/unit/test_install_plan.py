@@ -121,7 +121,9 @@ def test_what_a_guess_costs_follows_from_the_memory_of_the_machine(memory_mb, cp
 def test_only_a_medium_for_tests_makes_guessing_cheap():
     cheap = answers(encryption={"argon2id": {"memory_kib": 32768}})
     assert "makes guessing too cheap" in refused(cheap)
-    luks = {action.kind: action for action in plan(cheap, VM, Circumstances(test=True)).actions}["luks"]
+    made = plan(cheap, VM, Circumstances(test=True))
+    assert "for tests only" in made.warnings[0] and "for tests only" not in "".join(plan(answers(), VM).warnings)
+    luks = {action.kind: action for action in made.actions}["luks"]
     assert (luks.memory_kib, luks.iterations, luks.threads) == (32768, 4, 1)
     dear = answers(encryption={"argon2id": {"memory_kib": 4 << 20}})
     assert "could not open" in refused(dear)

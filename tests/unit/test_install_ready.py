@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.kind.kos.plugins.module_utils.node import bootloader
 from kos_install import ready
-from kos_install.actions import unpack
+from kos_install.actions import shared, unpack
 from kos_install.actions.context import Context
 from kos_install.answers import Answers
 from kos_install.engine import apply
@@ -92,3 +92,17 @@ def test_an_update_needs_as_much_room_again(tmp_path, monkeypatch):
     monkeypatch.setattr(ready, "INITRD", tmp_path / "initrd")
     (tmp_path / "initrd").write_bytes(bytes(2000))
     assert ready.needed(tmp_path) - ready.needed(tmp_path / "none") == 2 * 1000
+
+
+def test_only_what_is_ours_is_taken_off_a_shared_esp(tmp_path):
+    ours = ["EFI/kos/kosx64.efi", "kos/1/initrd", "loader/entries/kos-1.conf", "EFI/Linux/kos-1.efi"]
+    theirs = ["EFI/BOOT/BOOTX64.EFI", "EFI/Microsoft/Boot/bootmgfw.efi", "loader/entries/arch.conf"]
+    for name in (*ours, *theirs):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    conf = tmp_path / bootloader.LOADER_CONF
+    conf.write_text("default arch\n")
+    found = [path.relative_to(tmp_path).as_posix() for path in shared.own(tmp_path)]
+    assert found == ["EFI/kos", "loader/entries/kos-1.conf", "EFI/Linux/kos-1.efi", "kos"]
+    conf.write_text(bootloader.configuration())
+    assert list(shared.own(tmp_path))[-1] == conf

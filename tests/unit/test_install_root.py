@@ -9,7 +9,7 @@ import os
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import files
+from ansible_collections.kind.kos.plugins.module_utils.node import files, trial
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 
 
@@ -59,3 +59,8 @@ def test_links_in_a_circle_are_refused(root):
 
 def test_what_runs_is_taken_as_it_is():
     assert Root("/").join("/etc/../etc/kos") == "/etc/kos"
+
+
+def test_a_system_that_was_copied_elsewhere_is_never_restarted_by_its_gate(root, capsys):
+    assert trial.judge(root, 0, 0)
+    assert "stands alone" in capsys.readouterr().out

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
 from screenshots import Walk
 
+from kos_install import strength
 from kos_install.answers import Answers
 from kos_install.engine.this_machine import command
 from kos_install.errors import InstallError
-from kos_install.screens import codes, draft, keys, lists, phases, saving, strength, terminal, words
+from kos_install.screens import codes, draft, keys, lists, phases, resume, saving, terminal, words
 from kos_install.screens.model import Session
 from kos_install.screens.pages import PAGES
 from kos_install.screens.thrift import Thrift
@@ -220,6 +221,12 @@ def test_keys_are_read_from_a_text_a_file_and_a_stick(tmp_path):
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh/authorized_keys").write_text(f"{KEY}\n")
     assert keys.below(tmp_path) == [KEY, KEY] and keys.named(KEY) == "ssh-ed25519 anna@home"
+
+
+def test_of_a_password_that_is_asked_again_only_a_hash_is_sent():
+    said = resume.sent("password_hash", CANARY)
+    assert said.startswith("$6$") and resume.sha512_crypt.verify(CANARY, said)
+    assert resume.sent("passphrase", CANARY) == CANARY and resume.named("password_hash") == "Password of the user"
 
 
 def test_keys_are_looked_for_on_usb_sticks_alone_and_nothing_is_written(monkeypatch):

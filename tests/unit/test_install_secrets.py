@@ -10,8 +10,10 @@ import traceback
 
 import pytest
 from golden_installs import answers
+from installs import Told
 
 from kos_install import secrets
+from kos_install.engine import secrets as sent
 from kos_install.errors import Unplannable
 
 CANARY = "Kanarienvogel-4711"
@@ -49,13 +51,13 @@ def test_a_file_beside_the_answers(tmp_path):
 
 def test_a_credential_of_the_service_comes_before_one_of_the_machine(tmp_path, monkeypatch):
     service, machine = tmp_path / "service", tmp_path / "machine"
-    for folder, text in ((service, "of the service"), (machine, "of the machine")):
+    for folder, text in ((service, "of the service 7"), (machine, "of the machine 7")):
         folder.mkdir()
         (folder / "disk").write_text(text)
     monkeypatch.setattr(secrets, "_OF_SYSTEM", machine)
     environment = {"CREDENTIALS_DIRECTORY": str(service)}
-    assert secrets.resolve(asked(credential="disk"), tmp_path, None, environment) == {"passphrase": "of the service"}
-    assert secrets.resolve(asked(credential="disk"), tmp_path, None, {}) == {"passphrase": "of the machine"}
+    assert secrets.resolve(asked(credential="disk"), tmp_path, None, environment) == {"passphrase": "of the service 7"}
+    assert secrets.resolve(asked(credential="disk"), tmp_path, None, {}) == {"passphrase": "of the machine 7"}
     assert "there is no credential other" in refused(asked(credential="other"), tmp_path, None, environment)
 
 
@@ -107,3 +109,36 @@ def test_all_that_is_missing_is_told_at_once(tmp_path):
     both = answers(encryption={"passphrase": {"file": "a"}, "tpm2": {"pin": {"file": "b"}}})
     said = refused(both, tmp_path)
     assert "encryption.passphrase: " in said and "encryption.tpm2.pin: " in said
+
+
+RULES = [
+    ("passphrase", "password", "too easy to guess"),
+    ("passphrase", "x7!kQ", "shorter than 8"),
+    ("tpm2_pin", "12345", "shorter than 6"),
+    ("wifi:home", "x" * 64, "longer than 63"),
+    ("wifi:home", "1234567", "shorter than 8"),
+    ("passphrase", CANARY, ""),
+    ("tpm2_pin", "123456", ""),
+    ("password_hash", "", "shorter than 1"),
+    ("password_hash", "$6$salt$" + "a" * 86, ""),
+    ("wifi:home", "12345678", ""),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "said"), RULES)
+def test_one_rule_holds_for_every_way_in(tmp_path, name, text, said):
+    assert said in secrets.fault(name, text) and bool(secrets.fault(name, text)) is bool(said)
+    told = Told()
+    (*_, last) = told.ask("secret", name=name, value=text) or [{"event": "nothing"}]
+    assert (last["event"] == "refused") is bool(said) and (not text or text not in str(last))
+
+
+def test_a_weak_passphrase_in_a_file_is_refused(tmp_path):
+    (tmp_path / "pass").write_text("password\n")
+    assert "too easy to guess" in refused(asked(file="pass"), tmp_path)
+
+
+def test_accents_that_a_system_sends_apart_are_what_a_console_types(tmp_path):
+    (tmp_path / "pass").write_text("Zu\u0308rich-zypresse-yeti\n")
+    found = secrets.resolve(asked(file="pass"), tmp_path)
+    assert found["passphrase"] == sent.value("passphrase", "Zu\u0308rich-zypresse-yeti") == "Z\u00fcrich-zypresse-yeti"

@@ -453,6 +453,46 @@ def test_a_change_of_the_node_after_the_snapshot_is_not_lost(root, monkeypatch, 
         system_update.publish(root)
 
 
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [("/etc/shadow", True), ("/root/.ssh/authorized_keys", True), ("/usr/local/bin/x", True), ("/etc/adjtime", False),
+     ("/root/.bash_history", False), ("/var/lib/app/data", False)],
+)  # fmt: skip
+def test_a_change_by_hand_is_not_lost_silently(root, name, lost):
+    """A changed password, fstab, or key was undone by the next start without a word."""
+    files.write(root.join("/etc/fstab"), b"x\n")
+    before = candidate.fingerprint(root)
+    assert candidate.fingerprint(root) == before
+    files.write(root.join(name), b"new\n")
+    assert (candidate.fingerprint(root) != before) is lost
+    between = candidate.fingerprint(root)
+    os.chmod(root.join("/etc/fstab"), 0o600)
+    assert candidate.fingerprint(root) != between
+    files.remove(root.join("/etc/fstab"))
+    assert candidate.fingerprint(root) not in (before, between)
+
+
+def test_a_candidate_that_waits_is_withdrawn_when_this_machine_was_changed_since(root, kernel, monkeypatch):
+    esp = str(kernel)
+    made = slots.Entry(5, "kOS", root.join("/boot/vmlinuz-6.13"), root.join("/boot/initrd.img-6.13"), ["rw"], 3)
+    slots.stage(esp, made, "entries")
+    slots.publish(esp, 5)
+    rows = {4: Known(3, state="good"), 5: Known(5, state="published", base=candidate.fingerprint(root))}
+    systems.save(root, Record(rows))
+    assert system_update.recheck(root) == {"withdrawn": []}
+    assert [slot.number for slot in slots.listing(esp)] == [4, 5]
+    files.write(root.join("/etc/hostname"), b"other\n")
+    assert system_update.recheck(root) == {"withdrawn": [5]}
+    assert [slot.number for slot in slots.listing(esp)] == [4]
+    assert systems.load(root).known[5].state == "failed" and "prepare it again" in systems.load(root).known[5].reason
+
+
+def test_going_back_to_what_was_installed_is_meant_to_lose_what_is_here(root, kernel):
+    rows = {4: Known(3, state="good"), 5: Known(5, why="reset", state="published")}
+    systems.save(root, Record(rows))
+    assert system_update.recheck(root) == {"withdrawn": []}
+
+
 def test_a_deploy_that_the_next_start_would_lose_is_refused(root):
     systems.save(root, Record({4: Known(3, state="good"), 5: Known(5, state="published")}))
     with pytest.raises(system_update.WaitsForStart, match="restart this machine first"):

@@ -22,7 +22,7 @@ INSTALLED = MEDIUM.installed
 def test_multi_user_target_waits_for_nothing_that_waits_for_the_gate():
     """The gate waits for multi-user.target: a unit between the two would stop every boot for good."""
     wanted = [link.rpartition("/")[2] for link in INSTALLED.links if "multi-user.target.wants/kos-" in link]
-    assert wanted == ["kos-bless.service", "kos-enrol.service"]
+    assert wanted == ["kos-bless.service", "kos-enrol.service", "kos-mirror.service"]
     for name in [*wanted, "kos-healthy.service"]:
         text = (UNITS / name).read_text()
         assert "DefaultDependencies=no" in text, name

@@ -23,6 +23,7 @@ KEY = Path("key.pub")
         ("oci", {"models": (KEY,)}, "--model is for .*, not for oci"),
         ("bundle", {"hostname": "attic"}, "--hostname is for .*, not for bundle"),
         ("nocloud", {"hostname": "bad name!"}, "'bad name!' is no name for a machine"),
+        ("disk", {"test": True}, "--test-medium is for usb, portable, not for disk"),
         ("iso", {}, "there is no output 'iso': one of disk, pi, portable, qcow2, usb, nocloud, oci, bundle"),
     ],
 )
@@ -41,3 +42,7 @@ def test_every_output_has_a_name_of_its_own_and_says_what_comes_next(output):
 def test_a_card_that_lets_nobody_in_says_so():
     assert "nobody can log in" in Asked("development", "pi", "arm64").next("x")
     assert "nobody" not in Asked("development", "pi", "arm64", ssh_keys=(KEY,)).next("x")
+
+
+def test_a_medium_for_tests_is_called_so():
+    assert Asked("development", "usb", "amd64", test=True).file_name == "kos-development-usb-amd64-test.raw"

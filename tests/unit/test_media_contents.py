@@ -236,3 +236,11 @@ def test_a_base_image_is_the_same_wherever_it_is_made(tmp_path):
 
 def test_only_an_image_asks_for_the_packages_of_one():
     assert oci_base.sets("usb") == {} and "base-files" in oci_base.sets("oci")["oci"]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_only_a_medium_for_tests_says_that_it_is_one(test):
+    asked = Asked("development", "usb", "amd64", test=test)
+    lock = Lock("amd64", 1, ())
+    record = contents._record(Kit(asked, lock, lock, "amd64", Path("/none"), define("usb", "amd64")))
+    assert record.get("test", False) is test

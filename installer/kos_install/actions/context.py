@@ -21,6 +21,8 @@ class Context:
     answers: Answers
     machine: Machine
     plan: Plan
+    # what the plan destroys was confirmed just now, not in an install before that is resumed
+    confirmed: bool = False
     target: Path = Path("/run/kos/target")
     secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     # id of the action, done, total, "bytes" or "steps"

@@ -18,8 +18,9 @@ from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 
 from .. import medium
 from ..errors import ApplyFailed
+from ..hardware.reading import plain
 from ..storage.actions import Target
-from .runner import Log, run
+from .runner import Log, run, succeeds
 
 _COLUMNS = "PATH,NAME,TYPE,SIZE,SERIAL,MODEL,RO,FSTYPE,UUID,PARTN,PARTUUID,PARTTYPE,PARTLABEL,START,LOG-SEC,MOUNTPOINTS"
 _PATIENCE = 30.0  # seconds until a partition that was just made is there
@@ -58,7 +59,7 @@ class Node:
 
 def look(path: str = "") -> list[Node]:
     """Every disk, or the one of that path. Raises ApplyFailed."""
-    said = run(["lsblk", "--json", "--bytes", "--output", _COLUMNS.removesuffix(""), *([path] if path else [])])
+    said = run(["lsblk", "--json", "--bytes", "--output", _COLUMNS, *([path] if path else [])])
     return [_node(row) for row in json.loads(said)["blockdevices"]]
 
 
@@ -115,10 +116,32 @@ def settle() -> None:
 
 
 def reread(disk: str, log: Log) -> None:
-    """Make the kernel see the partition table that is on a disk now, though others of its partitions are in use."""
-    run(["partx", "--update", disk], log=log)
+    """Make the kernel see the partition table that is on a disk now, though others of its partitions are in use.
+
+    Raises ApplyFailed.
+    """
+    _patiently(["partx", "--update", disk], log)
     run(["udevadm", "trigger", "--settle", "--subsystem-match=block", f"--name-match={disk}"])
     settle()
+
+
+def forget(disk: str, log: Log) -> None:
+    """Make the kernel forget the partitions of a disk that has none any more. Raises ApplyFailed."""
+    _patiently(["blockdev", "--rereadpt", disk], log)
+    settle()
+
+
+def _patiently(argv: list[str], log: Log) -> None:
+    """Run it once udev, which looks at whatever was written to, has let go. Raises ApplyFailed."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        settle()
+        if time.monotonic() > deadline:
+            run(argv, log=log)
+            return
+        if succeeds(argv, log=log):
+            return
+        time.sleep(0.5)
 
 
 def overwrite(path: str, pieces: list[tuple[int, int]]) -> None:
@@ -146,7 +169,7 @@ def _node(row: dict[str, Any]) -> Node:
         path=row["path"],
         type=row["type"],
         size=int(row["size"] or 0),
-        serial=(row["serial"] or "").strip(),
+        serial=plain(row["serial"]),
         read_only=bool(row["ro"]),
         filesystem=row["fstype"] or "",
         uuid=row["uuid"] or "",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, fatfiles, slots
+from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, fatfiles, recovery, slots
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 
 from ..errors import ApplyFailed
@@ -19,8 +19,9 @@ from .context import Context
 from .runner import run
 
 _EFIVARS = Path("/sys/firmware/efi/efivars")
+_PARTITIONS = Path("/dev/disk/by-partuuid")
 _LABEL = "kOS"
-_LISTED = re.compile(r"^Boot([0-9A-F]{4})\*? (.*?)\t.*?GPT,([0-9a-f-]{36})", re.MULTILINE)
+_LISTED = re.compile(r"^Boot([0-9A-F]{4})\*? +(.*?)\t.*?GPT,([0-9a-fA-F-]{36})", re.MULTILINE)
 
 
 def perform(context: Context, _action: Finish) -> None:
@@ -31,6 +32,7 @@ def perform(context: Context, _action: Finish) -> None:
     try:
         for place in boot.places(root, wanted):
             slots.publish(place.path, boot.FIRST)
+            recovery.offer(place.path, boot.FIRST)
         for place in boot.places(root, wanted):
             if wanted.loader == "grub":
                 bootloader.publish_grub(place.path, boot.disk_of(place.device))
@@ -83,7 +85,8 @@ def _enter_one(place: Place, label: str, loader: str) -> None:
     number = Path("/sys/class/block", partition.name, "partition").read_text(encoding="ascii").strip()
     own = place.device.rpartition("/")[2].lower()
     for entry, name, uuid in _LISTED.findall(run(["efibootmgr"])):
-        if name.startswith(_LABEL) and uuid.lower() == own:
+        # Those of installs before this one lead nowhere since their partition is gone.
+        if name.startswith(_LABEL) and (uuid.lower() == own or not (_PARTITIONS / uuid.lower()).exists()):
             run(["efibootmgr", "--quiet", "--delete-bootnum", "--bootnum", entry])
     path = "\\" + loader.replace("/", "\\")
     argv = ["efibootmgr", "--quiet", "--create", "--disk", boot.disk_of(place.device), "--part", number]

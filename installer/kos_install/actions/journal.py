@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from .. import ready
 from ..engine import journal
 from ..storage.actions import Journal, Table
 from . import disks
@@ -17,7 +18,7 @@ def perform(context: Context, action: Journal) -> None:
     """Begin the journal: all before it is done. Raises ApplyFailed, OSError."""
     actions = context.plan.actions
     before = actions[: [one.id for one in actions].index(action.id) + 1]
-    journal.begin(device(context, action), context.plan, context.answers, before)
+    journal.begin(device(context, action), context.plan, context.answers, before, ready.image())
 
 
 def stands(context: Context, action: Journal) -> bool:

@@ -18,6 +18,8 @@ from .target import Entry, File
 
 _BY_PARTUUID = "/dev/disk/by-partuuid/"
 _HEAD = "# Made by kos-install: systemd.mount(5). Which root is mounted is what the boot entry says.\n"
+# Seconds that a disk of a mirror may come later than the other: those of servers spin up one by one.
+_MISSING = 30
 # systemd-gpt-auto-generator(8) would use the swap and the data of another system beside this one.
 _ONLY_OURS = ("systemd.gpt_auto=0", "rd.systemd.gpt_auto=0")
 _Kind = TypeVar("_Kind", bound=Base)
@@ -34,11 +36,16 @@ def entries(plan: Plan, tpm2: bool = False) -> list[Entry]:
 
 def arguments(plan: Plan, number: int = 1, tpm2: bool = False) -> list[str]:
     """What the kernel is told so that its initrd opens and mounts the root `number`."""
-    found = [f"rd.luks.name={one.uuid}={one.name}" for one in roots(plan)]
-    found += [f"rd.luks.options={','.join(_unlocking(tpm2))}"] if found else []
-    subvolume = names.ROOT_SLOT.format(number=number)
-    found += [f"root={names.MAPPER}/{names.ROOT}", "rootfstype=btrfs", f"rootflags=subvol={subvolume}", "rw"]
-    return [*found, *_ONLY_OURS]
+    members = roots(plan)
+    found = [f"rd.luks.name={one.uuid}={one.name}" for one in members]
+    # Neither half of a mirror holds up the other: dracut's module 90kos-mirror goes on with one.
+    mirrored = len(members) > 1
+    options = [*_unlocking(tpm2), *(["nofail"] if mirrored else [])]
+    found += [f"rd.luks.options={','.join(options)}"] if found else []
+    root = f"{names.MAPPER}/{names.ROOT}"
+    found += [f"root={_filesystem(plan, root) if mirrored else root}", "rootfstype=btrfs"]
+    found += [f"rootflags=subvol={names.ROOT_SLOT.format(number=number)}", "rw"]
+    return [*found, *([f"kos.mirror={_MISSING}"] if mirrored else []), *_ONLY_OURS]
 
 
 def _unlocking(tpm2: bool) -> list[str]:
@@ -64,8 +71,8 @@ def _fstab(plan: Plan) -> Iterator[str]:
                 shown = _without_subvolume(options) if where == "/" else options
                 yield f"{_filesystem(plan, what)} {where} btrfs {shown} 0 0"
             else:
-                # A node goes on without: a partition of the firmware's is needed when it is updated.
-                yield f"{_firmware(plan, what)} {where} vfat {options},nofail,x-systemd.device-timeout=30s 0 2"
+                # A node goes on without, and waits for none: a partition of the firmware's is needed for an update.
+                yield f"{_firmware(plan, what)} {where} vfat {options},nofail 0 2"
 
 
 def _without_subvolume(options: str) -> str:

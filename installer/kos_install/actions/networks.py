@@ -13,6 +13,7 @@ from .target import Entry, File, Link
 
 _FOLDER, _IWD = "/etc/systemd/network", "/var/lib/iwd"
 _WIRED, _WIRELESS = "en*", "wl*"
+_PATTERN = re.compile(r"[*?\[]")
 # iwd.network(5): other names are written in hexadecimal.
 _PLAIN_SSID = re.compile(r"[A-Za-z0-9_ -]+")
 _WANTED_BY = "/etc/systemd/system/multi-user.target.wants/iwd.service"
@@ -25,19 +26,36 @@ class Missing(ValueError):
 def entries(networks: Sequence[Interface], secrets: Mapping[str, str]) -> list[Entry]:
     """The files of all of them; `secrets` has ``wifi:SSID``. Raises Missing."""
     found: list[Entry] = []
-    for number, one in enumerate(networks, 10):
-        if one.wifi is not None:
-            found += [_wifi(one.wifi.ssid, secrets)]
-        if one.vlan is None:
-            found.append(_network(f"{number}-kos", _match(one), _addressed(one)))
-            continue
-        name = f"vlan{one.vlan.id}"
-        found.append(_network(f"{number}-kos-below-{name}", _match(one), [f"VLAN={name}", "LinkLocalAddressing=no"]))
-        device = f"[NetDev]\nName={name}\nKind=vlan\n\n[VLAN]\nId={one.vlan.id}\n"
-        found.append(File(f"{_FOLDER}/{number}-kos-{name}.netdev", device))
-        found.append(_network(f"{number}-kos-{name}", name, _addressed(one)))
+    for number, (match, group) in enumerate(_cards(networks), 10):
+        found += [_wifi(one.wifi.ssid, secrets) for one in group if one.wifi is not None]
+        found += _card(number, match, group)
     if any(one.wifi for one in networks):
         found.append(Link(_WANTED_BY, "/usr/lib/systemd/system/iwd.service"))
+    return found
+
+
+def _cards(networks: Sequence[Interface]) -> list[tuple[str, list[Interface]]]:
+    """What is asked of each card: systemd-networkd takes the first file that matches one, and no other.
+
+    So a card that is named comes before a pattern that has it too.
+    """
+    found: dict[str, list[Interface]] = {}
+    for one in networks:
+        found.setdefault(_match(one), []).append(one)
+    return sorted(found.items(), key=lambda row: bool(_PATTERN.search(row[0])))
+
+
+def _card(number: int, match: str, group: Sequence[Interface]) -> list[Entry]:
+    """One file for the card, whatever lies over it, and two for each VLAN."""
+    direct = [one for one in group if one.vlan is None]
+    over = {one.vlan.id: one for one in group if one.vlan is not None}
+    lines = [line for one in direct for line in _addressed(one)] or ["LinkLocalAddressing=no"]
+    lines += [f"VLAN=vlan{tag}" for tag in over]
+    found: list[Entry] = [_network(f"{number}-kos", match, list(dict.fromkeys(lines)))]
+    for tag, one in over.items():
+        device = f"[NetDev]\nName=vlan{tag}\nKind=vlan\n\n[VLAN]\nId={tag}\n"
+        found.append(File(f"{_FOLDER}/{number}-kos-vlan{tag}.netdev", device))
+        found.append(_network(f"{number}-kos-vlan{tag}", f"vlan{tag}", _addressed(one)))
     return found
 
 

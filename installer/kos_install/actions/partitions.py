@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -24,13 +24,14 @@ from ..storage.actions import Kept, Partitioned, Table
 from . import disks, release, wipe
 from .context import Context
 from .disks import Node
-from .runner import Log, run
+from .runner import Log, run, succeeds
 
 # What is copied of each end of the disk: GPT's tables, wherever their maker put them, lie before the first partition.
 _END = 1 << 20
 # UEFI Specification 2.10, chapter 5: the header's own place, its copy's, usable sectors, the disk's id, its entries'.
 _HEADER = struct.Struct("<8s16xQQQQ16sQII")
 _MAGIC = b"EFI PART"
+_OPTIONS = ("--wipe", "never", "--no-reread", "--no-tell-kernel", "--quiet")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ def perform(context: Context, action: Table) -> None:
         _make(shadow, disk, action, context.log)
         _compare(before, _rows(shadow, disk.sector), action)
         with wipe.quiet(disk.path):
+            # From the first moment on nobody, firmware neither, takes what lay there before for a new partition's.
+            disks.overwrite(disk.path, [piece for one in action.make for piece in wipe.ends(one.start, one.size)])
             _copy(shadow, disk)
     disks.reread(disk.path, context.log)
     _clean(disks.find(action.disk), action, context.log)
@@ -66,6 +69,27 @@ def stands(context: Context, action: Table) -> bool:
     parts: list[Partitioned | Kept] = [*action.make, *action.preserve]
     wanted = {one.number: (one.start, one.size, one.uuid.lower()) for one in parts}
     return {number: (row["start"], row["size"], row["uuid"]) for number, row in rows.items()} == wanted
+
+
+def remove(disk: Node, uuids: Collection[str], log: Log) -> None:
+    """Take the partitions with these UUIDs out of the table; the others stay as they are. Raises ApplyFailed."""
+    with _shadow(disk) as shadow:
+        before = _rows(shadow, disk.sector)
+        gone = [number for number, row in before.items() if row["uuid"] in uuids]
+        if not gone:
+            return
+        delete = ["sfdisk", *_OPTIONS, "--sector-size", str(disk.sector), "--delete", f"/dev/fd/{shadow}"]
+        run([*delete, *map(str, gone)], files=[shadow], log=log)
+        if _rows(shadow, disk.sector) != {number: row for number, row in before.items() if number not in gone}:
+            raise ApplyFailed(f"sfdisk would change other partitions of {disk.path}: nothing was written")
+        with wipe.quiet(disk.path):
+            _copy(shadow, disk)
+    for number in gone:
+        # The kernel may know already, from udev.
+        succeeds(["partx", "--delete", "--nr", str(number), disk.path], log=log)
+    disks.settle()
+    if {one.number for one in disks.look(disk.path)[0].partitions} & set(gone):
+        raise ApplyFailed(f"{disk.path} still shows partitions that are gone: somebody holds them; restart the machine")
 
 
 def _rows_of(disk: Node) -> dict[int, dict[str, Any]]:
@@ -123,8 +147,14 @@ def _make(shadow: int, disk: Node, action: Table, log: Log) -> None:
     lines = ["label: gpt", *([f"label-id: {action.uuid}"] if action.uuid else [])] if action.wipe else []
     lines += ["unit: sectors", f"sector-size: {disk.sector}", ""]
     lines += [_line(one, disk.sector) for one in action.make]
-    options = ["--wipe", "never", "--no-reread", "--no-tell-kernel", "--sector-size", str(disk.sector), "--quiet"]
-    argv = ["sfdisk", *options, *([] if action.wipe else ["--append"]), f"/dev/fd/{shadow}"]
+    argv = [
+        "sfdisk",
+        *_OPTIONS,
+        "--sector-size",
+        str(disk.sector),
+        *([] if action.wipe else ["--append"]),
+        f"/dev/fd/{shadow}",
+    ]
     log("\n".join(lines))
     run(argv, stdin="\n".join(lines) + "\n", files=[shadow], log=log)
 

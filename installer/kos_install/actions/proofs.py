@@ -17,6 +17,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 
 from ..storage.actions import Base, Btrfs, Fat, Journal, Luks, Mount, Plan, Table
 from . import disks, filesystems, keys, luks, wishes
+from . import mounts as node_mounts
 from .context import Context
 from .runner import run
 
@@ -99,8 +100,10 @@ def mounts(context: Context) -> Iterator[Finding]:
 
 def _tables(context: Context) -> Iterator[Finding]:
     plan, etc = context.plan, context.target / "etc"
-    known = {f"UUID={filesystems.probe(device, 'UUID')}" for one in _of(plan, Btrfs) for device in one.devices}
-    known |= {f"UUID={filesystems.probe(os.path.realpath(one.device), 'UUID')}" for one in _of(plan, Fat)}
+    devices = [device for one in _of(plan, Btrfs) for device in one.devices]
+    devices += [os.path.realpath(one.device) for one in _of(plan, Fat)]
+    # Of a device that says nothing, nobody's row is right.
+    known = {f"UUID={uuid}" for uuid in (filesystems.probe(device, "UUID") for device in devices) if uuid}
     for table in _of(plan, Table):
         known |= {f"PARTUUID={one.uuid}" for one in table.make} | {f"PARTUUID={one.uuid}" for one in table.preserve}
     rows = [row for row in table_rows(etc / "fstab") if "bind" not in row[3].split(",")]
@@ -109,9 +112,20 @@ def _tables(context: Context) -> Iterator[Finding]:
     wanted = {where for one in _of(plan, Mount) for _what, where, _options in one.mounts}
     missing = wanted - {row[1] for row in table_rows(etc / "fstab")}
     yield Finding("fstab mounts all of it", not missing, " ".join(sorted(missing)))
-    opened = {f"UUID={one.uuid}": one.name for one in _of(plan, Luks)}
-    wrong = [row[0] for row in table_rows(etc / "crypttab") if opened.get(row[1]) != row[0]]
-    yield Finding("crypttab opens what is there, by UUID", not wrong, " ".join(wrong))
+    yield from _opened(plan, etc)
+
+
+def _opened(plan: Plan, etc: Path) -> Iterator[Finding]:
+    """Every LUKS of the plan is opened by the initrd, or by the system, by its own UUID; and nothing else is."""
+    in_initrd = {(one.name, one.uuid) for one in node_mounts.roots(plan)}
+    words = (etc / "kernel/cmdline").read_text(encoding="utf-8").split() if (etc / "kernel/cmdline").exists() else []
+    told = [word.partition("=")[2].partition("=") for word in words if word.startswith("rd.luks.name=")]
+    said = {(name, uuid) for uuid, _equals, name in told}
+    yield Finding("the initrd is told to open the root's disks, and no other", said == in_initrd, f"{sorted(said)}")
+    wanted = {(one.name, f"UUID={one.uuid}") for one in _of(plan, Luks)} - {(n, f"UUID={u}") for n, u in in_initrd}
+    rows = {(row[0], row[1]) for row in table_rows(etc / "crypttab")}
+    wrong = " ".join(name for name, _uuid in sorted(rows ^ wanted))
+    yield Finding("crypttab opens what is there, by UUID", rows == wanted, wrong)
 
 
 def table_rows(path: Path) -> list[list[str]]:

@@ -10,7 +10,7 @@ import re
 import stat
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from pathlib import Path
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 
 from ..errors import ApplyFailed
-from ..storage.actions import Unpack
+from ..storage.actions import Mount, Unpack
 from . import mount
 from .context import Context
 from .runner import run
@@ -47,6 +47,7 @@ class _Entry:
 def perform(context: Context, action: Unpack) -> None:
     """Unpack it, and have it on the disk. Raises ApplyFailed."""
     total = image_size(IMAGE)
+    clear(context.target, _ours(context))
     with _excludes() as excluded:
         run(
             ["unsquashfs", "-quiet", "-no-progress", "-force", *excluded, "-dest", str(context.target), str(IMAGE)],
@@ -57,6 +58,31 @@ def perform(context: Context, action: Unpack) -> None:
         run(["cp", "--archive", "--no-target-directory", str(TREE), str(context.target)], log=context.log)
     mount.sync(context.target, context.log)
     context.progress(action.id, total, total, "bytes")
+
+
+def clear(folder: Path, ours: Collection[Path]) -> None:
+    """Remove what an unpacking that was interrupted left, below `ours` of what is mounted there too. Raises OSError.
+
+    Two media's systems must not come to lie in one another. Another mount, the firmware's or a stranger's, stays; so
+    does each of `ours` itself: what a bound folder is bound from would be gone where it is bound.
+    """
+    for entry in sorted(folder.iterdir()):
+        if entry.is_symlink() or not entry.is_dir():
+            entry.unlink()
+        elif entry in ours:
+            clear(entry, ours)
+        elif not entry.is_mount():
+            clear(entry, ours)
+            if not any(entry.iterdir()):
+                entry.rmdir()
+
+
+def _ours(context: Context) -> set[Path]:
+    """Where the parts of the system itself are mounted, and what is bound elsewhere."""
+    mounts = [one for action in context.plan.actions if isinstance(action, Mount) for one in action.mounts]
+    found = {where for _what, where, _options in mounts if not where.startswith(system_layout.ESP_AT)}
+    found |= {what for what, _where, options in mounts if "bind" in options.split(",")}
+    return {mount.inside(context.target, path) for path in found}
 
 
 def stands(context: Context, action: Unpack) -> bool:

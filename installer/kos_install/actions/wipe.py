@@ -1,7 +1,10 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Remove every signature of a disk: of its partitions first, for nobody finds these once the table is gone."""
+"""Remove every signature of a disk: of its partitions first, for nobody finds these once the table is gone.
+
+Before them, what starts the old system goes: with half of it gone it would start into nothing, were the power cut.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 
 from ..errors import ApplyFailed
 from ..storage.actions import Wipe
@@ -20,6 +25,9 @@ from .runner import Log, run
 # Headers of LUKS2 are up to 4 MiB apart and their key slots end at 16 MiB (cryptsetup-luksFormat(8)); ZFS has labels
 # and RAID superblocks in the last 512 KiB. Zeros there leave nothing for a later look to mistake, and no old key slot.
 _HEAD, _TAIL = 16 << 20, 1 << 20
+# The code in a master boot record, up to its signature; types of partitions that firmware looks for, in both tables.
+_BOOT_CODE = 440
+_STARTING = (system_layout.TYPES["esp"], system_layout.TYPES["bios"], "0xef")
 
 
 def perform(context: Context, action: Wipe) -> None:
@@ -28,10 +36,10 @@ def perform(context: Context, action: Wipe) -> None:
     release.free(path, context.log)
     [disk] = disks.look(path)
     with quiet(path):
-        for node in [*disk.partitions, disk]:
+        disks.overwrite(path, [(0, _BOOT_CODE)])
+        for node in [*sorted(disk.partitions, key=lambda one: one.part_type not in _STARTING), disk]:
             wipe(node, context.log)
-    run(["blockdev", "--rereadpt", path], log=context.log)
-    disks.settle()
+    disks.forget(path, context.log)
     _prove(path)
 
 
@@ -45,8 +53,13 @@ def wipe(node: Node, log: Log) -> None:
     """Remove the signatures of one device. Raises ApplyFailed, OSError."""
     # --force: the table of a disk is a signature too.
     run(["wipefs", "--all", "--force", node.path], log=log)
-    head, tail = min(_HEAD, node.size), min(_TAIL, node.size)
-    disks.overwrite(node.path, [(0, head), (node.size - tail, tail)])
+    disks.overwrite(node.path, ends(0, node.size))
+
+
+def ends(start: int, size: int) -> list[tuple[int, int]]:
+    """Where signatures lie in what begins at `start`: offsets and lengths."""
+    head, tail = min(_HEAD, size), min(_TAIL, size)
+    return [(start, head), (start + size - tail, tail)]
 
 
 @contextmanager

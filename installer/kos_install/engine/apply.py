@@ -17,11 +17,11 @@ from pathlib import Path
 from types import ModuleType
 
 from .. import ready
-from ..actions import disks, mount, table, wipe
+from ..actions import disks, mount, partitions, shared, table, wipe
 from ..actions import journal as journal_action
 from ..actions.context import Context
 from ..errors import ApplyFailed
-from ..storage.actions import Action, Journal, Table
+from ..storage.actions import Action, Journal, Plan, Table
 from . import journal as journals
 
 LOCK = Path("/run/kos/install.lock")
@@ -41,7 +41,7 @@ def install(context: Context) -> None:
         journal = apply(context, context.plan.actions, _begun(context))
         if journal is not None and journal.finished:
             # It has served, and the hash of a password is among the answers: that is not left in clear.
-            journals.erase(journal.device)
+            journals.finish(journal)
 
 
 def apply(
@@ -84,31 +84,49 @@ def _do(
     return journal
 
 
-def begun() -> list[journals.Journal]:
-    """The installs that were begun on some disk and are not finished. Raises ApplyFailed."""
-    found = []
+def begun() -> tuple[list[journals.Journal], list[str]]:
+    """The installs that were begun on some disk and are not finished; and what is wrong with disks that may have one.
+
+    One bad disk keeps nobody from installing to another. Raises ApplyFailed where no disk can be looked at.
+    """
+    found, faults = [], []
     for device in disks.journals():
-        with contextlib.suppress(journals.NoJournal):
+        try:
             journal = journals.read(device)
             if not journal.finished:
                 found.append(journal)
-    return found
+        except journals.NoJournal:
+            continue
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            faults.append(f"whether an install was begun in {device} cannot be read ({error})")
+    return found, faults
 
 
 def abandon(journal: journals.Journal) -> None:
-    """Give up an install: what it encrypted cannot be opened any more, and it is not offered again.
+    """Give up an install: what it encrypted cannot be opened any more, and where it was, there is room again.
 
     Raises ApplyFailed.
     """
     with exclusively():
         mount.close_all(journal.plan, Context.target, _quiet)
-        targets = [one.disk for one in journal.plan.actions if isinstance(one, Table)]
-        made = {one.uuid.lower() for action in journal.plan.actions if isinstance(action, Table) for one in action.make}
-        for target in targets:
-            for node in disks.find(target).partitions:
-                if node.part_uuid in made and Path(node.path) != journal.device:
-                    wipe.wipe(node, _quiet)
+        shared.remove(journal.plan, _quiet)
+        tables = [one for one in journal.plan.actions if isinstance(one, Table)]
+        for table_ in tables:
+            _unmake(table_, journal.device)
+        # Last, so that whatever happens before can be done again.
         journals.erase(journal.device)
+        for table_ in tables:
+            partitions.remove(disks.find(table_.disk), {one.uuid.lower() for one in table_.make}, _quiet)
+
+
+def _unmake(action: Table, journal: Path) -> None:
+    """Wipe the partitions that were made, but the journal's, and take them out of the table."""
+    made = {one.uuid.lower() for one in action.make}
+    disk = disks.find(action.disk)
+    gone = [node for node in disk.partitions if node.part_uuid in made and Path(node.path) != journal]
+    for node in gone:
+        wipe.wipe(node, _quiet)
+    partitions.remove(disk, {node.part_uuid for node in gone}, _quiet)
 
 
 @contextlib.contextmanager
@@ -134,7 +152,20 @@ def _begun(context: Context) -> journals.Journal | None:
         found = journals.read(Path(os.path.realpath(device)))
     except journals.NoJournal:
         return None
-    return found if found.plan == context.plan and not found.finished else None
+    if found.plan != context.plan or found.finished:
+        return None
+    if found.image == ready.image():
+        return found
+    if context.confirmed and not _keeps(context.plan):
+        context.log("what was begun from another medium is not gone on with: all of it is made anew")
+        return None
+    raise ApplyFailed(
+        "this install was begun from another medium: start the machine from that one to resume, or begin a new install"
+    )
+
+
+def _keeps(plan: Plan) -> bool:
+    return any(isinstance(one, Table) and not one.wipe for one in plan.actions)
 
 
 @contextlib.contextmanager

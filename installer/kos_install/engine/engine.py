@@ -13,6 +13,7 @@ from typing import Any
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 
+from .. import medium
 from ..actions.context import Context
 from ..answers import Answers
 from ..errors import ApplyFailed, InstallError, UsageError
@@ -35,6 +36,7 @@ _ALLOWED: dict[State, set[str]] = {
     "failed": {"answer", "secret", "retry", "resume", "abandon"},
 }
 _BUSY: tuple[State, ...] = ("applying", "verifying")
+_BROKEN = "this medium is not as it was made: nothing is installed from it; make it again, or take another stick"
 _NOT_WHILE_BUSY = {"detect", "draft", "reboot", "power_off"}
 
 
@@ -56,21 +58,27 @@ class Engine:
     def begin(self) -> None:
         """Look at the machine, and for an install that was interrupted."""
         self._enter("detecting")
+        self._looked([self._look, self._find])
+        self._enter("answering")
+
+    def _looked(self, looks: list[Callable[[], None]]) -> None:
+        """What cannot be looked at keeps nobody from the rest."""
         faults = []
-        for look in (self._look, self._find):
+        for look in looks:
             try:
                 look()
             except Exception as error:  # a screen that says what is wrong is worth more than an engine that is gone
                 self._tell("log", text=traceback.format_exc())
                 faults.append(f"this machine could not be looked at in full: {error}")
-        self._enter("answering")
         if faults:
-            self._tell("refused", faults=faults)
+            self._tell("notice", sentences=faults)
 
     def _find(self) -> None:
         self._found = self._world.found(self._machine)
         if self._found:
             found = self._found
+            if found.notes:
+                self._tell("notice", sentences=list(found.notes))
             self._tell(
                 "resumable",
                 disk=found.disk,
@@ -101,6 +109,8 @@ class Engine:
             self._tell("refused", faults=list(getattr(error, "faults", [str(error)])))
         except (KeyError, TypeError, ValueError) as error:
             self._tell("refused", faults=[f"a request that cannot be read: {type(error).__name__} {error}"])
+        except OSError as error:  # a disk, the network: whoever asked must hear of it, and may ask again
+            self._tell("refused", faults=[f"the machine refused: {error}"])
 
     def look_at_medium(self) -> None:
         """Tell how far the medium is proved, where that is news."""
@@ -116,13 +126,16 @@ class Engine:
         self._tell("draft", answers=asked["answers"])
 
     def _do_answer(self, asked: dict[str, Any]) -> None:
+        if self.state == "failed":
+            self._look()
         self._plan = self._answers = None
         self._enter("answering")
         self._answers = parse(Answers, asked["answers"], lambda _path: Place("answers"))
         self._tell("draft", answers=asked["answers"])
 
     def _do_secret(self, asked: dict[str, Any]) -> None:
-        self._secrets[secrets.name(asked["name"])] = secrets.value(asked["value"])
+        name = secrets.name(asked["name"])
+        self._secrets[name] = secrets.value(name, asked["value"])
 
     def _do_plan(self, _asked: dict[str, Any]) -> None:
         if self._answers is None:
@@ -134,26 +147,37 @@ class Engine:
     def _do_confirm(self, asked: dict[str, Any]) -> None:
         plan, answers = self._planned()
         self._want_secrets(answers)
+        self._check_medium()
         confirmation.check(plan, self._machine, asked["digest"], asked.get("typed", ""))
-        self._work()
+        self._work(confirmed=True)
 
     def _do_resume(self, _asked: dict[str, Any]) -> None:
         if self._found is None:
             raise UsageError("there is no interrupted install to resume")
         self._want_secrets(self._found.answers)
+        self._check_medium()
         self._answers, self._plan = self._found.answers, self._found.plan
         self._show_plan()
         self._work()
 
     def _do_retry(self, _asked: dict[str, Any]) -> None:
         self._want_secrets(self._planned()[1])
+        self._check_medium()
         self._work()
 
     def _do_abandon(self, _asked: dict[str, Any]) -> None:
-        if self._found:
-            self._found.abandon()
+        """Give an interrupted install up for good. Going back from one that was resumed and failed gives nothing up."""
+        failed = self.state == "failed"
+        resumed = failed and self._found is not None and self._found.plan == self._plan
+        if not resumed:
+            # One that failed just now is on its disk as one of another day is: there it stands in the next one's way.
+            found = self._world.found(self._machine) if failed else self._found
+            if found and (not failed or found.plan == self._plan):
+                found.abandon()
         self._found = self._plan = None
-        self._history.forget("resumable", "plan", "failed", "refused")
+        self._history.forget("resumable", "notice", "plan", "failed", "refused")
+        # There may be another.
+        self._looked([self._look, self._find])
         self._enter("answering")
 
     def _do_stop(self, _asked: dict[str, Any]) -> None:
@@ -161,6 +185,11 @@ class Engine:
 
     def _do_detect(self, _asked: dict[str, Any]) -> None:
         self._look()
+        if self.state == "planned":
+            # It was made for the machine as it was; whoever saw it looks at another one before confirming.
+            self._plan = None
+            self._history.forget("plan")
+            self._enter("answering")
 
     def _do_recovery_key(self, _asked: dict[str, Any]) -> None:
         if self._recovery_key:
@@ -208,7 +237,7 @@ class Engine:
             secrets=secrets.missing(answers, self._secrets),
         )
 
-    def _work(self) -> None:
+    def _work(self, confirmed: bool = False) -> None:
         plan, answers = self._planned()
         numbers = {action.id: (number, action.kind) for number, action in enumerate(plan.actions, 1)}
 
@@ -224,9 +253,10 @@ class Engine:
             self._tell("progress", id=name, done=done, total=total, unit=unit)
 
         context = Context(
-            answers=answers,
+            answers=answers.reminded(self._secrets.get(secrets.PASSWORD_HASH)),
             machine=self._machine,
             plan=plan,
+            confirmed=confirmed,
             secrets=self._world.secrets(answers, self._secrets),
             progress=progress,
             action=action,
@@ -259,6 +289,16 @@ class Engine:
     def _check_stopped(self) -> None:
         if self._stopped.is_set():
             raise ApplyFailed("stopped as you asked; what was done so far stays, and resuming goes on from there")
+        if self._medium_is_broken():
+            raise ApplyFailed(_BROKEN)
+
+    def _check_medium(self) -> None:
+        """Raises UsageError where what would be installed is known to be spoilt."""
+        if self._medium_is_broken():
+            raise UsageError(_BROKEN)
+
+    def _medium_is_broken(self) -> bool:
+        return bool(self._world.medium().get("verification", {}).get("state") == medium.BROKEN)
 
     def _show_recovery_key(self, key: str) -> None:
         self._recovery_key = key

@@ -21,6 +21,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
     "medium": ("record", "verification"),  # what this system was started from, and how far it is proved
     "hardware": ("machine", "addresses"),
     "resumable": ("disk", "done", "total", "answers"),
+    "notice": ("sentences",),  # what is amiss with this machine, and stands in nobody's way
     "draft": ("answers",),  # what a person has answered so far, for a screen that takes over
     "refused": ("faults",),  # answers that are wrong, or cannot be planned here; a request out of turn
     "plan": ("plan", "digest", "before_after", "wipes", "warnings", "secrets"),  # secrets: names that are still wanted
@@ -36,7 +37,7 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 # Events with a secret: whoever watches sees them, the history does not hold them.
 LIVE = frozenset({"recovery_key", "door"})
 # Of these only the newest says anything; a client that comes later is not told the others.
-NEWEST = frozenset({"state", "medium", "hardware", "resumable", "draft", "refused", "plan", "failed", "done"})
+NEWEST = frozenset({"state", "medium", "hardware", "resumable", "notice", "draft", "refused", "plan", "failed", "done"})
 # Of these the newest of each action.
 OF_ACTION = frozenset({"action", "progress"})
 

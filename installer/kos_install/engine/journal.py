@@ -4,8 +4,9 @@
 """The journal of an install, in a partition of its own: what is to be done, what was begun, what is done.
 
 It is a row of blocks that are only ever appended. The first ones hold the header: the plan, the answers (which know no
-secret) and an id that this install shares with no other. Then every record has a block. Each has a checksum, and is on
-the disk, whole, before anything else happens; one that a power cut tore is skipped, never written again.
+secret; the hash of a password is left out, too) and an id that this install shares with no other. Then every record has
+a block. Each has a checksum, and is on the disk, whole, before anything else happens; one that a power cut tore is
+skipped, never written again.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _ROOM = BLOCK - _HEAD.size
 # The header may take half: a record needs a block, and an install has some dozens.
 _LONGEST_HEADER = 128
 VERSION = 1
+# Of the one block that a finished install leaves: which answers it was.
+_MARK = b"kOSdone1"
 
 State = Literal["started", "done"]
 
@@ -67,6 +70,7 @@ class Journal:
     install: bytes
     plan: Plan
     answers: Answers
+    image: str  # the root hash of the medium that it was begun from
     records: list[Record]
     _next: int  # the first block that nothing was ever written to
 
@@ -96,9 +100,9 @@ class Journal:
         self.records.append(record)
 
 
-def begin(device: Path, plan: Plan, answers: Answers, done: Iterable[Action] = ()) -> Journal:
+def begin(device: Path, plan: Plan, answers: Answers, done: Iterable[Action] = (), image: str = "") -> Journal:
     """Begin a journal where none is, with what was done before there could be one. Raises ApplyFailed, OSError."""
-    blocks = header(plan, answers, done)
+    blocks = header(plan, answers, done, image)
     with _opened(device) as descriptor:
         # Whatever lies there from before must not look like a record.
         _clear(descriptor)
@@ -108,14 +112,16 @@ def begin(device: Path, plan: Plan, answers: Answers, done: Iterable[Action] = (
     return read(device)
 
 
-def header(plan: Plan, answers: Answers, done: Iterable[Action]) -> list[bytes]:
+def header(plan: Plan, answers: Answers, done: Iterable[Action], image: str = "") -> list[bytes]:
     """The first blocks of a new journal. Raises ApplyFailed for answers that are too long to be kept."""
     install = secrets.token_bytes(16)
     content = {
         "version": VERSION,
         "plan": plan.model_dump(mode="json"),
-        "answers": answers.model_dump(mode="json"),
+        # The partition is not encrypted.
+        "answers": answers.forgetful().model_dump(mode="json"),
         "done": [[action.id, digest_of(action)] for action in done],
+        "image": image,
     }
     text = _payload(content)
     pieces = [text[at : at + _ROOM] for at in range(0, len(text), _ROOM)]
@@ -147,6 +153,31 @@ def erase(device: Path) -> None:
         _clear(descriptor)
 
 
+def finish(journal: Journal) -> None:
+    """Leave nothing of a journal whose install is done but which answers it was, so that nobody repeats it unasked.
+
+    Raises OSError.
+    """
+    payload = journal.answers.digest().encode()
+    head = _HEAD.pack(_MARK, journal.install, 0, len(payload), _sum(journal.install, 0, payload))
+    with _opened(journal.device) as descriptor:
+        # In place of the header: from here on nobody reads the other blocks.
+        _write(descriptor, 0, [(head + payload).ljust(BLOCK, b"\0")])
+        _clear_from(descriptor, 1)
+
+
+def finished_by(device: Path) -> str:
+    """The digest of the answers that an install was made by which ended well; empty where none did. Raises OSError."""
+    with device.open("rb", buffering=0) as stream:
+        block = _whole_read(stream.fileno())
+    if len(block) != BLOCK:
+        return ""
+    magic, install, number, length, checksum = _HEAD.unpack_from(block)
+    payload = block[_HEAD.size : _HEAD.size + length]
+    good = magic == _MARK and length <= _ROOM and _sum(install, number, payload) == checksum
+    return payload.decode() if good else ""
+
+
 def _records(device: Path, install: bytes, head: Any, count: int, blocks: list[bytes]) -> Journal:
     if head["version"] != VERSION:
         raise NoJournal(f"the journal in {device} is of another version of the installer ({head['version']})")
@@ -165,7 +196,7 @@ def _records(device: Path, install: bytes, head: Any, count: int, blocks: list[b
         if piece is not None and (whose, number) == (install, len(records)):
             action, digest, state, facts = json.loads(piece)
             records.append(Record(number, action, digest, state, facts))
-    return Journal(device, install, plan, answers, records, behind)
+    return Journal(device, install, plan, answers, head.get("image", ""), records, behind)
 
 
 def _payload(content: Any) -> bytes:
@@ -206,7 +237,11 @@ def _opened(device: Path) -> Iterator[int]:
 def _clear(descriptor: int) -> None:
     # The first block alone, first: without it nobody reads the others.
     _write(descriptor, 0, [bytes(BLOCK)])
-    _write(descriptor, 1, [bytes(BLOCK)] * (_size(descriptor) // BLOCK - 1))
+    _clear_from(descriptor, 1)
+
+
+def _clear_from(descriptor: int, at: int) -> None:
+    _write(descriptor, at, [bytes(BLOCK)] * (_size(descriptor) // BLOCK - at))
 
 
 def _write(descriptor: int, at: int, blocks: list[bytes]) -> None:

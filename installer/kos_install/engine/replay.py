@@ -35,13 +35,14 @@ def recording(path: Path | None) -> list[dict[str, Any]]:
 def world(machine: Machine, recorded: list[dict[str, Any]], interrupted: Answers | None = None) -> World:
     """This machine, with installs as recorded; `interrupted`: the answers of one that was begun on it."""
     rows = list(recorded)
-    found = None
+    found: list[Found] = []
     if interrupted:
         begun = plan(interrupted, machine)
-        found = Found(begun.actions[0].disk.path, 4, len(begun.actions), interrupted, begun)  # type: ignore[union-attr]
+        path = begun.actions[0].disk.path  # type: ignore[union-attr]
+        found.append(Found(path, 4, len(begun.actions), interrupted, begun, found.clear))
     return World(
         detect=lambda: machine,
-        found=lambda _machine: found,
+        found=lambda _machine: found[0] if found else None,
         plan=plan,
         picture=picture,
         apply=lambda context: _play(context, rows),

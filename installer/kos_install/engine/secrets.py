@@ -10,13 +10,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .. import secrets as sources
-from ..answers import Answers
+from ..answers import FORGOTTEN, Answers, hash_of_password
 from ..errors import UsageError
 
 PASSPHRASE, PIN, WIFI = "passphrase", "tpm2_pin", "wifi:"
-_NAME = re.compile(rf"{PASSPHRASE}|{PIN}|{WIFI}.{{1,32}}", re.DOTALL)
-# cryptsetup(8): the longest passphrase that it reads from a terminal.
-_LONGEST = 512
+# The hash of the user's password, where an install goes on whose journal does not keep it.
+PASSWORD_HASH = "password_hash"  # noqa: S105 -- a name
+_NAME = re.compile(rf"{PASSPHRASE}|{PIN}|{PASSWORD_HASH}|{WIFI}.{{1,32}}", re.DOTALL)
 # A secret shorter than this cannot be told from ordinary text, and is not looked for in it.
 _SHORTEST_TOLD = 4
 
@@ -24,20 +24,28 @@ _SHORTEST_TOLD = 4
 def name(given: Any) -> str:
     """A name of a secret. Raises UsageError."""
     if not isinstance(given, str) or not _NAME.fullmatch(given):
-        raise UsageError("a secret is called passphrase, tpm2_pin or wifi:SSID")
+        raise UsageError("a secret is called passphrase, tpm2_pin, wifi:SSID or password_hash")
     return given
 
 
-def value(given: Any) -> str:
-    """A secret that can be typed again. Raises UsageError, which does not repeat it."""
-    if not isinstance(given, str) or not 0 < len(given) <= _LONGEST or not given.isprintable():
-        raise UsageError(f"a secret is a line of 1 to {_LONGEST} characters that can be typed")
+def value(called: str, given: Any) -> str:
+    """A secret of this name that can be typed again, and is not to be guessed. Raises UsageError, without it."""
+    if not isinstance(given, str):
+        raise UsageError(f"{called}: a secret is text")
+    if called == PASSWORD_HASH:
+        try:
+            return hash_of_password(given)
+        except ValueError as error:
+            raise UsageError(f"{called}: {error}") from None
+    if wrong := sources.fault(called, given):
+        raise UsageError(f"{called}: {wrong}")
     return sources.normal(given)
 
 
 def wanted(answers: Answers) -> list[str]:
     """The names of the secrets that somebody has to type."""
-    return [called for called, (_key, secret) in sources.wanted(answers).items() if secret.prompt]
+    typed = [called for called, (_key, secret) in sources.wanted(answers).items() if secret.prompt]
+    return [*typed, PASSWORD_HASH] if answers.user.password_hash == FORGOTTEN else typed
 
 
 def missing(answers: Answers, given: Mapping[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import medium, ready, secrets
 from ..answers import Answers
-from ..errors import InstallError, Unplannable
+from ..errors import ApplyFailed, InstallError, Unplannable
 from ..hardware import detect
 from ..hardware.addresses import addresses
 from ..hardware.model import Machine
@@ -21,6 +21,7 @@ from ..storage.actions import Plan, Table
 from ..storage.picture import picture
 from ..storage.plan import plan
 from . import apply, door
+from .journal import Journal
 from .outcome import outcome
 from .world import Found, World
 
@@ -59,15 +60,24 @@ def _secrets(answers: Answers, typed: Mapping[str, str]) -> dict[str, str]:
 
 
 def _found(_machine: Machine) -> Found | None:
-    """The install that was begun here and not finished; where two were, neither is offered."""
-    begun = apply.begun()
-    if len(begun) != 1:
+    """The install that was begun here and not finished; where several were, the first, which names the others.
+
+    Raises ApplyFailed where there is none but a disk that cannot be read.
+    """
+    begun, faults = apply.begun()
+    if not begun:
+        if faults:
+            raise ApplyFailed("; ".join(faults))
         return None
-    (journal,) = begun
+    journal, *others = begun
     done = sum(journal.done(action) for action in journal.plan.actions)
-    disk = next((one.disk.path for one in journal.plan.actions if isinstance(one, Table)), str(journal.device))
     total = len(journal.plan.actions)
-    return Found(disk, done, total, journal.answers, journal.plan, lambda: apply.abandon(journal))
+    notes = (*(f"an install onto {_disk(other)} was begun, too: it is offered next" for other in others), *faults)
+    return Found(_disk(journal), done, total, journal.answers, journal.plan, lambda: apply.abandon(journal), notes)
+
+
+def _disk(journal: Journal) -> str:
+    return next((one.disk.path for one in journal.plan.actions if isinstance(one, Table)), str(journal.device))
 
 
 def _medium() -> dict[str, Any]:

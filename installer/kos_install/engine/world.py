@@ -26,6 +26,8 @@ class Found:
     plan: Plan
     # Makes it impossible to go on with it, and what it encrypted unreadable.
     abandon: Callable[[], None] = lambda: None
+    # What else a person has to know: of other such installs, of disks that cannot be read.
+    notes: tuple[str, ...] = ()
 
 
 def _nothing(*_: Any) -> Any:

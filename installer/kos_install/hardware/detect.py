@@ -36,6 +36,7 @@ def detect(root: Path = Path("/"), ask: Ask = reading.ask) -> Machine:
         nics=nics(root),
         disks=disks(root, ask, boots, running(root)),
         name=_name(root),
+        uuid=line(root / "sys/class/dmi/id/product_uuid").lower(),
     )
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ from typing import Any, Literal
 
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
 
+from ..engine import journal
 from .model import Disk, Partition
-from .reading import Ask, number
+from .reading import Ask, number, plain
 from .signatures import signature, system
 
 _SECTOR = 512  # the unit of sizes and places in /sys, whatever the disk's own is
@@ -61,7 +63,7 @@ def _disk(
         path=row["path"],
         size=int(row["size"] or 0),
         model=_text(row["model"]),
-        serial=_printable(row["serial"]).strip(),
+        serial=plain(row["serial"]),
         bus=_bus(row),
         by_id=links.get(row["kname"], []),
         sector=4096 if row["log-sec"] == 4096 else 512,
@@ -76,6 +78,7 @@ def _disk(
         partitions=partitions,
         holders=sorted(_holders(root, row["kname"], [child["kname"] for child in children])),
         journal=any(one.label == names.JOURNAL for one in partitions),
+        installed=_installed(root, partitions),
     )
 
 
@@ -137,8 +140,13 @@ def _line(path: Path) -> str:
 
 def _text(value: str | None) -> str:
     """What a disk says of itself, without what would disturb a screen: firmware pads, and sometimes lies."""
-    return " ".join(_printable(value).split())
+    return " ".join(plain(value).split())
 
 
-def _printable(value: str | None) -> str:
-    return "".join(char if char.isprintable() else " " for char in value or "")
+def _installed(root: Path, partitions: list[Partition]) -> str:
+    """By which answers a node was installed here; a partition that cannot be read tells of none."""
+    for one in partitions:
+        if one.label == names.JOURNAL and one.type == names.TYPES["journal"]:
+            with contextlib.suppress(OSError, ValueError):
+                return journal.finished_by(root / one.path.lstrip("/"))
+    return ""

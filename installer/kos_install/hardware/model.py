@@ -54,6 +54,8 @@ class Disk(Strict):
     partitions: list[Partition] = []
     holders: list[str] = []
     journal: bool = False
+    # the digest of the answers that a finished install on it was made by
+    installed: str = ""
 
 
 class Nic(Strict):
@@ -80,3 +82,5 @@ class Machine(Strict):
     nics: list[Nic] = []
     disks: list[Disk] = []
     name: str = ""
+    # of its maker (SMBIOS)
+    uuid: str = ""

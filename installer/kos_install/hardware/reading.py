@@ -35,6 +35,11 @@ def line(path: Path) -> str:
         return ""
 
 
+def plain(value: str | None) -> str:
+    """A serial number as it is compared and shown: one blank for what no screen shows, none around it."""
+    return "".join(char if char.isprintable() else " " for char in value or "").strip()
+
+
 def number(path: Path) -> int:
     """The number in a file of /sys; 0 where there is none."""
     text = line(path)

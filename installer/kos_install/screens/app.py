@@ -29,10 +29,11 @@ from .progress import Progress
 from .resume import Resume
 from .review import Review
 from .saving import save
-from .terminal import KOS, Blocks, Quiet, Terminal
+from .terminal import KOS, Blocks, Quiet, Terminal, gone
 from .waiting import Waiting
 from .words import _, use
 
+_LOOKS_AT_TERMINAL = 2.0  # seconds
 _AGAIN = 1.0  # seconds between two tries to reach the engine
 _WORKING = {"applying", "verifying", "failed"}
 
@@ -74,6 +75,12 @@ class Installer(App[None]):
         """Reach the engine."""
         self.push_screen(Waiting())
         self._listen()
+        if not self.is_headless:
+            self.set_interval(_LOOKS_AT_TERMINAL, self._leave_a_terminal_that_is_gone)
+
+    def _leave_a_terminal_that_is_gone(self) -> None:
+        if gone():
+            self.exit()
 
     # The engine. -------------------------------------------------------------------------------------------------
 
@@ -139,7 +146,9 @@ class Installer(App[None]):
         elif state == "done":
             self._show(Key() if self.session.recovery_key else Done(), unless=(Key, Done))
         elif state == "answering" and self.session.resumable:
-            self._show(Resume(), unless=Resume)
+            base = self._base()
+            if not (isinstance(base, Resume) and base.found == self.session.resumable):
+                self._show(Resume(self.session.resumable))
         elif state == "answering" and not isinstance(self._base(), Form | Review):
             flow.recall(self.session)
             self._show(Form(PAGES[self._at]))
@@ -160,6 +169,7 @@ class Installer(App[None]):
     def go(self, by: int) -> None:
         """To the page after, or before; what was answered is kept by the engine, too."""
         flow.settle(self.session)
+        self.session.notices = []
         self._at = max(0, min(len(PAGES), self._at + by))
         self.ask("draft", answers=self.session.draft.answers)
         self._show(Form(PAGES[self._at]) if self._at < len(PAGES) else Review())
@@ -182,10 +192,10 @@ class Installer(App[None]):
         """Begin, if what was typed is what the disks are called."""
         self.ask("confirm", digest=self.session.plan["digest"], typed=typed)
 
-    def resume(self, secrets: dict[str, str]) -> None:
-        """Go on with an interrupted install."""
+    def go_on(self, secrets: dict[str, str], do: str) -> None:
+        """Go on with an install that was interrupted, or failed, with these secrets."""
         given = [("secret", {"name": name, "value": value}) for name, value in secrets.items()]
-        self._send([*given, ("resume", {})])
+        self._send([*given, (do, {})])
 
     def noted(self) -> None:
         """The recovery key is written down: forget it."""

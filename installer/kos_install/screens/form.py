@@ -53,7 +53,7 @@ class Form(Framed):
     def on_mount(self) -> None:
         """Show what depends on the answers."""
         super().on_mount()
-        self.say_faults(self.session.faults)
+        self.say_faults([*self.session.notices, *self.session.faults])
         self._depend()
         self._say()
 

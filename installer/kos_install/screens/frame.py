@@ -181,16 +181,16 @@ class Search(Dialog):
 class Ask(Dialog):
     """One line to type."""
 
-    def __init__(self, title: str, text: str, value: str = "") -> None:
+    def __init__(self, title: str, text: str, value: str = "", secret: bool = False) -> None:
         super().__init__()
-        self._title, self._text, self._value = title, text, value
+        self._title, self._text, self._value, self._secret = title, text, value, secret
 
     def compose(self) -> ComposeResult:
         """The question and a field."""
         with Vertical(classes="dialog small"):
             yield Static(Content(self._title), classes="title")
             yield Static(Content(self._text))
-            yield Entry(self._value)
+            yield Entry(self._value, password=self._secret)
             yield Static(Content(_("Enter goes on, Esc leaves")), classes="dim")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

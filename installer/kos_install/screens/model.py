@@ -73,6 +73,7 @@ class Session:
     state: str = "detecting"
     plan: dict[str, Any] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
     resumable: dict[str, Any] = field(default_factory=dict)
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)
     progress: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -83,6 +84,10 @@ class Session:
     recovery_key: str = field(default="", repr=False)
     # Whether somebody has answered here: what another screen drafts is then not taken over.
     touched: bool = False
+
+    def answers(self) -> dict[str, Any]:
+        """Those of the install that goes on: of one that is resumed, its own."""
+        return dict(self.resumable.get("answers") or self.draft.answers)
 
     def hear(self, event: dict[str, Any]) -> None:
         """Take in what the engine tells; a word that is not known here is left alone."""
@@ -107,6 +112,9 @@ class Session:
 
     def _hear_resumable(self, fields: dict[str, Any]) -> None:
         self.resumable = fields
+
+    def _hear_notice(self, fields: dict[str, Any]) -> None:
+        self.notices = fields["sentences"]
 
     def _hear_refused(self, fields: dict[str, Any]) -> None:
         self.faults = fields["faults"]

@@ -20,7 +20,7 @@ from .pages import PAGES
 from .phases import called as named
 from .prompts import BACK, FORWARD, Back, say
 from .resume import named as secret_named
-from .resume import wanted
+from .resume import sent, wanted
 from .said import picture, said
 from .saving import save
 from .summary import summary
@@ -98,6 +98,8 @@ class _Plain:
     # Stages. -----------------------------------------------------------------------------------------------------
 
     def _answer(self) -> None:
+        say("\n".join(f"! {said(sentence)}" for sentence in self.session.notices))
+        self.session.notices = []
         if self.session.resumable:
             self._resume()
             return
@@ -196,7 +198,7 @@ class _Plain:
                 self._until(lambda event: event["event"] == "state")
             return
         for name in wanted(found["answers"]):
-            self._client.send("secret", name=name, value=prompts.secret(secret_named(name)))
+            self._client.send("secret", name=name, value=sent(name, prompts.secret(secret_named(name))))
         self.session.faults = []
         self._client.send("resume")
         self._until(lambda event: event["event"] == "refused" or self.session.state != "answering")
@@ -217,11 +219,13 @@ class _Plain:
     def _failed(self) -> None:
         self._until(lambda _event: True, 1.0) if not self.session.failed else None
         say(f"! {said(self.session.failed.get('sentence', ''))}")
-        choice = prompts.choose([_("Try again"), _("Change the answers"), _("Log")])
-        if choice == 2:
+        choice = prompts.choose([_("Try again"), _("Other secrets"), _("Change the answers"), _("Log")])
+        if choice == 3:
             say("\n".join(self.session.log))
             return
-        self._client.send("retry" if choice == 0 else "abandon")
+        for name in wanted(self.session.answers()) if choice == 1 else ():
+            self._client.send("secret", name=name, value=sent(name, prompts.secret(secret_named(name))))
+        self._client.send("abandon" if choice == 2 else "retry")
         self._until(lambda event: event["event"] in {"state", "refused"})
 
     def _finish(self) -> None:

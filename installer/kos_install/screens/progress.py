@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
@@ -15,6 +16,7 @@ from textual.widgets import Static
 
 from .frame import Ask, Framed, Reading
 from .phases import Clock, bar, lines, share
+from .resume import named, sent, wanted
 from .widgets import Line
 from .words import _
 
@@ -44,6 +46,7 @@ class Progress(Framed):
         yield Static(id="faults")
         with Horizontal(id="ways"):
             yield Line(Content(_("[ Try again ]")), id="retry")
+            yield Line(Content(_("[ Other secrets ]")), id="secrets")
             yield Line(Content(_("[ Change the answers ]")), id="abandon")
             yield Line(Content(_("[ Log ]")), id="log")
             yield Line(Content(_("[ Stop ]")), id="stop")
@@ -69,7 +72,7 @@ class Progress(Framed):
         self.query_one("#phases", Static).update(Content("\n".join(lines(session, self._clock))))
         sentence = session.failed.get("sentence", "") if failed else ""
         self.say_faults([sentence] if sentence else [])
-        for name in ("retry", "abandon"):
+        for name in ("retry", "secrets", "abandon"):
             self.query_one(f"#{name}").display = failed
         self.query_one("#stop").display = not failed
 
@@ -79,8 +82,21 @@ class Progress(Framed):
             self.action_log()
         elif event.line.id == "stop":
             self._stop()
+        elif event.line.id == "secrets":
+            self._again()
         else:
             self.installer.ask(str(event.line.id))
+
+    @work
+    async def _again(self) -> None:
+        """Type the secrets once more, and go on: the passphrase of an install that is resumed may have been wrong."""
+        given = {}
+        for name in wanted(self.session.answers()):
+            typed = await self.app.push_screen_wait(Ask(named(name), "", secret=True))
+            if not typed:
+                return
+            given[name] = sent(name, typed)
+        self.installer.go_on(given, "retry")
 
     def _stop(self) -> None:
         text = _("What was done so far stays, and can be resumed. Type stop to stop.")

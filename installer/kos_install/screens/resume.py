@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from passlib.hash import sha512_crypt
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
@@ -27,7 +28,13 @@ def named(secret: str) -> str:
     """What a secret is called on a screen."""
     if secret.startswith(secrets.WIFI):
         return _("Passphrase of the Wi-Fi {name}").format(name=secret.removeprefix(secrets.WIFI))
-    return {secrets.PASSPHRASE: _("Passphrase"), secrets.PIN: _("PIN of the TPM 2")}.get(secret, secret)
+    names = {secrets.PASSPHRASE: _("Passphrase"), secrets.PIN: _("PIN of the TPM 2")}
+    return {**names, secrets.PASSWORD_HASH: _("Password of the user")}.get(secret, secret)
+
+
+def sent(name: str, typed: str) -> str:
+    """What the engine is told for what was typed: of a user's password only a hash leaves the screen."""
+    return str(sha512_crypt.hash(typed)) if name == secrets.PASSWORD_HASH else typed
 
 
 def wanted(answers: dict[str, Any]) -> list[str]:
@@ -36,7 +43,11 @@ def wanted(answers: dict[str, Any]) -> list[str]:
 
 
 class Resume(Framed):
-    """Resume or start over."""
+    """Resume or start over what was `found`."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        super().__init__()
+        self.found = found
 
     def body(self) -> ComposeResult:
         """How far it came, the secrets it needs again, both ways."""
@@ -47,9 +58,8 @@ class Resume(Framed):
             " asks you everything again."
         )
         self.keys = _("F1 help  F9 tools  Tab next field")
-        found = self.session.resumable
-        yield Static(Content(interrupted(found)), id="lead")
-        self._names = wanted(found["answers"])
+        yield Static(Content(interrupted(self.found)), id="lead")
+        self._names = wanted(self.found["answers"])
         with Vertical(id="secrets"):
             for number, name in enumerate(self._names):
                 yield Static(Content(named(name)), classes="label")
@@ -61,6 +71,11 @@ class Resume(Framed):
         with Horizontal(id="ways"):
             yield Line(Content(_("[ Resume ]")), id="resume")
             yield Line(Content(_("[ Start over ]")), id="abandon")
+
+    def on_mount(self) -> None:
+        """What else is amiss here."""
+        super().on_mount()
+        self.say_faults(self.session.notices)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """On to the next field."""
@@ -86,7 +101,9 @@ class Resume(Framed):
         if not all(given):
             self.say_faults([_("type every secret first")])
             return
-        self.installer.resume(dict(zip(self._names, given, strict=True)))
+        self.installer.go_on(
+            {name: sent(name, typed) for name, typed in zip(self._names, given, strict=True)}, "resume"
+        )
 
     def told(self, event: dict[str, Any]) -> None:
         """Why it cannot be resumed."""

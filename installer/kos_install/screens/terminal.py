@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -91,6 +92,13 @@ class Terminal:
 def look(environ: Mapping[str, str] = os.environ, console: bool = False) -> Terminal:
     """The terminal that the environment describes."""
     return Terminal(kind_of(environ), Quiet, console)
+
+
+def gone(descriptor: int = 0) -> bool:
+    """Whether nobody is at the other end any more: Textual itself would go on reading nothing, at full speed."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(mask & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _descriptor, mask in poll.poll(0))
 
 
 def kind_of(environ: Mapping[str, str]) -> Kind:

@@ -16,6 +16,7 @@ from .selection import described
 from .sizes import human
 from .words import HOLDS
 
+FOR_TESTS = "this medium is for tests only: it locks disks as cheaply as the answers ask for"
 # What several disks are members of, all with the same UUID: of libblkid's, and btrfs.
 _SETS = {"raid": "RAID", "zfs": "ZFS pool", "btrfs": "btrfs"}
 

@@ -112,6 +112,12 @@ def gaps(disk: Disk) -> list[tuple[int, int]]:
 
 
 def _shareable(disk: Disk) -> None:
+    if any(one.label.startswith("kos-") for one in disk.partitions):
+        # Never: wipe it all. Somebody else's system is on it.
+        raise Unplannable(
+            f"{described(disk)} has partitions of a kOS already. If it was never finished, give it up where the"
+            " installer offers to resume it; else remove its partitions kos-* yourself, or take another disk"
+        )
     wrong = ""
     if disk.holds:
         wrong = f"has no partition table: as a whole it is {HOLDS.get(disk.holds, disk.holds)}"
@@ -119,8 +125,6 @@ def _shareable(disk: Disk) -> None:
         wrong = "has an MBR partition table, which knows no room for it"
     elif disk.table != "gpt":
         wrong = "has no partition table, so nothing to be beside"
-    elif any(one.label.startswith("kos-") for one in disk.partitions):
-        wrong = "has a kOS already"
     if wrong:
         raise Unplannable(f"{described(disk)} {wrong}. Take the layout whole_disk, or another disk")
 

@@ -17,7 +17,7 @@ from ..errors import Unplannable
 from ..hardware.model import Disk, Machine
 from . import layouts
 from .actions import Plan
-from .cautions import cautions
+from .cautions import FOR_TESTS, cautions
 from .layouts import Laid, Role
 from .refusals import refusals, shortfalls, unattended
 from .selection import candidates, described, pick
@@ -45,7 +45,7 @@ def plan(answers: Answers, machine: Machine, circumstances: Circumstances = Circ
     least = least_sizes(answers, circumstances.minimum)
     try:
         disks = _chosen(answers, machine, least)
-        seed = seed_of(answers, list(disks.values()))
+        seed = seed_of(answers, machine, list(disks.values()))
         laid = _laid(answers, machine, disks, seed, least["system"])
     except Unplannable as error:
         raise Unplannable(*faults, *error.faults) from error
@@ -56,7 +56,11 @@ def plan(answers: Answers, machine: Machine, circumstances: Circumstances = Circ
         faults += unattended(answers, machine, [one.disk.path for one in laid if one.wipe])
     if faults:
         raise Unplannable(*faults)
-    said = [*cautions(answers, machine, laid), *(f"accepted: {row}" for row in accepted)]
+    said = [
+        *([FOR_TESTS] if circumstances.test else []),
+        *cautions(answers, machine, laid),
+        *(f"accepted: {row}" for row in accepted),
+    ]
     return Plan(actions=steps(answers, machine, laid, seed), warnings=said)
 
 
@@ -65,10 +69,13 @@ def wiped(plan: Plan) -> list[str]:
     return [action.disk.path for action in plan.actions if action.kind == "wipe"]
 
 
-def seed_of(answers: Answers, disks: list[Disk]) -> str:
-    """What every UUID of a plan is made from: the answers, and the disks as they are told apart."""
+def seed_of(answers: Answers, machine: Machine, disks: list[Disk]) -> str:
+    """What every UUID of a plan is made from: the answers, and the disks and the machine as they are told apart."""
     told = [disk.serial or min(disk.by_id, default=disk.path) for disk in disks]
-    said = json.dumps([answers.model_dump(mode="json"), told, [disk.size for disk in disks]], sort_keys=True)
+    # Of many alike in a rack, with disks that have no serial number, no two may have the same UUIDs.
+    # Some makers give all their boards one UUID.
+    here = [machine.uuid, *sorted(card.mac for card in machine.nics)]
+    said = json.dumps([answers.model_dump(mode="json"), told, [disk.size for disk in disks], here], sort_keys=True)
     return hashlib.sha256(said.encode()).hexdigest()
 
 

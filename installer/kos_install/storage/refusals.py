@@ -120,7 +120,16 @@ def unattended(answers: Answers, machine: Machine, wiped: list[str]) -> list[str
     found = [
         f"{key}: nobody is there to type it: give a credential or a file" for key, one in asked if one and one.prompt
     ]
+    if "recovery_key" in answers.encryption.model_fields_set and answers.encryption.recovery_key:
+        found.append("encryption.recovery_key: nobody is there to write it down: leave it away, or say false")
+    if answers.encryption.fido2:
+        found.append("encryption.fido2: nobody is there to touch the key: leave it away, or install at the screen")
     for disk in machine.disks:
+        if disk.path in wiped and disk.installed == answers.digest() and not answers.confirm.again:
+            found.append(
+                f"confirm.again: these very answers have installed {described(disk)} already: take the medium out to"
+                " start what is there, or add confirm.again: true to wipe it once more"
+            )
         words = _words(disk)
         if disk.path in wiped and not set(words) & set(answers.confirm.wipe):
             found.append(_unconfirmed(disk, words))

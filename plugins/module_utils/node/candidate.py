@@ -38,6 +38,10 @@ _ENVIRONMENT = ["env", "INITRD=No", "KOS_CANDIDATE=1"]
 _SCRATCH = "/tmp"  # noqa: S108 -- of the candidate, in memory
 _POLICY = "/usr/sbin/policy-rc.d"
 _NO_SERVICE = b"#!/bin/sh\n# Nothing is started in a system that does not run.\nexit 101\n"
+# What people change in a root by hand; the rest of it is packages', whose list is looked at, or data's below /var.
+_OF_PERSONS = ("/etc", "/opt", "/root/.ssh", "/srv", "/usr/local")
+# These change by themselves (hwclock(8), systemd-resolved(8), systemd-update-done(8)).
+_BY_ITSELF = ("/etc/adjtime", "/etc/resolv.conf", "/etc/.updated")
 _SUBVOLUME = re.compile(r"subvol=/?@root\.\d+")
 
 
@@ -91,12 +95,28 @@ def delete(number: int) -> None:
 
 
 def fingerprint(root: Root) -> str:
-    """What a snapshot is taken of: it tells whether the running root has changed since."""
+    """What a snapshot is taken of: it tells whether the running root has changed since, by whomever."""
     state = hashlib.sha256(files.read(root.join("/var/lib/dpkg/status")) or b"")
     with contextlib.suppress(OSError):
         state.update(os.readlink(root.state("current")).encode())
     state.update(files.read(root.state("history")) or b"")
+    for place in _OF_PERSONS:
+        for line in _listed(root, place):
+            state.update(line.encode(errors="surrogateescape"))
     return state.hexdigest()
+
+
+def _listed(root: Root, place: str) -> Iterator[str]:
+    """A line for each file and link below a folder, which changes when it does. Raises OSError."""
+    for folder, folders, names in os.walk(root.join(place)):
+        folders.sort()
+        for name in sorted((*names, *(one for one in folders if os.path.islink(os.path.join(folder, one))))):
+            path = os.path.join(folder, name)
+            shown = "/" + os.path.relpath(path, root.path)
+            with contextlib.suppress(FileNotFoundError):
+                found = os.lstat(path)
+                if shown not in _BY_ITSELF:
+                    yield f"{shown} {found.st_mode} {found.st_uid} {found.st_gid} {found.st_size} {found.st_mtime_ns}\n"
 
 
 @contextlib.contextmanager

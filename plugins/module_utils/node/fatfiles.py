@@ -98,9 +98,16 @@ def overwrite(path: str, content: bytes) -> None:
 
 
 def rename(path: str, name: str) -> None:
-    """Give a file another name in its directory; right only where both names, and neither, are harmless."""
-    os.rename(path, os.path.join(os.path.dirname(path), name))
-    files.sync_directory(path)
+    """Give a file that starts something another name in its directory: by a copy, so that one of the two is whole.
+
+    Raises OSError, NotOnFat where there is no room for both.
+    """
+    target = os.path.join(os.path.dirname(path), name)
+    if not os.path.exists(target) or masked(target):
+        require_room(os.path.dirname(path), os.path.getsize(path))
+        copy(path, target, masked=True)
+        unmask(target)
+    remove(path)
 
 
 def remove(path: str) -> None:

@@ -22,6 +22,7 @@ from . import (
     gate,
     history,
     ledger,
+    mirror,
     spares,
     store,
     system,
@@ -59,9 +60,10 @@ def status(root: Root) -> dict[str, Any]:
         "watch": watch.summary(root),
         "system": system_update.status(root),
         "enrolment": enrol.state(root),
+        "mirrors": mirror.found(root),
         "concerns": [],
     }
-    document["concerns"] = concerns(document)
+    document["concerns"] = [*concerns(document), *mirror.concerns(root, document["mirrors"])]
     if generation is None:
         return document
     manifest = generation.manifest

@@ -9,12 +9,13 @@ runs as it was; the next one cleans up. Every attempt has a number of its own.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import bundle, candidate, files, layout, secureboot, slots, system, systems
+from . import bundle, candidate, files, layout, recovery, secureboot, slots, system, systems
 from .candidate import Upgraded
 from .files import Busy, NodeError, Root
 from .journal import Journal
@@ -23,6 +24,7 @@ from .slots import Entry, Slot
 from .systems import Known, Record
 
 TRIES = 3
+_CHANGED = "this node was changed after the update was prepared, and the update would lose that: prepare it again"
 BASELINE = f"{systems.FOLDER}/baseline.json"
 
 
@@ -142,14 +144,36 @@ def publish(root: Root) -> dict[str, Any]:
             raise NothingStaged("no update of the system is ready: make one with kai update")
         number = staged[-1]
         if record.known[number].base != candidate.fingerprint(root):
-            raise NothingStaged(
-                "this node was changed after the update was prepared, and the update would lose that: prepare it again"
-            )
+            raise NothingStaged(_CHANGED)
         # Should this be cut off between the two, the next look finds an entry that is not published and drops it.
         systems.save(root, record.put(number, replace(record.known[number], state="published")))
         for esp in esps:
             slots.publish(esp, number)
         return {"slot": number}
+
+
+def recheck(root: Root) -> dict[str, Any]:
+    """Before this machine stops: let no candidate be tried that lacks what was changed since it was made.
+
+    Raises NodeError, OSError.
+    """
+    here, esps = begin(root)
+    withdrawn = []
+    with layout.alone():
+        record = systems.load(root)
+        now = candidate.fingerprint(root)
+        for number, row in record.known.items():
+            # One that goes back to another state on a person's word has no base: it is meant to lose what is here.
+            if number == here.slot or row.state != "published" or row.base in ("", now):
+                continue
+            record = record.put(number, replace(row, state="failed", reason=_CHANGED))
+            for esp in esps:
+                if any(slot.number == number for slot in slots.listing(esp)):
+                    slots.remove(esp, number)
+            withdrawn.append(number)
+        if withdrawn:
+            systems.save(root, record)
+    return {"withdrawn": withdrawn}
 
 
 def settle(root: Root) -> dict[str, Any]:
@@ -194,10 +218,19 @@ def bless(root: Root) -> dict[str, Any]:
         for esp in esps:
             if any(slot.number == here.slot for slot in slots.listing(esp)):
                 slots.bless(esp, here.slot)
+                _offer_recovery(esp, here.slot)
         files.remove(root.join(f"{systems.TRIALS}/{here.slot}"))
         _tidied(root, here, esps)
     candidate.forget_cache()
     return status(root) or {}
+
+
+def _offer_recovery(esp: str, number: int) -> None:
+    """That there is a way to repair this machine must not decide whether it is well."""
+    try:
+        recovery.offer(esp, number)
+    except (NodeError, OSError) as error:
+        sys.stderr.write(f"the boot menu has no newer recovery entry: {error}\n")
 
 
 def back(root: Root, number: int | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from . import enrol, kernels, reset, system, system_update, trial
+from . import enrol, kernels, mirror, reset, system, system_update, trial
 from .files import Root
 
 
@@ -23,8 +23,10 @@ def add(verbs: Any) -> None:
     stage.add_argument("--fresh", action="store_true", help="make one even where no package is newer")
     stage.set_defaults(run=_stage)
     for name, run in (
-        ("publish", _publish), ("drop", _dropped), ("status", _status), ("settle", _settle), ("decided", _decided),
+        ("publish", _publish), ("recheck", _recheck), ("drop", _dropped),
+        ("status", _status), ("settle", _settle), ("decided", _decided),
         ("bless", _bless), ("gate", _gate), ("lost", _lost), ("enrol", _enrol),
+        ("mirror", _mirror),
     ):  # fmt: skip
         known.add_parser(name).set_defaults(run=run)
     back = known.add_parser("back", help="choose the system before, or another, for the next start")
@@ -55,6 +57,10 @@ def _stage(root: Root, options: argparse.Namespace) -> int:
 
 def _publish(root: Root, _options: argparse.Namespace) -> int:
     return _print(system_update.publish(root))
+
+
+def _recheck(root: Root, _options: argparse.Namespace) -> int:
+    return _print(system_update.recheck(root))
 
 
 def _dropped(root: Root, _options: argparse.Namespace) -> int:
@@ -97,6 +103,10 @@ def _lost(root: Root, _options: argparse.Namespace) -> int:
 
 def _enrol(root: Root, _options: argparse.Namespace) -> int:
     return _print(enrol.enrol(root))
+
+
+def _mirror(root: Root, _options: argparse.Namespace) -> int:
+    return _print(mirror.mend(root))
 
 
 def _back(root: Root, options: argparse.Namespace) -> int:

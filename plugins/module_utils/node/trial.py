@@ -40,8 +40,12 @@ def on_trial(root: Root, esps: list[str], number: int) -> bool:
 
 
 def judge(root: Root, deadline: float = DEADLINE, grace: float = GRACE) -> bool:
-    """Wait until this system is well; False where it is on trial and is not. Raises OtherLayout."""
-    here = layout.require(root)
+    """Wait until this system is well; False where it is on trial and is not."""
+    here = layout.find(root)
+    if here is None:
+        # Copied to a disk that the installer did not lay out: to restart would lead nowhere, for ever.
+        sys.stdout.write("this system stands alone: nothing is tried, and there is none to go back to\n")
+        return True
     esps: list[str] = []
     text = _said(layout.apart) or wait(lambda: _said(lambda: esps.extend(layout.esps())), min(grace, _FIRMWARE))
     trial = on_trial(root, esps, here.slot)

@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from .. import strength
+from ... import secrets, strength
 from ..draft import Draft
 from ..model import Option, Page, Question, Session, ask
 from ..words import _
 
 _TANG = re.compile(r"https?://[^\s/]+(/\S*)?")
 _THUMBPRINT = re.compile(r"[A-Za-z0-9_-]{20,100}")
-_PIN_LEAST = 6
 # Characters that lie elsewhere on the keyboards of different countries.
 _MOVED = set("yzYZ-_=+[]{};:'\"\\|<>/?@#~`!$%^&*()äöüßÄÖÜ")
 
@@ -125,7 +124,9 @@ def _tpm2() -> list[Question]:
         draft.put("encryption.tpm2", {"pin": {"prompt": True}} if value else None)
 
     def pin(value: str) -> str:
-        return "" if len(value) >= _PIN_LEAST else _("at least {count} characters").format(count=_PIN_LEAST)
+        return (
+            "" if len(value) >= secrets.PIN_LEAST else _("at least {count} characters").format(count=secrets.PIN_LEAST)
+        )
 
     def on(draft: Draft) -> bool:
         return draft.get("encryption.tpm2") is not None

@@ -73,9 +73,12 @@ def medium(record: dict[str, Any]) -> str:
         return _("this system was not started from a medium of kOS")
     made = datetime.fromtimestamp(record.get("made", 0), UTC).strftime("%Y-%m-%d")
     text = _("kOS {version}, {profile}, for {architecture}, packages of {made}")
-    return text.format(
+    said = text.format(
         version=record.get("version", ""), profile=record["profile"], architecture=record["architecture"], made=made
     )
+    if record.get("test"):
+        return "\n".join([_("FOR TESTS ONLY: a disk may be locked so cheaply that anybody opens it."), said])
+    return said
 
 
 def verification(now: dict[str, Any]) -> str:

@@ -1,0 +1,102 @@
+# Copyright: (c) 2026, the kOS authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""In which order a disk loses what was on it and gets what is new, and what the firmware's list loses."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ansible_collections.kind.kos.plugins.module_utils.node.system_layout import TYPES
+from kos_install.actions import boot, disks, finish, partitions, release, wipe
+from kos_install.actions.boot import Place
+from kos_install.actions.disks import Node
+from kos_install.storage.actions import Partitioned, Table, Target, Wipe
+
+MIB = 1 << 20
+TARGET = Target(path="/dev/sda", serial="s", size=1000 * MIB)
+
+
+def node(path, number=0, kind="", size=100 * MIB, children=()):
+    return Node(path, "part" if number else "disk", size, "s", False, "", "", number, "", kind, 0, 512, (),
+                tuple(children))  # fmt: skip
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """What was done to the disk, in order."""
+    found = []
+    monkeypatch.setattr(disks, "overwrite", lambda path, pieces: found.append((path, pieces)))
+    monkeypatch.setattr(disks, "settle", lambda: None)
+    monkeypatch.setattr(disks, "forget", lambda _path, _log: None)
+    monkeypatch.setattr(release, "free", lambda _path, _log: None)
+    monkeypatch.setattr(wipe, "quiet", lambda _path: contextlib.nullcontext())
+    monkeypatch.setattr(wipe, "run", lambda argv, **_how: found.append(argv[-1]))
+    monkeypatch.setattr(wipe, "_prove", lambda _path: None)
+    return found
+
+
+@pytest.mark.parametrize("esp", [TYPES["esp"], "0xef"])
+def test_what_starts_the_old_system_goes_before_the_system(done, monkeypatch, esp):
+    parts = [node("/dev/sda1", 1, TYPES["data"]), node("/dev/sda2", 2, esp), node("/dev/sda3", 3, TYPES["bios"])]
+    disk = node("/dev/sda", size=1000 * MIB, children=parts)
+    monkeypatch.setattr(disks, "find", lambda _target: disk)
+    monkeypatch.setattr(disks, "look", lambda _path: [disk])
+    wipe.perform(SimpleNamespace(log=lambda _line: None), Wipe(id="wipe", disk=TARGET))
+    assert done[0] == ("/dev/sda", [(0, 440)]), "the code in the first sector, and not the table"
+    wiped = [one for one in done if isinstance(one, str)]
+    firmware = ["/dev/sda2", "/dev/sda3"]
+    assert wiped[:4] == [*firmware, "/dev/sda1", "/dev/sda"]
+
+
+@pytest.mark.parametrize("wiped", [False, True])
+def test_where_a_partition_will_lie_is_empty_before_the_table_says_so(done, monkeypatch, wiped):
+    disk = node("/dev/sda", size=1000 * MIB)
+    monkeypatch.setattr(disks, "find", lambda _target: disk)
+    monkeypatch.setattr(disks, "reread", lambda _path, _log: done.append("read"))
+    for name in ("_kept_as_planned", "_make", "_compare", "_clean"):
+        monkeypatch.setattr(partitions, name, lambda *_more: None)
+    monkeypatch.setattr(partitions, "_rows", lambda *_more: {})
+    monkeypatch.setattr(partitions, "_shadow", lambda _disk: contextlib.nullcontext(0))
+    monkeypatch.setattr(partitions, "_copy", lambda *_more: done.append("table"))
+    monkeypatch.setattr(partitions, "stands", lambda *_more: True)
+    part = Partitioned(number=4, label="kos-esp", type=TYPES["esp"], uuid="u", start=200 * MIB, size=64 * MIB)
+    action = Table(id="table", disk=TARGET, wipe=wiped, make=[part])
+    partitions.perform(SimpleNamespace(log=lambda _line: None), action)
+    assert done == [("/dev/sda", [(200 * MIB, 16 * MIB), (263 * MIB, MIB)]), "table", "read"]
+
+
+def test_a_small_partition_is_emptied_as_a_whole():
+    assert wipe.ends(MIB, MIB) == [(MIB, MIB), (MIB, MIB)]
+
+
+OWN, GONE, THERE = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
+LISTED = f"""BootCurrent: 0001
+Boot0001* kOS\tHD(1,GPT,{OWN},0x800,0x200000)/File(\\EFI\\BOOT\\BOOTX64.EFI)
+Boot0002* kOS (second disk)\tHD(1,GPT,{GONE},0x800,0x200000)/File(\\EFI\\BOOT\\BOOTX64.EFI)
+Boot0003* kOS\tHD(1,GPT,{THERE},0x800,0x200000)/File(\\EFI\\kos\\shimx64.efi)
+Boot0004* Windows Boot Manager\tHD(2,GPT,{GONE},0x800,0x32000)/File(\\EFI\\Microsoft\\Boot\\bootmgfw.efi)
+Boot000A  kOS\tHD(1,GPT,{GONE.upper()},0x800,0x200000)/File(\\EFI\\BOOT\\BOOTX64.EFI)
+"""
+
+
+def test_entries_of_earlier_installs_leave_the_firmwares_list(tmp_path, monkeypatch):
+    (tmp_path / THERE).touch()
+    ran = []
+
+    def run(argv, **_how):
+        ran.append(argv)
+        return LISTED
+
+    monkeypatch.setattr(finish, "run", run)
+    monkeypatch.setattr(finish, "_PARTITIONS", tmp_path)
+    monkeypatch.setattr(boot, "disk_of", lambda _device: "/dev/sda")
+    monkeypatch.setattr(Path, "read_text", lambda _path, **_how: "1\n")
+    finish._enter_one(Place(f"/dev/disk/by-partuuid/{OWN}", "/efi"), "kOS", "EFI/BOOT/BOOTX64.EFI")
+    gone = [argv[-1] for argv in ran if "--delete-bootnum" in argv]
+    assert gone == ["0001", "0002", "000A"]
+    assert "--create" in ran[-1]
