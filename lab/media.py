@@ -49,6 +49,11 @@ class Running:
         qmp.execute(self.folder / machines.MONITOR, "screendump", filename=seen, format="png")
         shutil.move(shot, path)
 
+    def press(self, *keys: str) -> None:
+        """Press keys of its keyboard together, by the names that QEMU has for their places. Raises LabError."""
+        pressed = [{"type": "qcode", "data": key} for key in keys]
+        qmp.execute(self.folder / machines.MONITOR, "send-key", keys=pressed)
+
 
 @dataclass(frozen=True)
 class _Bench:

@@ -18,8 +18,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ..plugins.plugin_utils import cpio
 from ..plugins.plugin_utils.apt import AptConfiguration
-from . import base_root, cache, cgroup, cpio, kvm, qemu, qmp
+from . import base_root, cache, cgroup, kvm, qemu, qmp
 from .cache import Recipe, Say, Workshop
 from .command import run
 from .errors import HostError, LabError

@@ -33,6 +33,7 @@ _HASH = re.compile(
 _QUOTED = re.compile(r"'[^']*'|(?<=the tag )\S+")
 _HOSTNAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _USER = r"^[a-z_][a-z0-9_-]{0,31}$"
+_KEYBOARD = r"^[a-z]{2,8}(\([A-Za-z0-9_-]{1,32}\))?$"
 _NIC = r"^[A-Za-z0-9_.:*-]{1,32}$"
 _SSID_BYTES = 32
 # In place of a hash that must not lie about; well-formed, and no password has it.
@@ -256,7 +257,7 @@ class Answers(Strict):
     hostname: Annotated[str, Field(pattern=_HOSTNAME)] = "kos"
     locale: Annotated[str, Field(pattern=r"^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[a-z]+)?$")] = "C.UTF-8"
     language: Annotated[str, Field(pattern=r"^[a-z]{2}(_[A-Z]{2})?$")] = "en"
-    keyboard: Annotated[str, Field(pattern=r"^[a-z0-9_-]{2,32}$")] = "us"
+    keyboard: Annotated[str, Field(pattern=_KEYBOARD, description="as XKB has it: de, ch(fr), us(dvorak)")] = "us"
     timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")] = "UTC"
     storage: Storage = Storage()
     encryption: Encryption = Encryption()

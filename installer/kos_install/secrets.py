@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -110,7 +111,12 @@ def _usable(name: str, raw: bytes) -> str:
         raise InstallError("it is not UTF-8, so nobody could type it") from None
     if wrong := fault(name, text):
         raise InstallError(wrong)
-    return text
+    return normal(text)
+
+
+def normal(text: str) -> str:
+    """As the keys of a console give it, letters with their accents in one: some systems send the two apart."""
+    return unicodedata.normalize("NFC", text)
 
 
 def fault(name: str, text: str) -> str:

@@ -22,6 +22,8 @@ from ansible_collections.kind.kos.lab.machines import Boot
 
 # An emulated boot takes 100 s on a quiet machine, and four times that on a busy one.
 PATIENCE = 500
+# Where a German keyboard has what QEMU, which names places by the American one, calls otherwise.
+_GERMAN = {"y": "z", "z": "y", "-": "slash", "\u00fc": "bracket_left"}
 _ESCAPES = re.compile(rb"\x1b(\[[0-9:;?=]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[()][A-Z0-9]|[=>78cM])|\r")
 
 
@@ -86,6 +88,14 @@ class Machine:
         self.wait(pattern, seconds)
         time.sleep(0.5)  # who asks may first throw away what was typed before
         self.send(f"{text}\n")
+
+    def type_german(self, text):
+        """Type on its own keyboard, which is a German one, with Enter."""
+        for letter in text:
+            place = _GERMAN.get(letter.lower(), letter.lower())
+            self.running.press(*(["shift"] if letter.isupper() else []), place)
+            time.sleep(0.5)  # an emulated machine on a busy one takes a key that long
+        self.running.press("ret")
 
     def picture(self, path):
         """A picture of its screen, in a file."""

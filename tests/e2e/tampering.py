@@ -15,8 +15,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.kind.kos.lab import cpio
-from ansible_collections.kind.kos.plugins.plugin_utils import partition_table
+from ansible_collections.kind.kos.plugins.plugin_utils import cpio, partition_table
 
 KERNEL, INITRD, MENU, UNIFIED = "kos/vmlinuz", "kos/initrd", "EFI/debian/grub.cfg", "EFI/Linux/kos.efi"
 MARK = "kos.stranger"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import secrets
 import shutil
@@ -70,6 +71,20 @@ def test_a_person_unlocks_it_at_the_console_and_a_wrong_passphrase_is_asked_for_
         machine.answer(r"passphrase for disk", bench.canary)
         shell.wait(machine)
         assert bench.canary not in machine.said
+
+
+def test_the_passphrase_is_typed_on_the_keyboard_that_was_chosen_and_still_with_a_new_initrd(bench):
+    german = dataclasses.replace(bench, canary=f"Zypresse-yeti-Z\u00fcrich-{secrets.token_hex(6)}")
+    install(german, german.answers(keyboard="de"))
+    with german.started(unlocked=False) as (machine, shell):
+        machine.wait(r"passphrase for disk")
+        machine.type_german(german.canary)
+        shell.wait(machine)
+        # What an update of the kernel makes here holds the same keymap.
+        made, keymap = "/var/tmp/made", "/etc/console-setup/cached_UTF-8_del.kmap.gz"
+        shell.run(f"sudo dracut --quiet --force {made}", timeout=1500)
+        shell.run(f"sudo lsinitrd --file etc/kos/console.kmap {made} | cmp - <(zcat {keymap})")
+        assert shell.run(f"zcat {keymap} | grep -c 'keycode 21 = +U+007a'") == "1"
 
 
 def test_firmware_without_keys_takes_the_machines_own_and_the_tpm_opens_the_disk(bench):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from types import SimpleNamespace
 
@@ -35,6 +36,8 @@ def inside(monkeypatch):
 def context(tmp_path, **encryption):
     answers = {"version": 1, "hostname": "box", "user": {"ssh_keys": [KEY]}, "encryption": encryption}
     (tmp_path / "target/boot").mkdir(parents=True)
+    (tmp_path / "target/etc/console-setup").mkdir(parents=True)
+    (tmp_path / "target/etc/console-setup/cached_UTF-8_del.kmap.gz").write_bytes(gzip.compress(b"keycode 21 = z"))
     return SimpleNamespace(answers=Answers.model_validate(answers), target=tmp_path / "target")
 
 
@@ -49,7 +52,9 @@ def test_without_a_wish_it_is_the_mediums_and_stays_in_the_target(tmp_path, insi
     root = Root(str(made.target))
     path = initrds.make(made, root, "6.12")
     assert path == root.join("/boot/initrd.img-6.12")
-    assert files.read(path) == b"the medium's"
+    made_of = files.read(path)
+    assert made_of.startswith(b"the medium's070701"), "a kernel unpacks one behind the other, on a boundary of four"
+    assert b"etc/kos/console.kmap" in made_of and b"keycode 21 = z" in made_of
     initrds.make_host_key(made, root)
     assert inside == []
     assert initrds.entries(made.answers) == []

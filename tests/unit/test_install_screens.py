@@ -33,7 +33,7 @@ def plain_lists():
     """The same lists on every machine that tests; the site's own images do not count either."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KOS_SITE_LOCK", "/dev/null")
-        patch.setattr(lists, "_KEYMAPS", lists.Path("/nonexistent"))
+        patch.setattr(lists, "_SYSTEM", lists.Path("/nonexistent"))
         yield
     words.use("en")
 

@@ -13,6 +13,7 @@ from golden_installs import answers
 from installs import Told
 
 from kos_install import secrets
+from kos_install.engine import secrets as sent
 from kos_install.errors import Unplannable
 
 CANARY = "Kanarienvogel-4711"
@@ -135,3 +136,9 @@ def test_one_rule_holds_for_every_way_in(tmp_path, name, text, said):
 def test_a_weak_passphrase_in_a_file_is_refused(tmp_path):
     (tmp_path / "pass").write_text("password\n")
     assert "too easy to guess" in refused(asked(file="pass"), tmp_path)
+
+
+def test_accents_that_a_system_sends_apart_are_what_a_console_types(tmp_path):
+    (tmp_path / "pass").write_text("Zu\u0308rich-zypresse-yeti\n")
+    found = secrets.resolve(asked(file="pass"), tmp_path)
+    assert found["passphrase"] == sent.value("passphrase", "Zu\u0308rich-zypresse-yeti") == "Z\u00fcrich-zypresse-yeti"

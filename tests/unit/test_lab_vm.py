@@ -16,10 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_lab_host import GOOD
 
-from ansible_collections.kind.kos.lab import cpio, host, kvm, power, qemu, state, vm_image
+from ansible_collections.kind.kos.lab import host, kvm, power, qemu, state, vm_image
 from ansible_collections.kind.kos.lab.errors import HostError, UsageError
 from ansible_collections.kind.kos.lab.identity import Lab
 from ansible_collections.kind.kos.lab.kvm import Verdict
+from ansible_collections.kind.kos.plugins.plugin_utils import cpio
 
 LAB = Lab("x", Path("/x"))
 NODE = qemu.Machine("tcg", "52:54:00:5b:00:0b", "vb-n1")

@@ -108,8 +108,6 @@ def arguments(context: Context) -> list[str]:
     # As later entries have it: whatever stops a start, it is tried again, and nobody gets a shell instead.
     keys = {word.partition("=")[0] for word in found}
     found += [word for word in layout.RESTARTING if word.partition("=")[0] not in keys]
-    if context.answers.keyboard != "us":
-        found.append(f"vconsole.keymap={context.answers.keyboard}")
     return found
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 
+from .. import keyboards
 from ..answers import Answers
 from . import target
 from .runner import run
@@ -20,15 +21,6 @@ _MACHINE_ID = "/etc/machine-id"
 HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 # Languages that the C library has without a file.
 _BUILT_IN = ("C", "POSIX", "C.UTF-8")
-# Of the system that runs, which is the one that is installed.
-_KEYMAPS = Path("/usr/share/keymaps/i386")
-_KEYBOARD, _CACHED = "/etc/default/keyboard", "/etc/console-setup/cached_setup_keyboard.sh"
-# X's names of layouts where those of console keymaps differ (console-data, xkeyboard-config(7)).
-_LAYOUTS = {
-    "br": "br", "cf": "ca", "croat": "hr", "dk": "dk", "dvorak": "us", "jp106": "jp", "la": "latam", "sf": "ch",
-    "sg": "ch", "slovene": "si", "sv": "se", "trq": "tr", "uk": "gb",
-}  # fmt: skip
-_VARIANTS = {"dvorak": "dvorak", "sf": "fr"}
 _HOSTS = """\
 127.0.0.1 localhost
 127.0.1.1 {name}
@@ -39,13 +31,13 @@ ff02::2 ip6-allrouters
 _ZRAM = "[zram0]\nzram-size = min(ram / 2, 4096)\ncompression-algorithm = zstd\n"
 
 
-def entries(answers: Answers, keymaps: Path = _KEYMAPS) -> list[Entry]:
+def entries(answers: Answers) -> list[Entry]:
     """Name, language, keyboard, time zone, swap: what the answers say, and nothing that is made of randomness."""
     found: list[Entry] = [
         File("/etc/hostname", f"{answers.hostname}\n"),
         File("/etc/hosts", _HOSTS.format(name=answers.hostname)),
         File("/etc/locale.conf", f"LANG={answers.locale}\n"),
-        File(_KEYBOARD, _keyboard(answers.keyboard, _keymap(answers.keyboard, keymaps))),
+        File(keyboards.SETTINGS, keyboards.settings(answers.keyboard)),
         Link("/etc/localtime", f"/usr/share/zoneinfo/{answers.timezone}"),
         File("/etc/timezone", f"{answers.timezone}\n"),
     ]
@@ -60,24 +52,6 @@ def _charset(locale: str) -> str:
     return locale.partition("@")[0].partition(".")[2] or "UTF-8"
 
 
-def _keymap(name: str, keymaps: Path) -> str:
-    """The file of a console keymap; empty for the kernel's own, and where this system has none of that name."""
-    if name == "us":
-        return ""
-    return next((str(path) for path in sorted(keymaps.glob(f"*/{name}.kmap.gz"))), "")
-
-
-def _keyboard(name: str, keymap: str) -> str:
-    """For the console, which takes `keymap` as it is, and for X (keyboard(5))."""
-    language, _, variant = name.partition("-")
-    layout = _LAYOUTS.get(language, language)
-    variant = "nodeadkeys" if variant.endswith("nodeadkeys") else _VARIANTS.get(language, "")
-    return (
-        f'KMAP="{keymap}"\nXKBMODEL="pc105"\nXKBLAYOUT="{layout}"\nXKBVARIANT="{variant}"\nXKBOPTIONS=""\n'
-        'BACKSPACE="guess"\n'
-    )
-
-
 def make(root: Root, answers: Answers) -> None:
     """Make what is this machine's alone, where it lacks: machine id, SSH host keys, its locale. Raises ApplyFailed."""
     if not _has_machine_id(root):
@@ -87,16 +61,16 @@ def make(root: Root, answers: Answers) -> None:
         run(["ssh-keygen", "-A", "-f", root.path])
     if not _speaks(root, answers.locale):
         target.inside(Path(root.path), ["locale-gen"])
-    if not _types(root, answers.keyboard):
-        # What the console loads when the system starts is made from the files in /etc beforehand.
-        target.inside(Path(root.path), ["setupcon", "--save-only", "--force"])
+    # What the consoles load, that of the initrd too. setupcon judges it by its age, and the clock may say anything.
+    Path(root.join(keyboards.KEYMAP)).unlink(missing_ok=True)
+    target.inside(Path(root.path), ["setupcon", "--save-only", "--force"])
 
 
 def stands(root: Root, answers: Answers) -> bool:
     """Whether all of `make` is there."""
     key = Path(root.join(HOST_KEY))
     private = key.is_file() and not key.stat().st_mode & 0o077
-    return _has_machine_id(root) and private and _speaks(root, answers.locale) and _types(root, answers.keyboard)
+    return _has_machine_id(root) and private and _speaks(root, answers.locale) and _types(root)
 
 
 def fingerprint(root: Root) -> str:
@@ -116,9 +90,10 @@ def _speaks(root: Root, locale: str) -> bool:
     return _plain(locale) in map(_plain, known)
 
 
-def _types(root: Root, keyboard: str) -> bool:
-    keymap, cached = _keymap(keyboard, _KEYMAPS), Path(root.join(_CACHED))
-    return not keymap or (cached.is_file() and f"'{keymap}'" in cached.read_text(encoding="utf-8"))
+def _types(root: Root) -> bool:
+    """Whether the keymap was made of what the settings are now."""
+    keymap, settings = Path(root.join(keyboards.KEYMAP)), Path(root.join(keyboards.SETTINGS))
+    return keymap.is_file() and keymap.stat().st_mtime_ns > settings.stat().st_mtime_ns
 
 
 def _plain(locale: str) -> str:

@@ -8,13 +8,16 @@ It stays in the target's /boot, where an update of the system finds it.
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 from pathlib import Path
 
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.plugin_utils import cpio
 
+from .. import keyboards
 from ..answers import Answers
 from . import target
 from .context import Context
@@ -24,6 +27,8 @@ from .target import Entry, File
 FOLDER = "/etc/kos/unlock"
 HOST_KEY = f"{FOLDER}/ssh_host_ed25519_key"
 _MEDIUM = f"{system_layout.INSTALLED}/initrd"
+# dracut's module 90kos-keymap loads it; an initrd that is made on the node gets it from there.
+_KEYMAP = "etc/kos/console.kmap"
 
 
 def entries(answers: Answers) -> list[Entry]:
@@ -59,7 +64,15 @@ def make(context: Context, root: Root, version: str) -> str:
         if entries(context.answers):
             target.inside(context.target, ["dracut", "--quiet", "--force", unfinished, version])
         else:
-            shutil.copyfile(_MEDIUM, root.join(unfinished))
+            _copy(root, root.join(unfinished))
         Path(root.join(unfinished)).chmod(0o600)
         Path(root.join(unfinished)).rename(finished)
     return finished
+
+
+def _copy(root: Root, path: str) -> None:
+    """The medium's, which is any machine's, and behind it the keymap that this machine's passphrase is typed with."""
+    shutil.copyfile(_MEDIUM, path)
+    keymap = gzip.decompress(Path(root.join(keyboards.KEYMAP)).read_bytes())
+    with open(path, "ab") as file:
+        file.write(cpio.behind(file.tell(), {_KEYMAP: (0o644, keymap)}))

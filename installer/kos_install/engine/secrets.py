@@ -39,7 +39,7 @@ def value(called: str, given: Any) -> str:
             raise UsageError(f"{called}: {error}") from None
     if wrong := sources.fault(called, given):
         raise UsageError(f"{called}: {wrong}")
-    return given
+    return sources.normal(given)
 
 
 def wanted(answers: Answers) -> list[str]:

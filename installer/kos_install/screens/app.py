@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from textual.binding import Binding
 from textual.screen import Screen
 from textual.scrollbar import ScrollBar, ScrollBarRender
 
+from .. import keyboards
 from ..engine.client import Link
 from . import flow, tools
 from .done import Done, Key
@@ -64,7 +63,7 @@ class Installer(App[None]):
         self.connected = False
         self._connect, self._local, self._guest, self._terminal = connect, local, guest, terminal
         self._link: Link | None = None
-        self._at = 0
+        self._at, self._layout = 0, ""
         self._confirming = False
         self.register_theme(KOS)
         self.theme = KOS.name if terminal.kind == "rich" else "ansi-dark"
@@ -110,6 +109,8 @@ class Installer(App[None]):
         self.session.hear(event)
         if event["event"] == "draft" and not self.session.touched:
             use(self.session.draft.get("language", "en"))
+        if event["event"] in {"draft", "medium", "resumable"}:
+            self.keyboard(self._answered())
         if event["event"] == "state":
             self._enter(event["state"])
         if event["event"] == "door":
@@ -204,8 +205,18 @@ class Installer(App[None]):
 
     def keyboard(self, layout: str) -> None:
         """Give the keys of this console their meaning at once; elsewhere the terminal does that."""
-        if self._terminal.console and os.environ.get("TERM") == "linux" and shutil.which("loadkeys"):
-            subprocess.run(["loadkeys", layout], capture_output=True, check=False)
+        here = self._terminal.console and os.environ.get("TERM") == "linux" and self.session.record
+        if here and layout != self._layout and layout in keyboards.known():
+            self._layout = layout
+            try:
+                keyboards.use(layout)
+            except OSError as error:
+                self.notify(str(error), severity="error")
+
+    def _answered(self) -> str:
+        """The keyboard of the answers; of an install that can go on, the one that its passphrase was typed with."""
+        answers = self.session.resumable.get("answers") or self.session.draft.answers
+        return str(answers.get("keyboard", "us"))
 
     def show_log(self) -> None:
         """What was done, in full."""

@@ -68,11 +68,11 @@ class Form(Framed):
         session.faults = []
         self.say_faults([])
         use(session.draft.get("language", "en"))
+        # A language brings its keyboard along.
+        self.installer.keyboard(str(session.draft.get("keyboard", "us")))
         if event.question.anew:
             self.call_later(self._anew, event.question.name)
             return
-        if event.question.name == "keyboard":
-            self.installer.keyboard(str(event.value))
         self._depend()
         self._say()
 

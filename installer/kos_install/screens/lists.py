@@ -5,27 +5,30 @@
 
 from __future__ import annotations
 
-import re
 import zoneinfo
 from functools import cache
 from pathlib import Path
 
-# Console keymaps that have a name of their own here; the others are called as their files are.
+from .. import keyboards as xkb
+from .. import localities
+
+# These come first, and each in its own language.
 _KEYBOARDS = {
     "us": "English (US)",
-    "uk": "English (UK)",
+    "gb": "English (UK)",
     "de": "Deutsch",
-    "de-latin1-nodeadkeys": "Deutsch, without dead keys",
-    "sg": "Schweiz",
+    "de(nodeadkeys)": "Deutsch, ohne Tottasten",
+    "at": "Deutsch (\u00d6sterreich)",
+    "ch": "Deutsch (Schweiz)",
+    "ch(fr)": "Fran\u00e7ais (Suisse)",
     "fr": "Fran\u00e7ais",
     "es": "Espa\u00f1ol",
     "it": "Italiano",
     "pl": "Polski",
-    "dvorak": "Dvorak",
+    "us(dvorak)": "Dvorak",
 }
 _LOCALES = ("C.UTF-8", "de_AT.UTF-8", "de_CH.UTF-8", "de_DE.UTF-8", "en_GB.UTF-8", "en_US.UTF-8")
-_KEYMAPS = Path("/usr/share/keymaps")  # of console-data
-_SUPPORTED = Path("/usr/share/i18n/SUPPORTED")
+_SYSTEM = Path("/")
 
 
 @cache
@@ -40,19 +43,13 @@ def timezones() -> tuple[str, ...]:
 
 
 @cache
-def locales(supported: Path = _SUPPORTED) -> tuple[str, ...]:
+def locales() -> tuple[str, ...]:
     """Names of locales in UTF-8."""
-    try:
-        rows = (line.split() for line in supported.read_text(encoding="utf-8").splitlines())
-        found = {row[0] if "." in row[0] else f"{row[0]}.UTF-8" for row in rows if len(row) == 2 and row[1] == "UTF-8"}
-    except OSError:
-        found = set()
-    return ("C.UTF-8", *sorted({*found, *_LOCALES} - {"C.UTF-8"}))
+    return ("C.UTF-8", *sorted({*localities.locales(_SYSTEM), *_LOCALES} - {"C.UTF-8"}))
 
 
-@cache
-def keyboards(folder: Path = _KEYMAPS) -> dict[str, str]:
-    """Console keymaps by name, and what they are called; those with a name of their own first."""
-    files = (path.name.partition(".")[0] for path in folder.glob("**/*.kmap.gz"))
-    found = {name: name for name in sorted(files) if re.fullmatch(r"[a-z0-9_-]{2,32}", name)}
-    return {**_KEYBOARDS, **{name: said for name, said in found.items() if name not in _KEYBOARDS}}
+def keyboards() -> dict[str, str]:
+    """Keyboards by name, and what they are called."""
+    found = xkb.known(_SYSTEM)
+    others = sorted((said, name) for name, said in found.items() if name not in _KEYBOARDS)
+    return {**_KEYBOARDS, **{name: said for said, name in others}}

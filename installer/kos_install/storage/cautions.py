@@ -87,8 +87,8 @@ def _beside(laid: Laid) -> Iterator[str]:
 def _typing(answers: Answers) -> Iterator[str]:
     if answers.keyboard != "us":
         yield (
-            f"the passphrase is typed on a keyboard of layout {answers.keyboard} at every start, before anything shows"
-            " what it is: letters that are elsewhere on another keyboard would lock you out there"
+            f"the passphrase is typed on a keyboard of layout {answers.keyboard} at every start, as on this console:"
+            " on another keyboard, letters that are elsewhere there would lock you out"
         )
 
 
@@ -96,6 +96,8 @@ def _pending(answers: Answers, machine: Machine) -> Iterator[str]:
     asked = answers.encryption
     if asked.tpm2 and asked.secure_boot == "stock" and machine.secure_boot != "on":
         yield "the TPM opens the disk only once Secure Boot is switched on in the firmware; until then it stays pending"
+    if asked.tpm2 and asked.secure_boot == "own":
+        yield "the TPM opens the disk once the firmware has this machine's keys: the first starts want the passphrase"
 
 
 def _cards(answers: Answers, machine: Machine) -> Iterator[str]:

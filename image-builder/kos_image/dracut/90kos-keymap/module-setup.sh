@@ -4,10 +4,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 #
 # dracut: a passphrase is typed on the keyboard that the machine has. dracut's own i18n leaves that to
-# systemd-vconsole-setup, which Debian does not build. Every keymap is here: an initrd of a medium knows no machine.
+# systemd-vconsole-setup, which Debian does not build. The keymap is the one that setupcon made for the node's consoles;
+# an initrd of a medium knows no machine, so there kos-install puts it behind the initrd.
 
 check() {
-  [[ -d "$dracutsysrootdir/usr/share/keymaps/i386" ]] || return 1
   require_binaries kbd_mode loadkeys || return 1
   return 255
 }
@@ -17,17 +17,12 @@ depends() {
 }
 
 install() {
-  local map
-  inst_multiple kbd_mode loadkeys sh
-  # Unpacked, as the initrd is compressed as a whole.
-  while IFS= read -r -d '' map; do
-    mkdir -p "$initdir${map%/*}"
-    case $map in
-      *.gz) gzip -dc "$dracutsysrootdir$map" >"$initdir${map%.gz}" ;;
-      *) cp "$dracutsysrootdir$map" "$initdir$map" ;;
-    esac
-  done < <(cd "${dracutsysrootdir:-/}" && find usr/share/keymaps/i386 usr/share/keymaps/include -type f -printf '/%p\0')
-  inst_script "$moddir/kos-keymap.sh" /usr/libexec/kos-keymap
+  local keymap=$dracutsysrootdir/etc/console-setup/cached_UTF-8_del.kmap.gz
+  inst_multiple kbd_mode loadkeys
+  if [[ -s $keymap && ! $dracutsysrootdir ]]; then
+    mkdir -p "$initdir/etc/kos"
+    gzip -dc "$keymap" >"$initdir/etc/kos/console.kmap"
+  fi
   inst_simple "$moddir/kos-keymap.service" "$systemdsystemunitdir/kos-keymap.service"
   $SYSTEMCTL -q --root "$initdir" add-wants sysinit.target kos-keymap.service
 }

@@ -47,8 +47,8 @@ def page(session: Session) -> Page:
             " neither."
         ),
         _(
-            "Four or five words that do not belong together are strong and easy to type. At the start of the machine"
-            " its keyboard may have the American layout: the field below the passphrase shows what your keys give. A"
+            "Four or five words that do not belong together are strong and easy to type. At every start of the machine"
+            " its keyboard has the layout chosen here: the field below the passphrase shows what your keys give. A"
             " recovery key opens the disk when the passphrase is lost: it is shown once, at the end, also as a QR"
             " code. TPM 2 opens the disk on this machine alone, from the first start on which Secure Boot is enforced;"
             " with a PIN nobody who steals the machine gets in. Tang opens it while a server of yours can be reached."

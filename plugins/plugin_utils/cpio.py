@@ -24,7 +24,12 @@ def archive(files: Mapping[str, tuple[int, bytes]]) -> bytes:
 
 def appended(initrd: bytes, files: Mapping[str, tuple[int, bytes]]) -> bytes:
     """An initrd with the files behind it."""
-    return _padded(initrd) + archive(files)
+    return initrd + behind(len(initrd), files)
+
+
+def behind(size: int, files: Mapping[str, tuple[int, bytes]]) -> bytes:
+    """What follows an initrd of `size` bytes, so that the kernel unpacks the files as well."""
+    return b"\0" * (-size % 4) + archive(files)
 
 
 def _record(inode: int, name: str, mode: int, content: bytes) -> bytes:
