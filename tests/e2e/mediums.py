@@ -91,6 +91,7 @@ class Machine:
 
     def type_german(self, text):
         """Type on its own keyboard, which is a German one, with Enter."""
+        time.sleep(5)  # who asks on the serial line may ask on the screen a little later
         for letter in text:
             place = _GERMAN.get(letter.lower(), letter.lower())
             self.running.press(*(["shift"] if letter.isupper() else []), place)
