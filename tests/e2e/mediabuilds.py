@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -60,13 +62,22 @@ class Builder:
     def run(self, *argv, check=True, within=()):
         """`kos-image …`, within another command where one is given; fails the test where it fails."""
         line = [*within, str(BIN / "kos-image"), *map(str, argv)]
-        done = subprocess.run(
-            line, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
-            timeout=self.patience,
-        )  # fmt: skip
+        with self._alone():
+            done = subprocess.run(
+                line, env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
+                timeout=self.patience,
+            )  # fmt: skip
         if check and done.returncode:
             pytest.fail(f"{' '.join(line)} ended with {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """Wait for the builds of other tests: a cache serves one, and tells a second one so."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "tests.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
     def tool(self, work, *argv):
         """The output of a program of the toolbox that the media were made in; it sees `work` as /build/work."""
