@@ -23,7 +23,10 @@ import diskswitch
 import mediums
 import pytest
 
-pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here"),
+]
 
 SIZE, SWITCHES = 48 << 20, 5
 STATES, SAMPLE = 1000, 200
