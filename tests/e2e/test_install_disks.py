@@ -245,7 +245,9 @@ def test_only_one_install_at_a_time(bench):
 
 
 def test_a_disk_without_room_ends_in_a_sentence_and_holds_nothing(bench):
-    fill = "cat /dev/urandom >/run/kos/target/home/fill || true"
+    # Beside the subvolumes: what is in them is removed before.
+    top = "mount -o subvolid=5 /dev/mapper/kos-root /mnt"
+    fill = f"{top}; cat /dev/urandom >/mnt/fill || true; umount /mnt"
     events, code = bench.apply(diskplans.whole(SMALL, esp=ESP), check=False, before={"unpack": fill})
     assert code == 3
     assert "space" in events[-1][1].lower(), events[-1]
