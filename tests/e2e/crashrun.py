@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import crashstates
@@ -84,7 +85,7 @@ def run(install, folder, number, seed, expect, of=(names.ESP, names.JOURNAL, nam
                 least = oracle.durable(file) if _touches(epochs[at], [oracle.regions[names.JOURNAL]]) else least
                 at += 1
             undo = replayed.apply(state)
-            where = lambda start, end, state=state: replayed.touched(state, start, end)  # noqa: E731
+            where = partial(replayed.touched, state)
             oracle.reads_all = state.epoch % thorough == 0
             try:
                 verdict = oracle.judge(file, inside, where, least)

@@ -15,7 +15,11 @@ import pytest
 from benches import HOSTNAME, INSTALLS, Bench
 from mediabuilds import PROFILE, Builder
 
-pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=f"no media here: {mediums.unavailable()}")
+# Emulated without KVM it takes longer than continuous integration has.
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(bool(mediums.unavailable()), reason=f"no media here: {mediums.unavailable()}"),
+]
 
 
 @pytest.fixture(scope="module")

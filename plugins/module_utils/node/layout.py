@@ -148,5 +148,5 @@ def firmware(root: Root) -> dict[str, str]:
 
 def _named(what: str) -> str:
     """The device that fstab(5) calls UUID=… or the like; any other is a path."""
-    tag, _, value = what.partition("=")
+    tag, _equals, value = what.partition("=")
     return f"/dev/disk/by-{tag.lower()}/{value}" if value else what

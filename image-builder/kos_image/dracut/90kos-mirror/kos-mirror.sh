@@ -8,7 +8,8 @@
 # seconds that the kernel argument kos.mirror= names.
 system=${KOS_MIRROR_SYSTEM:-} # where /proc, /dev and /run lie: tests have their own
 patience=30 uuid='' halves='' mounted=sysroot.mount
-for word in $(cat "$system/proc/cmdline"); do
+read -r arguments <"$system/proc/cmdline"
+for word in $arguments; do
   case $word in
     kos.mirror=*) patience=${word#*=} ;;
     root=UUID=*) uuid=${word#root=UUID=} ;;

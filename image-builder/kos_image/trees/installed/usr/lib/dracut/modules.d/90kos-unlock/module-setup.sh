@@ -56,7 +56,8 @@ _install_ssh() {
   printf 'root:*:::::::\nsshd:!:::::::\n' >"$initdir/etc/shadow"
   chmod 0600 "$initdir/etc/shadow"
   sed -i 's|^\(root:[^:]*:0:0:[^:]*:[^:]*\):.*|\1:/bin/sh|' "$initdir/etc/passwd"
-  mkdir -m 0700 -p "$initdir/etc/kos-unlock"
+  mkdir -p "$initdir/etc/kos-unlock"
+  chmod 0700 "$initdir/etc/kos-unlock"
   for name in authorized_keys ssh_host_ed25519_key; do
     cp "$dracutsysrootdir/etc/kos/unlock/$name" "$initdir/etc/kos-unlock/$name"
     chmod 0600 "$initdir/etc/kos-unlock/$name"
