@@ -31,7 +31,10 @@ from crashoracle import COMPLETE, NOTHING, RESUMABLE, STARTS
 from ansible_collections.kind.kos.lab import machines as lab_machines
 from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
 
-pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here"),
+]
 
 DISK = diskplans.target("/dev/vdc", "DISK-1", 2 * diskplans.GIB)
 ESP = 128 * diskplans.MIB

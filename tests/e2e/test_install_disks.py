@@ -16,7 +16,10 @@ import mediums
 import pytest
 from diskplans import GIB, MIB
 
-pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here")
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here"),
+]
 
 ONE = diskplans.target("/dev/vdc", "DISK-1", 9 * GIB)
 TWO = diskplans.target("/dev/vdd", "DISK-2", 9 * GIB)

@@ -13,6 +13,7 @@ import random
 import shutil
 import signal
 import subprocess
+import time
 import zlib
 
 import mediums
@@ -234,7 +235,7 @@ def rows(picture):
     return len({points[start : start + line] for start in range(0, len(points), line)})
 
 
-def test_it_boots_as_a_stick_by_uefi_and_proves_itself(stick, tmp_path):
+def test_it_boots_as_a_stick_by_uefi_and_proves_itself(stick):
     media = mediums.Media(f"media{os.getpid()}")
     with media.booted(stick[0]) as machine:
         machine.wait("Linux version")
@@ -242,7 +243,18 @@ def test_it_boots_as_a_stick_by_uefi_and_proves_itself(stick, tmp_path):
         print(f"verified after {machine.seconds():.0f} s")
         for shown in ("Medium", "development, for amd64", "F9 tools"):
             assert shown in machine.said
-        assert rows(machine.picture(tmp_path / "console.png")) > 100
+
+
+@pytest.mark.long
+def test_its_screen_shows_something_and_leads_to_a_shell(stick, tmp_path):
+    media = mediums.Media(f"media{os.getpid()}")
+    with media.booted(stick[0]) as machine:
+        machine.wait("F9 tools")
+        seen = 0
+        while seen <= 100:
+            assert machine.seconds() < mediums.PATIENCE, f"{seen} lines of points: the graphical console is blank"
+            time.sleep(10)
+            seen = rows(machine.picture(tmp_path / "console.png"))
         mediums.shell(machine)
         machine.answer(r"[#$] ", "kai --version; findmnt --noheadings --output FSTYPE /")
         machine.wait(r"\nkai \d")
