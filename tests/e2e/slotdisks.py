@@ -16,6 +16,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from mediabuilds import Builder
+
 from ansible_collections.kind.kos.plugins.module_utils.node import (
     bootloader,
     fatfiles,
@@ -87,6 +89,18 @@ class Parts:
     root: Path
     started: Path
     toolbox: Path
+
+
+def built(tmp_path_factory):
+    """What a build of the stick leaves in its cache."""
+    builder = Builder(tmp_path_factory.mktemp("own"), patience=4000)
+    builder.run("lock")
+    builder.build("usb", tmp_path_factory.mktemp("stick"))
+
+    def newest(name):
+        return max((builder.folder / "stages").glob(name), key=os.path.getmtime)
+
+    return Parts(newest("root-*/root.tar"), newest("node-initrd-*"), newest("toolbox-*/tree"))
 
 
 def make(

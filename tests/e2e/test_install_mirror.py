@@ -11,7 +11,6 @@ import mediums
 import mirrordisks
 import pytest
 import slotdisks
-from mediabuilds import Builder
 
 from ansible_collections.kind.kos.lab.machines import Disk
 
@@ -45,15 +44,7 @@ systemctl poweroff
 @pytest.fixture(scope="module")
 def disks(tmp_path_factory):
     """The two disks."""
-    builder = Builder(tmp_path_factory.mktemp("own"), patience=4000)
-    builder.run("lock")
-    builder.build("usb", tmp_path_factory.mktemp("stick"))
-
-    def newest(name):
-        return max((builder.folder / "stages").glob(name), key=os.path.getmtime)
-
-    parts = slotdisks.Parts(newest("root-*/root.tar"), newest("node-initrd-*"), newest("toolbox-*/tree"))
-    return mirrordisks.make(parts, tmp_path_factory.mktemp("disks"), DRIVE)
+    return mirrordisks.make(slotdisks.built(tmp_path_factory), tmp_path_factory.mktemp("disks"), DRIVE)
 
 
 def started(first, *others, keep=False):

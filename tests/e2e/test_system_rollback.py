@@ -16,7 +16,6 @@ from pathlib import Path
 import mediums
 import pytest
 import slotdisks
-from mediabuilds import Builder
 
 pytestmark = [
     pytest.mark.long,
@@ -64,14 +63,7 @@ systemctl reboot
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
     """What a build of the stick leaves in its cache."""
-    builder = Builder(tmp_path_factory.mktemp("own"), patience=4000)
-    builder.run("lock")
-    builder.build("usb", tmp_path_factory.mktemp("stick"))
-
-    def newest(name):
-        return max((builder.folder / "stages").glob(name), key=os.path.getmtime)
-
-    return slotdisks.Parts(newest("root-*/root.tar"), newest("node-initrd-*"), newest("toolbox-*/tree"))
+    return slotdisks.built(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
