@@ -28,7 +28,7 @@ from .identity import Lab
 
 _HERE = Path(__file__).parent
 _PACKAGES = (*base_root.RECIPE.packages, "busybox", "initramfs-tools", "linux-image-cloud-amd64", "zstd")
-RECIPE = Recipe(kind="vm", version=1, variant=base_root.RECIPE.variant, packages=(*_PACKAGES, *qemu.PACKAGES))
+RECIPE = Recipe(kind="vm", version=2, variant=base_root.RECIPE.variant, packages=(*_PACKAGES, *qemu.PACKAGES))
 ARCHITECTURE = "amd64"
 _DISK_SIZE = "12G"  # sparse: what is not written takes nothing
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from labnodes import ROOT, wait_for
 
 from ansible_collections.kind.kos.lab import state
 from ansible_collections.kind.kos.lab.identity import Lab as Names
+from ansible_collections.kind.kos.plugins.module_utils.node import system
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from kos_install.actions import converge, own, target
 from kos_install.actions.context import Context
@@ -28,6 +30,7 @@ from kos_install.storage.actions import Converge, Plan
 PROFILE, NAME = "development", "target"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP nobody"
 STEP = Converge(id="converge")
+DAMAGED = "Status: install reinstreq half-installed"
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +86,22 @@ def test_a_plug_that_is_pulled_leaves_nothing_that_the_next_try_stumbles_over(di
         [sys.executable, "-c", "import sys, test_install_root as own; own.perform(sys.argv[1])", disk],
         env={**os.environ, "PYTHONPATH": folders},
     )
-    wait_for((disk / "var/lib/kos/transaction/journal").exists, 120)
-    time.sleep(1.5)  # packages are being installed
+    wait_for(lambda: "unpacked" in system.package_states(Root(str(disk))).values(), 120)
     process.kill()
     process.wait()
     wait_for(lambda: settled(disk), 30)
+    stop_inside_a_package(disk)
     assert not converge.stands(context(disk), STEP)
+
+
+def stop_inside_a_package(folder):
+    """What dpkg leaves of the package in whose unpacking it is stopped; where it was, is chance otherwise."""
+    subprocess.run(["chroot", folder, "dpkg", "--set-selections"], input=b"", check=True)  # merges what it journalled
+    path = folder / "var/lib/dpkg/status"
+    before = path.read_text()
+    after = re.sub(r"^Status: install ok (unpacked|half-configured)$", DAMAGED, before, count=1, flags=re.MULTILINE)
+    assert DAMAGED in after
+    path.write_text(after)
 
 
 def perform(folder):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 
 import installs
 import pytest
@@ -17,6 +18,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from kos_install.answers import Answers
 from kos_install.engine import replay
 from kos_install.engine.events import event
+from kos_install.engine.history import History
 from kos_install.engine.world import Found
 from kos_install.errors import ApplyFailed
 from kos_install.storage.actions import Plan
@@ -136,6 +138,28 @@ def test_what_fails_can_be_tried_again():
     ]
     assert told.engine.state == "failed"
     assert told.ask("retry")[-1]["state"] == "done"
+
+
+def test_who_hears_that_it_is_done_may_switch_off_at_once():
+    told = Told()
+    asked, at_work = [], []
+    switch_off = threading.Thread(target=told.engine.request, args=({"do": "power_off"},), daemon=True)
+    told.engine._world = dataclasses.replace(told.engine._world, command=asked.append)
+    told.engine._start = lambda work: at_work.append(threading.Thread(target=work, daemon=True))
+
+    def hear(event):
+        told.events.append(event)
+        if event["event"] == "done":
+            switch_off.start()
+            switch_off.join(0.2)
+
+    told.history = told.engine._history = History(hear)
+    told.confirmed()
+    for thread in at_work:
+        thread.start()
+        thread.join()
+    switch_off.join()
+    assert asked == ["power_off"]
 
 
 def test_a_fault_of_our_own_is_a_sentence_and_the_log_has_the_rest():

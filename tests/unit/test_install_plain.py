@@ -152,3 +152,9 @@ def test_starting_over_has_to_be_typed(person):
     told = Told(interrupted=parse(Answers, installs.ANSWERS, lambda _path: Place("answers")))
     _client, _shown = person(told, ("1-2", "2"), ("start over", "start over"), *ANSWERED, *TYPED)
     assert told.engine.state == "done"
+
+
+def test_giving_up_what_failed_has_to_be_typed_too(person):
+    told = Told([{"kind": "converge", "fail": "the disk is full: take a larger one"}])
+    client, _shown = person(told, *ANSWERED, TYPED[0], ("1-4", "3"), ("start over", "no"), ("1-4", "1"), ("1-3", "2"))
+    assert "abandon" not in client.asked and told.engine.state == "done"

@@ -46,7 +46,7 @@ def test_the_machine_to_go_on_from_has_the_same_devices_or_its_memory_would_not_
     assert value(qemu.arguments(base), "-netdev").startswith("tap,id=net,script=no")
 
 
-@pytest.mark.parametrize(("accelerator", "model"), [("tcg", "Westmere"), ("kvm", "host")])
+@pytest.mark.parametrize(("accelerator", "model"), [("tcg", "Westmere,vendor=AuthenticAMD"), ("kvm", "host")])
 def test_accelerator_and_model_of_processor_belong_together(accelerator: str, model: str):
     arguments = qemu.arguments(dataclasses.replace(NODE, accelerator=accelerator))
     assert value(arguments, "-accel").split(",")[0] == accelerator

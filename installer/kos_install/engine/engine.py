@@ -279,12 +279,16 @@ class Engine:
             self._fail(f"the installer itself failed ({type(error).__name__}): press the key for the log")
         else:
             self._secrets.clear()
-            self._tell("done", **outcome)
-            self._enter("done")
+            self._over("done", **outcome)
 
     def _fail(self, sentence: str) -> None:
-        self._tell("failed", sentence=sentence, resumable=True)
-        self._enter("failed")
+        self._over("failed", sentence=sentence, resumable=True)
+
+    def _over(self, how: State, **fields: Any) -> None:
+        # Who hears it may ask for what is possible only then, such as the power off, before we come to the next line.
+        with self._lock:
+            self._tell(how, **fields)
+            self._enter(how)
 
     def _check_stopped(self) -> None:
         if self._stopped.is_set():

@@ -19,8 +19,8 @@ from .model import Page, Session, wrong
 from .pages import PAGES
 from .phases import called as named
 from .prompts import BACK, FORWARD, Back, say
+from .resume import meant, sent, wanted
 from .resume import named as secret_named
-from .resume import sent, wanted
 from .said import picture, said
 from .saving import save
 from .summary import summary
@@ -192,7 +192,7 @@ class _Plain:
         found = self.session.resumable
         say(flow.interrupted(found))
         if prompts.choose([_("Resume"), _("Start over")]) == 1:
-            if prompts.line(_("Type start over")).casefold() in {"start over", _("start over")}:
+            if meant(prompts.line(_("Type start over"))):
                 self.session.resumable = {}
                 self._client.send("abandon")
                 self._until(lambda event: event["event"] == "state")
@@ -222,6 +222,9 @@ class _Plain:
         choice = prompts.choose([_("Try again"), _("Other secrets"), _("Change the answers"), _("Log")])
         if choice == 3:
             say("\n".join(self.session.log))
+            return
+        text = _("What the interrupted install encrypted cannot be opened any more. Type start over to do so.")
+        if choice == 2 and not meant(prompts.line(text)):
             return
         for name in wanted(self.session.answers()) if choice == 1 else ():
             self._client.send("secret", name=name, value=sent(name, prompts.secret(secret_named(name))))

@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from .frame import Ask, Framed, Reading
 from .phases import Clock, bar, lines, share
-from .resume import named, sent, wanted
+from .resume import named, sent, start_over, wanted
 from .widgets import Line
 from .words import _
 
@@ -84,6 +84,8 @@ class Progress(Framed):
             self._stop()
         elif event.line.id == "secrets":
             self._again()
+        elif event.line.id == "abandon":
+            start_over(self)
         else:
             self.installer.ask(str(event.line.id))
 

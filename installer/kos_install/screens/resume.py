@@ -42,6 +42,23 @@ def wanted(answers: dict[str, Any]) -> list[str]:
     return secrets.wanted(parse(Answers, answers, lambda _path: Place("answers")))
 
 
+def start_over(screen: Framed) -> None:
+    """Give the install that stopped up for good, if who asks for it types so."""
+
+    def abandon(typed: str | None) -> None:
+        if meant(typed):
+            screen.session.resumable = {}
+            screen.installer.ask("abandon")
+
+    text = _("What the interrupted install encrypted cannot be opened any more. Type start over to do so.")
+    screen.app.push_screen(Ask(_("Start over?"), text), abandon)
+
+
+def meant(typed: str | None) -> bool:
+    """Whether that is what has to be typed before an install is given up."""
+    return (typed or "").strip().casefold() in {"start over", _("start over")}
+
+
 class Resume(Framed):
     """Resume or start over what was `found`."""
 
@@ -86,15 +103,8 @@ class Resume(Framed):
         """Which of the two."""
         if event.line.id == "resume":
             self._resume()
-            return
-
-        def abandon(typed: str | None) -> None:
-            if typed and typed.strip().casefold() in {"start over", _("start over")}:
-                self.session.resumable = {}
-                self.installer.ask("abandon")
-
-        text = _("What the interrupted install encrypted cannot be opened any more. Type start over to do so.")
-        self.app.push_screen(Ask(_("Start over?"), text), abandon)
+        else:
+            start_over(self)
 
     def _resume(self) -> None:
         given = [field.value for field in self.query(Input)]

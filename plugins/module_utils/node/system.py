@@ -72,11 +72,16 @@ def in_root(root: Root, argv: list[str]) -> list[str]:
 
 def package_states(root: Root) -> dict[str, str]:
     """Dpkg's status (``installed``, ``config-files``, ``half-configured`` …) by package; one read of its database."""
+    return _shown(root, "Status-Status")
+
+
+def _shown(root: Root, field: str) -> dict[str, str]:
+    """What dpkg's database says of every package in one of its fields, by package."""
     if not os.path.exists(root.join("/var/lib/dpkg/status")):
         return {}
-    argv = ["dpkg-query", f"--admindir={root.join('/var/lib/dpkg')}", "-W", "-f", "${db:Status-Status} ${Package}\n"]
-    rows = (line.split(" ") for line in run(argv).stdout.decode().splitlines())
-    return {name: status for status, name in rows}
+    folder, form = root.join("/var/lib/dpkg"), f"${{db:{field}}} ${{Package}}\n"
+    rows = run(["dpkg-query", f"--admindir={folder}", "-W", "-f", form]).stdout.decode().splitlines()
+    return {name: value for value, name in (row.split(" ") for row in rows)}
 
 
 def repair_packages(root: Root, source: Source = USUAL) -> None:
@@ -171,6 +176,7 @@ def remove_packages(root: Root, added: Iterable[str], configured: Iterable[str])
 
     A package that something else has come to need meanwhile stays.
     """
+    _remove_half_unpacked(root, set(added), set(configured))
     repair_packages(root)
     present = {name for name, status in package_states(root).items() if status not in ("not-installed", "config-files")}
     names, ours = sorted(present & set(added)), set(added)
@@ -183,6 +189,15 @@ def remove_packages(root: Root, added: Iterable[str], configured: Iterable[str])
     for verb, wanted in (("purge", [n for n in names if n not in kept]), ("remove", [n for n in names if n in kept])):
         if wanted:
             run(in_root(root, [*_APT, verb, *wanted]))
+
+
+def _remove_half_unpacked(root: Root, added: set[str], configured: set[str]) -> None:
+    """Remove what dpkg was stopped inside of: apt does nothing at all before it has the archive, which may be gone."""
+    broken = {name for name, flag in _shown(root, "Status-Eflag").items() if flag == "reinstreq"} & added
+    force = ["--force-remove-reinstreq", "--force-depends"]
+    for verb, names in (("--purge", broken - configured), ("--remove", broken & configured)):
+        if names:
+            run(in_root(root, ["dpkg", *force, verb, *sorted(names)]))
 
 
 def _would_remove(root: Root, names: list[str]) -> set[str]:
