@@ -96,7 +96,8 @@ def test_a_plug_that_is_pulled_leaves_nothing_that_the_next_try_stumbles_over(di
 
 def stop_inside_a_package(folder):
     """What dpkg leaves of the package in whose unpacking it is stopped; where it was, is chance otherwise."""
-    subprocess.run(["chroot", folder, "dpkg", "--set-selections"], input=b"", check=True)  # merges what it journalled
+    merging = ["chroot", folder, "dpkg", "--set-selections"]  # of nothing: dpkg merges what it journalled
+    wait_for(lambda: subprocess.run(merging, input=b"", check=False).returncode == 0, 30)  # its locks go with it
     path = folder / "var/lib/dpkg/status"
     before = path.read_text()
     after = re.sub(r"^Status: install ok (unpacked|half-configured)$", DAMAGED, before, count=1, flags=re.MULTILINE)
