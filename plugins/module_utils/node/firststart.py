@@ -27,7 +27,7 @@ def rest(root: Root, manifest: dict[str, Any]) -> None:
     _clear(root)
     services = {row["name"]: row for row in manifest["services"]}
     for row in manifest["units"]:
-        early = changes.part_of(row["tier"], services.get(row["service"])) in ("firewall", "kernel_extensions")
+        early = changes.part_of(row["tier"], services.get(row["service"])) == "firewall"
         if row["starts"] == "now" and row["name"].endswith(".service") and not early:
             files.write(root.join(f"{changes.UNITS}/{row['name']}.d/{_NAME}"), _REST.encode())
 
