@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kind.kos.plugins.module_utils.node.system_layout import INSTALLED
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.system_layout import INSTALLED
 from ansible_collections.kind.kos.plugins.plugin_utils.assemble import node_code
 
 from . import initrd, kit

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader, system_layout
 
 from .actions import filesystems, unpack
 from .actions.runner import PATH

@@ -58,8 +58,8 @@ answer:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kind.kos.plugins.module_utils.node import layout, system_update
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import layout, system_update
 from ansible_collections.kind.kos.plugins.module_utils.outcome import told
 
 

@@ -109,6 +109,7 @@ def facts_from(data: dict[str, object], source: str) -> Facts:
 def node_code() -> dict[str, bytes]:
     """The node's core as every generation carries it."""
     folder = COLLECTION / "plugins" / "module_utils" / "node"
-    code = {f"kos_node/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
+    found = sorted(path.relative_to(folder) for path in folder.rglob("*.py"))
+    code = {f"kos_node/{path.as_posix()}": (folder / path).read_bytes() for path in found}
     starter = b"import sys\n\nfrom kos_node.main import main\n\nsys.exit(main())\n"
     return {**code, "__main__.py": starter}

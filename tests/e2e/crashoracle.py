@@ -19,7 +19,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from ansible_collections.kind.kos.plugins.plugin_utils import partition_table
 from kos_install.engine import journal
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import crashstates
 from crashoracle import LOADER, Broken, Clear, Oracle, digests
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from kos_install.storage.actions import Plan
 
 # Where a folder of the system lies on the disk: the longest one that fits counts.

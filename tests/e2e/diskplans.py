@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import uuid
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 
 MIB, GIB = 1 << 20, 1 << 30
 # How each block of a label of ZFS begins: its magic, and version 5000 (uberblock_impl.h).

@@ -32,7 +32,7 @@ def arguments(number: int) -> list[str]:
 
 def switch(esp: str, number: int, kind: str = "entries") -> None:
     """Make slot `number` what boots. Raises NodeError, OSError."""
-    from kos_node import slots
+    from kos_node.machine import slots
 
     with tempfile.TemporaryDirectory() as work:
         paths = []

@@ -12,8 +12,8 @@ from pathlib import Path
 import slotdisks
 from slotdisks import HEADER_MIB, MIB, Parts
 
-from ansible_collections.kind.kos.plugins.module_utils.node import layout
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import layout
 from kos_image.toolbox import Toolbox
 from kos_install.actions import boot, mounts, target
 from kos_install.actions.target import File

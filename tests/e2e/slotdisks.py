@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mediabuilds import Builder
 
-from ansible_collections.kind.kos.plugins.module_utils.node import (
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import (
     bootloader,
     fatfiles,
     grubstate,

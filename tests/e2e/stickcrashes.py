@@ -11,7 +11,7 @@ import crashrun
 import crashstates
 from crashoracle import Broken, Clear, Region
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from ansible_collections.kind.kos.plugins.plugin_utils import partition_table
 from kos_install.engine import journal
 

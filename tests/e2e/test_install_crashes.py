@@ -29,7 +29,7 @@ import stickcrashes
 from crashoracle import COMPLETE, NOTHING, RESUMABLE, STARTS
 
 from ansible_collections.kind.kos.lab import machines as lab_machines
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 
 pytestmark = [
     pytest.mark.long,

@@ -29,7 +29,8 @@ until systemctl is-active --quiet kos-bless.service; do sleep 1; done
 ended() { [ "$(systemctl show --property ExecMainExitTimestampMonotonic --value "$1")" != 0 ]; }
 until ended kos-mirror.service; do sleep 1; done
 said() {
-  PYTHONPATH=/usr/lib/kos/node python3 -B -c 'import json; from kos_node import mirror; from kos_node.files import Root
+  PYTHONPATH=/usr/lib/kos/node python3 -B -c 'import json; from kos_node.files import Root
+from kos_node.machine import mirror
 found = mirror.found(Root()); print(json.dumps({"mirrors": found, "concerns": mirror.concerns(Root(), found)}))'
 }
 head -c 30000000 /dev/urandom >/var/lib/kos-test/written

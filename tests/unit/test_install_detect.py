@@ -12,7 +12,7 @@ import uuid
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from kos_install.actions import disks as applied
 from kos_install.answers import Answers
 from kos_install.engine import journal

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import kos_image
-from ansible_collections.kind.kos.plugins.module_utils.node import files, mirror, status, system
+from ansible_collections.kind.kos.plugins.module_utils.node import files, status, system
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import mirror
 from kos_image import definition, installing
 from kos_install.actions import mounts
 from kos_install.storage.actions import Btrfs, Luks, Mount, Plan

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node.system_layout import TYPES
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.system_layout import TYPES
 from kos_install.actions import boot, disks, finish, partitions, release, wipe
 from kos_install.actions.boot import Place
 from kos_install.actions.disks import Node

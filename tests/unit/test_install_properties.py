@@ -11,7 +11,7 @@ import golden_installs
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum

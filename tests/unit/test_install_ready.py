@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bootloader
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader
 from kos_install import ready
 from kos_install.actions import shared, unpack
 from kos_install.actions.context import Context

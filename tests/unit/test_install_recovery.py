@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import (
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import (
     bootloader,
     grubstate,
     recovery,

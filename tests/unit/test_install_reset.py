@@ -12,18 +12,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import (
+from ansible_collections.kind.kos.plugins.module_utils.node import files, system
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import (
     candidate,
-    files,
     layout,
     reset,
     slots,
-    system,
     system_update,
     systems,
 )
-from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
-from ansible_collections.kind.kos.plugins.module_utils.node.systems import Known, Record
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.systems import Known, Record
 from kos_install.actions import filesystems, pristine
 from kos_install.storage.actions import Btrfs
 

@@ -9,8 +9,9 @@ import os
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import files, trial
+from ansible_collections.kind.kos.plugins.module_utils.node import files
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import trial
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import bootloaders
 import pytest
 from bootloaders import PowerCuts, Started
 
-from ansible_collections.kind.kos.plugins.module_utils.node import fatfiles, grubstate, slots, uki
-from ansible_collections.kind.kos.plugins.module_utils.node.slots import Entry, NoSuchSlot
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import fatfiles, grubstate, slots, uki
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.slots import Entry, NoSuchSlot
 
 STARTS = {"entries": bootloaders.systemd_boot, "uki": bootloaders.systemd_boot, "grub": bootloaders.grub}
 

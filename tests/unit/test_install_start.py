@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 import kos_image
-from ansible_collections.kind.kos.plugins.module_utils.node import files, layout, system, systems, trial
+from ansible_collections.kind.kos.plugins.module_utils.node import files, system
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
-from ansible_collections.kind.kos.plugins.module_utils.node.systems import Known, Record
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import layout, systems, trial
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.systems import Known, Record
 from kos_install.actions import boot, mounts
 from kos_install.answers import Answers
 from kos_install.storage.actions import Btrfs, Luks, Mount, Plan

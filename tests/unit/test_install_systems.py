@@ -11,26 +11,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import (
+from ansible_collections.kind.kos.plugins.module_utils.node import files, main, status, system
+from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import (
     bootloader,
     candidate,
     enrol,
-    files,
     kernels,
     layout,
-    main,
     secureboot,
     slots,
-    status,
-    system,
     system_update,
     systems,
     trial,
     uki,
 )
-from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
-from ansible_collections.kind.kos.plugins.module_utils.node.slots import Slot
-from ansible_collections.kind.kos.plugins.module_utils.node.systems import Known, Record
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.slots import Slot
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.systems import Known, Record
 
 MOUNTS = "22 1 0:21 /@root.3 / rw,relatime shared:1 - btrfs /dev/mapper/kos-root rw,subvol=/@root.3\n"
 CMDLINE = (

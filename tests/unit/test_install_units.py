@@ -54,6 +54,6 @@ def test_a_kernel_in_a_candidate_or_an_image_touches_no_boot_entry(hook):
 
 def test_the_system_has_the_nodes_code_from_the_start():
     names = installing.inputs(MEDIUM, TREES)["code"]
-    assert {"__main__.py", "kos_node/system_verbs.py", "kos_node/slots.py"} <= set(names)
+    assert {"__main__.py", "kos_node/machine/system_verbs.py", "kos_node/machine/slots.py"} <= set(names)
     wrapper = (TREES / "installed/usr/sbin/kos-system").read_text()
     assert f"/{installing.NODE}" in wrapper

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ansible_collections.kind.kos.plugins.module_utils.node import enrol
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import enrol
 from kos_install.actions import luks, target, wishes
 from kos_install.answers import Answers
 from kos_install.errors import ApplyFailed

@@ -11,19 +11,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import (
+from ansible_collections.kind.kos.plugins.module_utils.node import files
+from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import (
     bootloader,
     fatfiles,
-    files,
     grubstate,
     layout,
     secureboot,
     slots,
     system_layout,
 )
-from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
-from ansible_collections.kind.kos.plugins.module_utils.node.slots import Entry
-from ansible_collections.kind.kos.plugins.module_utils.node.uki import Key
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.slots import Entry
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.uki import Key
 
 from ..errors import ApplyFailed
 from ..storage.actions import Boot

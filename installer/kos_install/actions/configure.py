@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import enrol, files
+from ansible_collections.kind.kos.plugins.module_utils.node import files
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import enrol
 
 from .. import medium
 from ..errors import ApplyFailed

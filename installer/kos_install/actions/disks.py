@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
 
 from .. import medium
 from ..errors import ApplyFailed

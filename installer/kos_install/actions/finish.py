@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, fatfiles, recovery, slots
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader, fatfiles, recovery, slots
 
 from ..errors import ApplyFailed
 from ..storage.actions import Boot, Finish

@@ -13,8 +13,8 @@ import os
 import shutil
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
 from ansible_collections.kind.kos.plugins.plugin_utils import cpio
 
 from .. import keyboards

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
 
 from ..errors import ApplyFailed
 from ..storage.actions import Luks, Table

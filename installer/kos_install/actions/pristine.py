@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import reset
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import reset
 
 from ..storage.actions import Btrfs
 from . import filesystems

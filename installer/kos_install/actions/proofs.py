@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
 
 from ..storage.actions import Base, Btrfs, Fat, Journal, Luks, Mount, Plan, Table
 from . import disks, filesystems, keys, luks, wishes

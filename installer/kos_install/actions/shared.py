@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bootloader, slots
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader, slots
 
 from ..storage.actions import Boot, Plan
 from . import filesystems

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
 
 from ..errors import ApplyFailed
 from ..storage.actions import Mount, Unpack

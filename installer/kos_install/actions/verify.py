@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node import slots
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import slots
 
 from ..errors import VerifyFailed
 from ..storage.actions import Boot, Luks, Mount, Verify

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
 
 from ..errors import ApplyFailed
 from ..storage.actions import Wipe

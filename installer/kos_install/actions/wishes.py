@@ -14,8 +14,9 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from ansible_collections.kind.kos.plugins.module_utils.node import enrol, files
+from ansible_collections.kind.kos.plugins.module_utils.node import files
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import enrol
 
 from ..errors import ApplyFailed
 from ..storage.actions import Luks

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 
 from .model import Holder
 from .reading import Ask

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kind.kos.plugins.module_utils.node import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 
 from .actions import Action, Boot, Btrfs, Fat, Luks, Mount, Release, Table, Wipe
 

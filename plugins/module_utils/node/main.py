@@ -25,13 +25,13 @@ from . import (
     servicedata,
     status,
     store,
-    system_verbs,
     transaction,
     uninstall,
     watch,
 )
 from .files import NodeError, Root
 from .journal import Journal, boot_id
+from .machine import system_verbs
 from .transaction import Request
 
 

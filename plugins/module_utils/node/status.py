@@ -13,27 +13,12 @@ import shutil
 import time
 from typing import Any
 
-from . import (
-    backup,
-    enrol,
-    facts,
-    fallback,
-    files,
-    gate,
-    history,
-    ledger,
-    mirror,
-    spares,
-    store,
-    system,
-    system_update,
-    trust,
-    watch,
-)
+from . import backup, facts, fallback, files, gate, history, ledger, spares, store, system, trust, watch
 from . import cluster as clusters
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
+from .machine import enrol, mirror, system_update
 
 PAGE_DIRECTORY = "/run/kos-status"
 PAGE_SECONDS = 5

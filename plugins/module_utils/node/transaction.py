@@ -33,7 +33,6 @@ from . import (
     spares,
     store,
     system,
-    system_update,
     trust,
 )
 from .changes import Comparison
@@ -42,6 +41,7 @@ from .deadline import arm, disarm, forget, overdue
 from .files import Busy, NodeError, Root
 from .gate import Health
 from .journal import Journal
+from .machine import system_update
 from .undo import take_back
 
 DEADLINE = 180

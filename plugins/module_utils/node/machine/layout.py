@@ -13,8 +13,9 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from . import files, system, system_layout
-from .files import NodeError, Root
+from .. import files, system
+from ..files import NodeError, Root
+from . import system_layout
 
 CMDLINE, MOUNTS, FSTAB = "/proc/cmdline", "/proc/self/mountinfo", "/etc/fstab"
 # All of it is mounted in a namespace of this process alone, and gone with it.

@@ -13,8 +13,9 @@ import re
 import time
 from typing import Any
 
-from . import candidate, files, layout, slots, system, system_layout, system_update, systems
-from .files import NodeError, Root
+from .. import files, system
+from ..files import NodeError, Root
+from . import candidate, layout, slots, system_layout, system_update, systems
 from .systems import Known
 
 FIRST = 1

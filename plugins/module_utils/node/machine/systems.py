@@ -17,8 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from . import files
-from .files import Root
+from .. import files
+from ..files import Root
 from .slots import Slot
 
 FOLDER = "/var/lib/kos-system"

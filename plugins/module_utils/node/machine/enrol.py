@@ -15,8 +15,9 @@ import json
 import os
 from typing import Any
 
-from . import files, secureboot, system, systems
-from .files import NodeError, Root
+from .. import files, system
+from ..files import NodeError, Root
+from . import secureboot, systems
 
 FOLDER = "/etc/kos/enrol"
 WISH, KEY, PIN = f"{FOLDER}/wish.json", f"{FOLDER}/key", f"{FOLDER}/pin"

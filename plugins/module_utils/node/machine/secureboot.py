@@ -10,8 +10,8 @@ import os
 import tempfile
 import uuid
 
-from . import files, system
-from .files import Root
+from .. import files, system
+from ..files import Root
 from .uki import Key
 
 FOLDER = "/etc/kos/secure-boot"

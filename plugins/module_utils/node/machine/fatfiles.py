@@ -14,8 +14,8 @@ import contextlib
 import os
 import shutil
 
-from . import files
-from .files import NodeError
+from .. import files
+from ..files import NodeError
 
 MASK = b"#"
 # What a file that can be masked begins with: a space before the first key of an entry, the letters MZ of a program.

@@ -13,7 +13,8 @@ import os
 import tempfile
 from collections.abc import Mapping
 
-from . import fatfiles, grubstate, system, uki
+from .. import system
+from . import fatfiles, grubstate, uki
 from .uki import Key
 
 _SHIM = "/usr/lib/shim"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..files import Root
 from . import layout, slots, system_update, systems
 from .candidate import Upgraded
-from .files import Root
 from .systems import Known
 
 

@@ -17,10 +17,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from . import files, layout, system, system_layout
-from .files import Busy, NodeError, Root
+from .. import files, system
+from ..files import Busy, NodeError, Root
+from ..system import Source
+from . import layout, system_layout
 from .layout import CANDIDATE, TOP, Layout
-from .system import Source
 
 # As many bytes as an upgrade of the base system takes, with its kernel and a build of its initrd.
 _ROOM = 2 * 2**30

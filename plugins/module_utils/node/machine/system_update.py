@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import bundle, candidate, files, layout, recovery, secureboot, slots, system, systems
+from .. import bundle, files, system
+from ..files import Busy, NodeError, Root
+from ..journal import Journal
+from . import candidate, layout, recovery, secureboot, slots, systems
 from .candidate import Upgraded
-from .files import Busy, NodeError, Root
-from .journal import Journal
 from .layout import Layout
 from .slots import Entry, Slot
 from .systems import Known, Record

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from . import files, system
+from .. import files, system
 
 STUBS = "/usr/lib/systemd/boot/efi"
 # How EFI calls the machine's architecture.

@@ -18,8 +18,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from . import fatfiles, files, grubstate, uki
-from .files import NodeError
+from .. import files
+from ..files import NodeError
+from . import fatfiles, grubstate, uki
 from .uki import Key
 
 KINDS = ("entries", "uki", "grub")

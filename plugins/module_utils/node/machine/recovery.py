@@ -11,8 +11,9 @@ from __future__ import annotations
 import os
 import re
 
-from . import fatfiles, files, grubstate, slots
-from .files import NodeError
+from .. import files
+from ..files import NodeError
+from . import fatfiles, grubstate, slots
 
 TITLE = "kOS (recovery)"
 ARGUMENT = "systemd.unit=kos-recovery.target"

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, fields
 
-from . import fatfiles, files
+from .. import files
+from . import fatfiles
 
 FOLDER = "grub"
 ENVIRONMENT, CONFIGURATION = f"{FOLDER}/grubenv", f"{FOLDER}/grub.cfg"

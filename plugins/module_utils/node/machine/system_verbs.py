@@ -11,8 +11,9 @@ import os
 import sys
 from typing import Any
 
-from . import enrol, kernels, mirror, reset, system, system_update, trial
-from .files import Root
+from .. import system
+from ..files import Root
+from . import enrol, kernels, mirror, reset, system_update, trial
 
 
 def add(verbs: Any) -> None:

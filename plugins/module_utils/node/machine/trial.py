@@ -17,9 +17,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from . import files, gate, layout, slots, store, system, system_update, systems
-from .files import NodeError, Root
-from .journal import Journal
+from .. import files, gate, store, system
+from ..files import NodeError, Root
+from ..journal import Journal
+from . import layout, slots, system_update, systems
 
 # A person's own checks: programs that end with 0 when all is well.
 CHECKS = "/etc/kos/healthy.d"

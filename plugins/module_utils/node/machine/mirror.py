@@ -13,8 +13,9 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import files, system, systems
-from .files import Root
+from .. import files, system
+from ..files import Root
+from . import systems
 
 # Linux, Documentation/ABI/testing/sysfs-fs-btrfs: a folder for each btrfs that is mounted.
 _BTRFS = "/sys/fs/btrfs"
