@@ -302,6 +302,13 @@ class Answers(Strict):
             raise ValueError("nobody could log in: give user.ssh_keys or user.password_hash")
         return self
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        tags = [one.vlan.id for one in self.network if one.vlan is not None]
+        if twice := sorted({tag for tag in tags if tags.count(tag) > 1}):
+            raise ValueError(f"network: VLAN {twice[0]} is asked for twice: give its addresses in one entry")
+        return self
+
 
 def load(path: Path) -> Answers:
     """The answers in a file of YAML, JSON or TOML. Raises ConfigurationError, whose faults show no value."""

@@ -15,11 +15,7 @@ import pytest
 from benches import HOSTNAME, INSTALLS, Bench
 from mediabuilds import PROFILE, Builder
 
-# Emulated without KVM it takes longer than continuous integration has.
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.skipif(bool(mediums.unavailable()), reason=f"no media here: {mediums.unavailable()}"),
-]
+pytestmark = pytest.mark.skipif(bool(mediums.unavailable()), reason=f"no media here: {mediums.unavailable()}")
 
 
 @pytest.fixture(scope="module")

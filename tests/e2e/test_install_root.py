@@ -128,5 +128,8 @@ def test_its_first_start_without_a_network_finishes_it(lab, disk):
     status = lab.status(NAME)
     assert status["generation"]["state"] == "committed"
     assert lab.ssh(NAME, "systemctl --failed --plain --no-legend") == ""
+    # Nor did one fail before its secrets were made, and nothing is left of what kept it from that.
+    assert lab.ssh(NAME, "journalctl --boot --quiet --grep '^Failed to start kos-'", check=False) == ""
+    assert lab.ssh(NAME, "ls -d /etc/systemd/system/*.d/kos-first-start.conf", check=False) == ""
     assert lab.ssh(NAME, "ls /var/lib/kos/pending 2>/dev/null", check=False) == ""
     assert lab.ssh(NAME, "python3 -I -B /var/lib/kos/current/node doctor") == "[]"

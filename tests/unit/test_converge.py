@@ -36,7 +36,10 @@ def generation(folder, text, extra=()):
         manifest("status", tier=0, **none),
         manifest("nftables", **none),
         manifest("caddy", provides=["gateway"], **none),
-        manifest("db", **none, files=[{"template": "x.j2", "path": "/etc/kos/db/db.conf", "mode": "0640"}, *extra]),
+        manifest(
+            "db", **none, units=[{"name": "kos-db.service", "exec": "/usr/bin/db"}],
+            files=[{"template": "x.j2", "path": "/etc/kos/db/db.conf", "mode": "0640"}, *extra],
+        ),
     ]  # fmt: skip
     request = assemble.Request(
         "test",
@@ -80,6 +83,8 @@ def test_a_root_that_is_not_booted_is_switched_and_stays_pending(root, tmp_path)
     assert store.current(root).id == built.id
     assert files.read_json(root.state("pending"), None) == {"generation": 1}
     assert not Journal(root).open
+    # Its daemon has no secrets before the first start.
+    assert "ConditionPathExists=" in read(root, "/etc/systemd/system/kos-db.service.d/kos-first-start.conf")
 
 
 @needs_root

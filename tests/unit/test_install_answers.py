@@ -55,6 +55,10 @@ def test_the_least_that_suffices(tmp_path):
         ({**LEAST, "encryption": None}, "encryption"),
         ({**LEAST, "encryption": {"secure_boot": False}}, "encryption.secure_boot"),
         ({**LEAST, "user": {"password_hash": "hunter2"}}, "make one with mkpasswd"),
+        (
+            {**LEAST, "network": [{"vlan": {"id": 7}}, {"match": "eth0", "vlan": {"id": 7}}]},
+            "VLAN 7 is asked for twice",
+        ),
     ],
 )
 def test_what_is_wrong_is_fatal_and_has_its_place(tmp_path, data, said):

@@ -14,6 +14,7 @@ from . import (
     fallback,
     farewell,
     files,
+    firststart,
     gate,
     images,
     ledger,
@@ -54,6 +55,7 @@ def prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets:
         for name in vault.missing(manifest["secrets"], given_secrets):
             journal.keep_original(root, vault.path(name))
         vault.ensure(manifest["secrets"], given_secrets)
+        firststart.begin(root)
     journal.write("prepared")
 
 

@@ -24,6 +24,7 @@ from . import (
     cleanup,
     facts,
     files,
+    firststart,
     gate,
     history,
     images,
@@ -311,7 +312,9 @@ def _write_down(root: Root, generation: store.Generation, journal: Journal) -> N
     _remember_node(root, journal.begin["node"])
     if root.booted:
         files.remove(root.state("pending"))
+        firststart.end(root)
     else:
+        firststart.rest(root, generation.manifest)
         files.write_json(root.state("pending"), {"generation": generation.number})
     # A move to a fallback, or back from it, is not another place to roll back to.
     moved = generation.alternative or (

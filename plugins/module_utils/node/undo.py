@@ -17,6 +17,7 @@ from . import (
     cleanup,
     farewell,
     files,
+    firststart,
     gate,
     history,
     images,
@@ -62,6 +63,7 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     health: list[Health] = []
     if root.booted:
         health = _restart_previous(root, noted, begin.get("sick", []))
+        firststart.end(root)
     if journal.switched:
         history.record(root, begin["generation"], begin["id"], "reverted", begin.get("alternative", ""))
     journal.close()

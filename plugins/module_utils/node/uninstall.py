@@ -12,7 +12,7 @@ import os
 import shutil
 from typing import Any
 
-from . import cleanup, deadline, farewell, files, images, ledger, originals, store, system, transaction
+from . import cleanup, deadline, farewell, files, firststart, images, ledger, originals, store, system, transaction
 from .files import NodeError, Root
 from .ledger import Ledger
 
@@ -88,6 +88,7 @@ def _stop(root: Root, book: Ledger) -> None:
 def _remove_files(root: Root, book: Ledger) -> None:
     for path in book.files:
         ledger.restore_original(root, book, path)
+    firststart.end(root)
     if root.booted:
         system.run(["systemctl", "daemon-reload"])
         system.systemctl("reset-failed", book.units)
