@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _ENGINE = "kos-install-engine.service"
 _PATIENCE = 300.0  # seconds: of a machine that is emulated, or busy with its own medium
 # Events that end an install, and the exit code of each.
 _ENDS = {"refused": Exit.PREFLIGHT_FAILED, "failed": Exit.NOT_REVERTED, "done": Exit.OK}
+_LEAVE = ("reboot", "power_off")
 
 Event = Mapping[str, Any]
 Send = Callable[..., None]
@@ -96,18 +98,16 @@ def _engine() -> Socket | None:
 
 
 def _own_engine(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: World) -> int:
-    told: queue.Queue[dict[str, Any]] = queue.Queue()
+    told: queue.Queue[dict[str, Any] | None] = queue.Queue()
     engine = Engine(world, History(told.put), lambda work: threading.Thread(target=work, name="install").start())
     engine.begin()
 
     def send(do: str, **fields: Any) -> None:
         engine.request({"do": do, **fields})
+        if do in _LEAVE:
+            told.put(None)
 
-    def events() -> Iterator[dict[str, Any]]:
-        while True:
-            yield told.get()
-
-    return follow(send, events(), answers, secrets, tell)
+    return follow(send, iter(told.get, None), answers, secrets, tell)
 
 
 def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mapping[str, str], tell: Tell) -> int:
@@ -116,7 +116,7 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
     Raises Unplannable where the answers do not confirm what would be wiped, OSError where the engine ends before.
     """
     typed, begun, resumes = as_typed(answers), False, False
-    machine = Machine()
+    machine, events = Machine(), iter(events)
     for event in events:
         tell(event)
         name = event["event"]
@@ -133,7 +133,9 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
         elif name == "plan" and not resumes:
             _confirm(send, answers, machine, event)
         elif name in _ENDS:
-            return _end(send, answers, name)
+            if name == "done" and answers.after in _LEAVE:
+                _leave(send, events, answers.after, tell)
+            return _ENDS[name]
     raise OSError(f"the engine of the installer ended: journalctl -u {_ENGINE} says why")
 
 
@@ -155,10 +157,18 @@ def _confirm(send: Send, answers: Answers, machine: Machine, shown: Event) -> No
     send("confirm", digest=shown["digest"], typed=answers.confirm.wipe)
 
 
-def _end(send: Send, answers: Answers, how: str) -> int:
-    if how == "done" and answers.after != "wait":
-        send(answers.after)
-    return _ENDS[how]
+def _leave(send: Send, events: Iterable[Event], how: str, tell: Tell) -> None:
+    """Ask for a restart or the power off, and stay until the engine ends with its machine, or refuses.
+
+    Who goes at once may take the request along: an engine that has more to tell gives up a connection that it cannot
+    write to, and what it has not read yet.
+    """
+    send(how)
+    with contextlib.suppress(OSError):
+        for event in events:
+            tell(event)
+            if event["event"] == "refused":
+                return
 
 
 def as_typed(answers: Answers) -> dict[str, Any]:

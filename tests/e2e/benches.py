@@ -57,7 +57,7 @@ class Bench:
             "hostname": HOSTNAME,
             "accept_shortfall": ["cpu", "memory", "disk", "network"],
             "storage": {"disk": {"serial": SERIAL}},
-            "user": {"name": USER, "ssh_keys": [self._key()]},
+            "user": {"name": USER, "ssh_keys": [self.key()]},
             "confirm": {"wipe": [SERIAL]},
             "after": "power_off",
             **more,
@@ -106,7 +106,7 @@ class Bench:
             found |= {word for word in words if word.encode() in piece}
         return found
 
-    def _key(self):
+    def key(self):
         private = self.folder / "id"
         if not private.exists():
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "bench", "-f", private], check=True)

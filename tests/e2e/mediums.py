@@ -50,6 +50,14 @@ class Machine:
             self._read_so_far, self._text = len(raw), _ESCAPES.sub(b"", raw).decode(errors="replace")
         return self._text
 
+    def pass_on(self, write):
+        """Write all that it says as it says it, with the escapes for a terminal, until it is off."""
+        passed = 0
+        while not self.ended:
+            piece = bytes(self._raw[passed:])
+            passed += len(piece)
+            write(piece) if piece else time.sleep(0.1)
+
     @property
     def ended(self):
         """Whether it has switched itself off."""

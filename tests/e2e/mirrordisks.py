@@ -63,7 +63,7 @@ def make(parts: Parts, folder: Path, drive: str) -> list[Path]:
     wanted, system, toolbox = planned(), folder / "system", Toolbox(parts.toolbox, 0)
     system.mkdir()
     subprocess.run(["tar", "--extract", "--file", parts.root, "--directory", system], check=True)
-    slotdisks._install(system)
+    slotdisks._install(system, parts)
     slotdisks._prepare(system, parts, "", drive, {1: {"usr/share/kos-probe/version": "1\n"}})
     arguments = " ".join([*mounts.arguments(wanted), *layout.RESTARTING, *_MORE])
     (system / "efi-2").mkdir()

@@ -113,7 +113,7 @@ def make(
     system = folder / "system"
     system.mkdir()
     subprocess.run(["tar", "--extract", "--file", parts.root, "--directory", system], check=True)
-    _install(system)
+    _install(system, parts)
     _prepare(system, parts, luks, drive, packages)
     if unlock:
         _unlockable(system, unlock)
@@ -129,18 +129,14 @@ def make(
     return disk
 
 
-def _install(system: Path) -> None:
-    """The files that a medium lays over its root when it installs it."""
-    found = definition.define("usb", "amd64").installed
-    for name in found.trees:
-        shutil.copytree(recipe.TREES / name, system, symlinks=True, dirs_exist_ok=True)
-    for link, target in found.links.items():
-        (system / link).parent.mkdir(parents=True, exist_ok=True)
-        (system / link).unlink(missing_ok=True)
-        (system / link).symlink_to(target)
-    for name, content in installing.node_code().items():
-        (system / installing.NODE / name).parent.mkdir(parents=True, exist_ok=True)
-        (system / installing.NODE / name).write_bytes(content)
+def _install(system: Path, parts: Parts) -> None:
+    """The files that a medium lays over its root when it installs it, laid as the installer does."""
+    laid = system.parent / "laid"
+    laid.mkdir()
+    installing.lay(definition.define("usb", "amd64"), parts.started, recipe.TREES, laid)
+    tree = laid / system_layout.INSTALLED.lstrip("/") / installing.TREE
+    subprocess.run(["cp", "--archive", "--no-target-directory", tree, system], check=True, capture_output=True)
+    shutil.rmtree(laid)
 
 
 def _prepare(system: Path, parts: Parts, luks: str, drive: str, packages: dict[int, dict[str, str]]) -> None:
@@ -188,9 +184,6 @@ def _unlockable(system: Path, key: str) -> None:
     host_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "ssh_host_ed25519_key"]
     subprocess.run(host_key, check=True)
     (system / "etc/systemd/network/80-wired.network").write_text("[Match]\nName=en*\n[Network]\nDHCP=yes\n")
-    wanted = definition.define("usb", "amd64").installed.initrd.model_dump()
-    words = {name: " ".join(value) for name, value in wanted.items()}
-    (system / installing.DRACUT).write_text(installing._DRACUT.format_map(words))
     (initrd,) = (system / "boot").glob("initrd.img-*")
     version = initrd.name.removeprefix("initrd.img-")
     mounts = 'for place in proc sys dev; do mount --rbind "/$place" "$1/$place"; done'

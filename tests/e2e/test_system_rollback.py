@@ -104,14 +104,14 @@ def test_one_whose_gate_fails_is_started_three_times_and_left(told):
     assert [row["version"] for row in told if row.get("start") == 2] == [2, 2, 2]
     after = [row for row in told if "well" in row][1]
     assert after["status"]["failed"] == {"slot": 2, "reason": "planted: planted to fail"}
-    assert after["entries"].split() == ["kos-1.conf"]
+    assert after["entries"].split() == ["kos-1.conf", "recovery-kos.conf"]
 
 
 def test_the_next_good_one_is_kept_though_one_failed_before(told):
     after = [row for row in told if "well" in row][2]
     assert after["status"]["slots"] == [1, 3]
     assert after["status"]["failed"] is None
-    assert set(after["entries"].split()) == {"kos-1.conf", "kos-3.conf"}
+    assert after["entries"].split() == ["kos-1.conf", "kos-3.conf", "recovery-kos.conf"]
 
 
 def test_one_that_panics_is_left_too_and_its_reason_says_where_it_stopped(told):

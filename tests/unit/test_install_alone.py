@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import socket
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from ansible_collections.kind.kos.cli.exits import Exit
 from kos_install import alone, main, unattended
 from kos_install.answers import Answers
 from kos_install.engine import replay
+from kos_install.engine.client import Socket
 from kos_install.errors import ApplyFailed, Unplannable, UsageError
 from kos_install.storage.refusals import unattended as unattended_faults
 from kos_install.unattended import Looked
@@ -49,9 +53,38 @@ class Told:
 def test_it_installs_what_the_answers_confirm_and_switches_off():
     told = Told(answers(after="power_off"))
     assert told.run() == Exit.OK
-    assert told.events[-1]["event"] == "done" and told.commands == ["power_off"]
+    assert told.events[-1]["state"] == "done" and told.commands == ["power_off"]
     kinds = [event["kind"] for event in told.events if event["event"] == "action" and event["state"] == "done"]
     assert kinds[0] == "release" and kinds[-1] == "finish"
+
+
+def test_a_power_off_is_not_lost_with_the_connection_that_asked_for_it(tmp_path):
+    path, heard = tmp_path / "socket", []
+
+    def engine(listener):
+        connection, _address = listener.accept()
+        with connection, connection.makefile("rb") as lines:
+            connection.sendall(b'{"event": "state", "state": "answering"}\n')
+            while json.loads(lines.readline())["do"] != "plan":
+                pass
+            connection.sendall(
+                b'{"event": "done", "hostname": "kos", "addresses": [], "fingerprint": "", "next": []}\n'
+            )
+            time.sleep(0.3)  # a busy machine
+            with contextlib.suppress(BrokenPipeError):
+                # asyncio gives up a connection that it cannot write to, and what was not read of it.
+                connection.sendall(b'{"event": "state", "state": "done"}\n')
+                heard.append(json.loads(lines.readline())["do"])
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=engine, args=(listener,))
+        thread.start()
+        with Socket(path, timeout=20) as client:
+            assert alone.follow(client.send, client.events(), answers(after="power_off"), SECRETS, print) == Exit.OK
+        thread.join()
+    assert heard == ["power_off"]
 
 
 def test_without_being_told_it_waits():

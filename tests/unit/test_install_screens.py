@@ -25,6 +25,7 @@ from kos_install.errors import InstallError
 from kos_install.screens import codes, draft, keys, lists, phases, resume, saving, terminal, words
 from kos_install.screens.model import Session
 from kos_install.screens.pages import PAGES
+from kos_install.screens.pages.disk import before_after
 from kos_install.screens.thrift import Thrift
 
 
@@ -119,6 +120,12 @@ def test_a_refused_disk_is_never_chosen():
         return seen
 
     assert walked(steps) <= {None, "/dev/nvme0n1", "/dev/sda"}
+
+
+def test_the_only_disk_there_is_is_shown_before_and_after():
+    session = Session(machine=DESK.model_copy(update={"disks": [installs.BLANK, installs.STICK]}))
+    assert "EVERYTHING ON THIS DISK IS LOST" in before_after(session)
+    assert before_after(Session(machine=DESK)) == "", "of two that could be meant neither is"
 
 
 def test_nothing_is_chosen_by_only_passing_through():

@@ -87,8 +87,7 @@ def _disk(path: str, label: str, options: list[Option], required: bool, mirror: 
         given = draft.scratch.get(path)
         if given is not None:
             return str(given)
-        free = [option.value for option in options if option.value and not option.refused]
-        return free[0] if required and len(free) == 1 and not mirror else ""
+        return _only(options) if required and not mirror else ""
 
     def write(draft: Draft, value: str) -> None:
         draft.scratch[path] = value
@@ -101,6 +100,12 @@ def _disk(path: str, label: str, options: list[Option], required: bool, mirror: 
 
     kind: Kind = "choice" if required else "pick"
     return Question(path, label, kind, read, write, options, check=check, shown=shown)
+
+
+def _only(options: list[Option]) -> str:
+    """The one disk that can be chosen, where there is but one."""
+    free = [option.value for option in options if option.value and not option.refused]
+    return free[0] if len(free) == 1 else ""
 
 
 def settle(draft: Draft, machine: Machine) -> None:
@@ -135,7 +140,7 @@ def _apart(draft: Draft) -> str:
 
 def before_after(session: Session) -> str:
     """The disk before and after, or why it cannot be done."""
-    if not session.draft.scratch.get("storage.disk"):
+    if not (session.draft.scratch.get("storage.disk") or _only(choices(session.machine, layouts.SYSTEM_LEAST))):
         return ""
     try:
         return picture(trial.picture(session))
