@@ -113,7 +113,7 @@ def test_the_canary_is_in_nothing_that_the_node_remembers(bench, node):
         looks = [
             f"sudo grep --recursive --quiet -- '{hidden}' {places}",
             f"sudo journalctl --no-pager | grep --quiet -- '{hidden}'",
-            f"sudo sh -c 'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null' | grep --text --quiet -- '{hidden}'",
+            f"sudo sh -c 'cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null' | grep -a --quiet -- '{hidden}'",
         ]
         codes = [shell.run(f"{look}; echo $?", timeout=600) for look in looks]
         assert set(codes) <= {"0", "1"}, codes
