@@ -21,7 +21,7 @@ import crashrun
 import crashstates
 import mediabuilds
 from crashclear import Clear
-from crashoracle import RESUMABLE, Broken, Region
+from crashoracle import RESUMABLE, STAGED, Broken, Region
 
 from ansible_collections.kind.kos.lab.machines import Disk
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
@@ -143,7 +143,8 @@ def system_of(oracle, install, stick):
     clear = Clear(oracle.work / "done-clear", oracle.regions[names.ROOT], *oracle.secrets_of(install.disk))
     crashstates.Disk(recording, done, install.disk.stat().st_size, clear).forward(len(recording.epochs))
     whole = oracle.restored(oracle.work / "done-clear")
-    esp = oracle.esp(done)
+    esp = {name: digest for name, digest in oracle.esp(done).items() if name in STAGED}
+    assert set(esp) == set(STAGED), sorted(esp)
     image = _cut(stick, _root_of(stick), oracle.work / "stick.squashfs")
     unpacked = {crashrun.placed(name): digest for name, digest in crashrun.unsquashed(oracle, image).items()}
     for name in ("done", "done-clear", "stick.squashfs"):
