@@ -60,9 +60,9 @@ class State:
     tries: int | None = None
 
     def following(self, other: State, number: int) -> State:
-        """With slot `number` as `other` has it."""
-        if number == other.good:
-            return replace(self, good=number, previous=self.previous if self.good in (None, number) else self.good)
+        """With slot `number` as `other` has it, but not instead of a newer one that is good."""
+        if number == other.good and (self.good is None or self.good < number):
+            return replace(self, good=number, previous=self.good or self.previous)
         if number == other.candidate:
             return replace(self, candidate=number, tries=other.tries)
         return replace(self, previous=number)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from .. import files
 from ..files import Root
-from . import layout, slots, systems
+from . import grubstate, layout, slots, systems
 from .slots import Slot
 
 # Which roots each partition named when it was seen last.
@@ -44,16 +44,27 @@ def everywhere(esps: Sequence[str]) -> set[int]:
 
 def bring(esp: str, esps: Sequence[str], numbers: Collection[int]) -> None:
     """Let `esp` have these slots as the others have them, as far as they may be started. Raises NodeError, OSError."""
-    # A cut while an entry was renamed left it there twice.
-    own = {slot.number: slot for slot in together([esp])}
     for slot in together(esps):
         if slot.number not in numbers or slot.staged:
             continue
-        mine = own.get(slot.number)
-        if mine is None or mine.staged:
+        # More than one where a cut came while it was renamed.
+        own = [one for one in slots.listing(esp) if one.number == slot.number]
+        if all(one.staged for one in own):
             slots.copy(next(other for other in esps if slot in slots.listing(other)), esp, slot)
-        elif slot.good and not mine.good:
+        elif slot.good and not all(one.good for one in own):
             slots.bless(esp, slot.number)
+
+
+def ahead(esp: str, esps: Sequence[str], number: int) -> bool:
+    """Whether a BIOS starts a newer system from `esp`, unknown to those from which it starts `number`.
+
+    They were away then, and it is to stay so; where they do know it, a person went back from it.
+    """
+    good = grubstate.read(esp).good
+    behind = [other for other in esps if grubstate.read(other).good == number]
+    if good is None or good < number or not behind:
+        return False
+    return not any(slot.number == good and not slot.staged for other in behind for slot in slots.listing(other))
 
 
 def away(root: Root, esps: Sequence[str]) -> list[str]:

@@ -221,7 +221,8 @@ def _of(esp: str, number: int) -> list[Slot]:
 
 def bless(esp: str, number: int) -> None:
     """Say that a slot came up well: it is tried no more, it is what boots. Raises NoSuchSlot, OSError."""
-    published = [slot for slot in _of(esp, number) if not slot.staged]
+    found = _of(esp, number)
+    published = [slot for slot in found if not slot.staged]
     if not published:
         raise NoSuchSlot(f"slot {number} was never published on {esp}")
     for slot in published:
@@ -231,6 +232,10 @@ def bless(esp: str, number: int) -> None:
                 grubstate.write(esp, grubstate.State(number, before.good))
         elif not slot.good:
             fatfiles.rename(slot.path, f"kos-{number}{_SUFFIXES[slot.kind]}")
+    for slot in found:
+        # A cut while it was renamed left it there twice, one of the two masked.
+        if slot.staged and slot.kind != "grub" and fatfiles.masked(slot.path):
+            fatfiles.remove(slot.path)
 
 
 def reject(esp: str, number: int) -> None:

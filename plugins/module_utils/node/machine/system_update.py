@@ -268,11 +268,13 @@ def bless(root: Root) -> dict[str, Any]:
     """Say that what runs came up well, on every ESP; then drop what is not needed to go back. Raises NodeError."""
     here, esps = begin(root)
     with layout.alone():
+        newer = [esp for esp in esps if partitions.ahead(esp, esps, here.slot)]
         # One that lacks it, or was cut off before it was published there, gets it now.
         _brought(esps, [here.slot])
         for esp in esps:
             if any(slot.number == here.slot and not slot.staged for slot in slots.listing(esp)):
-                slots.bless(esp, here.slot)
+                if esp not in newer:
+                    slots.bless(esp, here.slot)
                 _offer_recovery(esp, here.slot)
         files.remove(root.join(f"{systems.TRIALS}/{here.slot}"))
         _tidied(root, here, esps)
