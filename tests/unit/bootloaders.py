@@ -27,9 +27,9 @@ class Started:
 
 
 def systemd_boot(esp: Path) -> list[Started]:
-    """What is started first, second … (src/boot/boot.c: boot_entry_compare)."""
+    """What is started first, second … (src/boot/boot.c: boot_entry_compare) of what `default kos-*` names."""
     found = []
-    for path in [*(esp / "loader/entries").glob("*.conf"), *(esp / "EFI/Linux").glob("*.efi")]:
+    for path in [*(esp / "loader/entries").glob("kos-*.conf"), *(esp / "EFI/Linux").glob("kos-*.efi")]:
         entry = _type1(esp, path) if path.suffix == ".conf" else _type2(path)
         match = _NAME.fullmatch(path.name)
         if entry and match:

@@ -10,7 +10,7 @@ where that lies on a plain FAT (never on btrfs, LUKS or RAID).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from .. import files
 from . import fatfiles
@@ -58,6 +58,14 @@ class State:
     previous: int | None = None
     candidate: int | None = None
     tries: int | None = None
+
+    def following(self, other: State, number: int) -> State:
+        """With slot `number` as `other` has it, but not instead of a newer one that is good."""
+        if number == other.good and (self.good is None or self.good < number):
+            return replace(self, good=number, previous=self.good or self.previous)
+        if number == other.candidate:
+            return replace(self, candidate=number, tries=other.tries)
+        return replace(self, previous=number)
 
 
 def configuration() -> str:

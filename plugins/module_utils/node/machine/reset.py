@@ -9,18 +9,17 @@ The snapshots cost nothing at first and, as the system is updated, at most what 
 from __future__ import annotations
 
 import os
-import re
 import time
+from dataclasses import replace
 from typing import Any
 
-from .. import files, system
+from .. import files
 from ..files import NodeError, Root
 from . import candidate, layout, slots, system_layout, system_update, systems
+from . import data as data_of
 from .systems import Known
 
 FIRST = 1
-_PRISTINE = ("@var", "@home")
-_GONE = re.compile(r"^@\w+\.gone-\d+$")
 
 
 class NotConfirmed(NodeError):
@@ -31,17 +30,14 @@ def kept_as(subvolume: str) -> str | None:
     """The name of the snapshot that an installer keeps of a subvolume; None for one of which it keeps nothing."""
     if subvolume == system_layout.ROOT_SLOT.format(number=FIRST):
         return system_layout.ROOT_SLOT.format(number=systems.PRISTINE)
-    return _name(subvolume) if subvolume in _PRISTINE else None
-
-
-def _name(subvolume: str) -> str:
-    return f"{subvolume}.{systems.PRISTINE}"
+    return f"{subvolume}.{systems.PRISTINE}" if subvolume in data_of.NAMES else None
 
 
 def reset(root: Root, confirm: str, data: bool) -> dict[str, Any]:
     """Make a root out of the installer's snapshot, tried like an update; with `data`, /var and /home too.
 
-    What ran, and the data, stay until the fresh system has come up well. Raises NodeError, OSError.
+    The fresh system mounts fresh subvolumes, and what runs goes on with its own: they stay until the fresh one has come
+    up well, and longer where a person pinned a system that has them. Raises NodeError, OSError.
     """
     name = os.uname().nodename
     if confirm != name:
@@ -55,45 +51,24 @@ def reset(root: Root, confirm: str, data: bool) -> dict[str, Any]:
         raise NotConfirmed("the installer's snapshot is not on this disk any more: install anew from the medium")
     with files.lock(root), layout.alone():
         number = system_update.next_number(root, esps)
-        row = Known(number, why="reset", state="published", made=int(time.time()))
-        candidate.snapshot(systems.PRISTINE, number)
-        with candidate.entered(here, number):
-            found = candidate.as_it_is(number)
-            entry = system_update.entry_of(number, number, found, here.arguments)
-            system_update.stage_everywhere(root, esps, entry)
+        row = Known(number, why="reset", made=int(time.time()))
+        # Before anything bears this number: whatever cuts this off, no other attempt takes it.
         record = systems.load(root).put(number, row)
         systems.save(root, record)
+        try:
+            candidate.snapshot(systems.PRISTINE, number)
+            mounted = data_of.fresh(number) if data else data_of.of_root(here.root)
+            data_of.give(number, mounted)
+            with candidate.entered(here, number):
+                found = candidate.as_it_is(number)
+                entry = system_update.entry_of(number, number, found, here.arguments)
+                system_update.stage_everywhere(root, esps, entry)
+        except (NodeError, OSError) as error:
+            system_update.give_up(root, esps, record, number, error)
+            raise
+        systems.save(root, record.put(number, replace(row, state="published")))
         if data:
-            _exchange(root, number)
+            data_of.hand_over(root, number)
         for esp in esps:
             slots.publish(esp, number)
     return {"slot": number, "data": data}
-
-
-def _exchange(root: Root, number: int) -> None:
-    """Put fresh subvolumes in the place of those with the data, in one step each; those in use keep their content."""
-    top = _data_top()
-    for name in _PRISTINE:
-        fresh = os.path.join(top, f"{name}.gone-{number}")
-        system.run(["btrfs", "subvolume", "snapshot", os.path.join(top, _name(name)), fresh])
-        if name == "@var":
-            system.run(["cp", "-a", root.join(systems.FOLDER), os.path.join(fresh, "lib")])
-        system.run(["btrfs", "filesystem", "sync", top])
-        system.run(["mv", "--exchange", "--no-target-directory", fresh, os.path.join(top, name)])
-
-
-def _data_top() -> str:
-    """Where the subvolumes of the disk with /var lie."""
-    device = layout.device_of("/var")
-    place = "/run/kos/data"
-    os.makedirs(place, mode=0o700, exist_ok=True)
-    system.run(["mount", "-t", "btrfs", "-o", "subvolid=5", device, place])
-    return place
-
-
-def sweep() -> None:
-    """Delete the data that a reset put aside: the fresh system came up well. Raises CommandFailed."""
-    top = _data_top()
-    for name in os.listdir(top):
-        if _GONE.match(name):
-            system.run(["btrfs", "subvolume", "delete", os.path.join(top, name)])

@@ -30,6 +30,7 @@ _SUFFIXES = {"entries": ".conf", "uki": ".efi"}
 # systemd's Automatic Boot Assessment: NAME[+TRIES_LEFT[-TRIES_DONE]].SUFFIX
 _NAME = re.compile(r"^kos-(\d+)(?:\+(\d+)(?:-(\d+))?)?\.(?:conf|efi)$")
 _TRIES = re.compile(r"^# tries: (\d)$", re.MULTILINE)
+_ROOT = re.compile(rb"\bsubvol=/?@root\.(\d+)")
 # Tells the system that runs which entry it was started by.
 ARGUMENT = "kos.slot="
 # systemd-boot puts entries with the same key together, the highest version first.
@@ -134,6 +135,34 @@ def publish(esp: str, number: int) -> None:
             grubstate.write(esp, replace(grubstate.read(esp), candidate=number, tries=slot.left))
 
 
+def copy(source: str, esp: str, slot: Slot) -> None:
+    """Have on `esp` what the ESP `source` has of a slot that may be started: nothing starts it before it is whole.
+
+    Raises NodeError, OSError.
+    """
+    inside = os.path.join(FILES, str(slot.number))
+    folder = os.path.join(source, inside)
+    # What names the others comes last.
+    names = sorted(os.listdir(folder) if os.path.isdir(folder) else (), key=lambda name: name.endswith(".cfg"))
+    paths = [slot.path, *(os.path.join(folder, name) for name in names)]
+    fatfiles.require_room(esp, sum(map(os.path.getsize, paths)))
+    _drop(esp, slot.number)
+    for name in names:
+        fatfiles.copy(os.path.join(folder, name), os.path.join(esp, inside, name))
+    if slot.kind == "grub":
+        grubstate.write(esp, grubstate.read(esp).following(grubstate.read(source), slot.number))
+        return
+    path = os.path.join(esp, os.path.relpath(slot.path, source))
+    fatfiles.copy(slot.path, path, masked=True)
+    fatfiles.unmask(path)
+
+
+def root_of(slot: Slot) -> int:
+    """The number of the root subvolume that an entry starts; its own where it does not say. Raises OSError."""
+    found = _ROOT.search(files.read(slot.path) or b"")
+    return int(found[1]) if found else slot.number
+
+
 def listing(esp: str) -> list[Slot]:
     """Every boot entry of a slot, by number. Raises OSError."""
     found = [slot for kind in _FOLDERS for slot in _counted(esp, kind)]
@@ -192,15 +221,21 @@ def _of(esp: str, number: int) -> list[Slot]:
 
 def bless(esp: str, number: int) -> None:
     """Say that a slot came up well: it is tried no more, it is what boots. Raises NoSuchSlot, OSError."""
-    for slot in _of(esp, number):
-        if slot.staged:
-            raise NoSuchSlot(f"slot {number} was never published on {esp}")
+    found = _of(esp, number)
+    published = [slot for slot in found if not slot.staged]
+    if not published:
+        raise NoSuchSlot(f"slot {number} was never published on {esp}")
+    for slot in published:
         if slot.kind == "grub":
             before = grubstate.read(esp)
             if before.good != number:
                 grubstate.write(esp, grubstate.State(number, before.good))
         elif not slot.good:
             fatfiles.rename(slot.path, f"kos-{number}{_SUFFIXES[slot.kind]}")
+    for slot in found:
+        # A cut while it was renamed left it there twice, one of the two masked.
+        if slot.staged and slot.kind != "grub" and fatfiles.masked(slot.path):
+            fatfiles.remove(slot.path)
 
 
 def reject(esp: str, number: int) -> None:

@@ -83,10 +83,7 @@ def _decided(root: Root, _options: argparse.Namespace) -> int:
 
 
 def _bless(root: Root, _options: argparse.Namespace) -> int:
-    answer = system_update.bless(root)
-    if answer:
-        reset.sweep()
-    return _print(answer)
+    return _print(system_update.bless(root))
 
 
 def _gate(root: Root, _options: argparse.Namespace) -> int:
@@ -107,7 +104,12 @@ def _enrol(root: Root, _options: argparse.Namespace) -> int:
 
 
 def _mirror(root: Root, _options: argparse.Namespace) -> int:
-    return _print(mirror.mend(root))
+    try:
+        system_update.level(root)
+    finally:
+        # A boot entry that cannot be written must not keep the data on one disk.
+        said = mirror.mend(root)
+    return _print(said)
 
 
 def _back(root: Root, options: argparse.Namespace) -> int:

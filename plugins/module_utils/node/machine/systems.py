@@ -13,7 +13,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -118,14 +118,17 @@ def reason(root: Root, number: int) -> str:
     return str(json.loads(lines[-1])["text"]) if lines else _SILENT
 
 
-def superfluous(record: Record, running: int, entries: Sequence[Slot]) -> list[int]:
+def superfluous(record: Record, running: int, entries: Sequence[Slot], lost: Collection[int] = ()) -> list[int]:
     """Entries that may go: all but the running one, the newest other one that is good, pinned ones and one that waits.
 
     A person who goes back finds the one before; a failed one's root stays until the next attempt, to be looked at.
+    Those that are `lost` are nothing to go to.
     """
-    others = [slot.number for slot in entries if slot.good and slot.number != running]
-    waiting = [slot.number for slot in entries if not slot.good and slot.left != 0 and not slot.staged]
-    kept = {running, *others[-1:], *record.pinned, *waiting}
+    found = [slot for slot in entries if slot.number not in lost or slot.number == running]
+    others = [slot.number for slot in found if slot.good and slot.number != running]
+    waiting = [slot.number for slot in found if not slot.good and slot.left != 0 and not slot.staged]
+    pinned = [slot.number for slot in found if slot.number in record.pinned]
+    kept = {running, *others[-1:], *pinned, *waiting}
     return [slot.number for slot in entries if slot.number not in kept]
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from .. import files, gate, store, system
 from ..files import NodeError, Root
 from ..journal import Journal
-from . import layout, slots, system_update, systems
+from . import layout, partitions, system_update, systems
 
 # A person's own checks: programs that end with 0 when all is well.
 CHECKS = "/etc/kos/healthy.d"
@@ -33,7 +33,7 @@ _FIRMWARE = 90.0
 
 def on_trial(root: Root, esps: list[str], number: int) -> bool:
     """Whether the system that runs has yet to prove itself; where no ESP can be read, what was remembered counts."""
-    found = [slot.good for esp in esps[:1] for slot in slots.listing(esp) if slot.number == number]
+    found = [slot.good for slot in partitions.together(esps) if slot.number == number]
     if found:
         return not all(found)
     known = systems.load(root).known.get(number)
