@@ -168,8 +168,40 @@ def test_what_unlocks_over_a_network_needs_one(key):
         "tang": {"url": "http://192.0.2.9:7500", "thumbprint": "x" * 43},
         "remote_unlock": {"ssh_keys": ["ssh-ed25519 AAAA me"]},
     }
-    assert f"encryption.{key} needs a network" in refused(answers(network=[], encryption={key: asked[key]}))
-    assert plan(answers(encryption={key: asked[key]}), VM)
+    wired, radio = Nic(name="enp1s0"), Nic(name="wlp2s0", wireless=True)
+    encryption = {key: asked[key]}
+    for network in ([], [WIFI]):
+        here = VM.model_copy(update={"nics": [wired, radio]})
+        assert f"encryption.{key} needs a network by cable" in refused(
+            answers(network=network, encryption=encryption), here
+        )
+        assert plan(answers(network=[*network, {}], encryption=encryption), here).warnings == []
+    only_radio = VM.model_copy(update={"nics": [radio]})
+    assert f"encryption.{key} needs a cable" in refused(answers(encryption=encryption), only_radio)
+    assert "no network card is seen here" in plan(answers(encryption=encryption), VM).warnings[0]
+
+
+def test_a_bios_does_not_start_a_disk_of_large_sectors():
+    here = machine("disk_4kn").model_copy(update={"firmware": "bios"})
+    assert "sectors of 4096 bytes" in refused(answers(), here) and "by UEFI" in refused(answers(), here)
+    small = Disk(path="/dev/sdb", size=12 * 10**9, serial="b")
+    both = here.model_copy(update={"disks": [small, *here.disks]})
+    assert plan(answers(storage={"disk": {"path": "/dev/sdb"}, "data": {"path": "/dev/sda"}}), both).actions
+
+
+def test_own_keys_lock_other_systems_out():
+    here = machine("windows11_laptop").model_copy(update={"secure_boot": "setup"})
+    own = {"secure_boot": "own"}
+    assert "by which the system beside kOS starts" in refused(
+        answers(storage={"layout": "free_space"}, encryption=own), here
+    )
+    both = here.model_copy(update={"disks": [*VM.disks, *here.disks]})
+    asked = {"storage": {"disk": {"serial": "abc"}}}
+    [said] = plan(answers(**asked, encryption=own), both).warnings
+    assert said.startswith("with own keys Windows (NTFS) on /dev/nvme0n1 will not start any more")
+    assert plan(answers(**asked), both).warnings == []
+    windows = {"storage": {"disk": {"path": "/dev/nvme0n1"}}}
+    assert not any("own keys" in said for said in plan(answers(**windows, encryption=own), both).warnings)
 
 
 def test_a_tang_server_is_named_by_its_address():

@@ -23,6 +23,7 @@ ESP_SIZE = GIB
 _SMALL = MIB  # of what GRUB and the journal have each
 SYSTEM_LEAST = 8 * 10**9  # the smallest disk, or gap, that takes all of it
 DATA_LEAST = 4 * 10**9
+_INT13 = 512  # bytes: what GRUB's boot.img takes a sector for, whatever the BIOS reads
 _ENTRIES = 128  # of a GPT as everybody makes it
 # Of our own (RFC 9562, name-based UUIDs): a random one.
 _NAMESPACE = uuid.UUID("ed083258-b154-4279-99c6-f577aafdc615")
@@ -62,7 +63,15 @@ def identity(seed: str, what: str) -> str:
 
 
 def system(machine: Machine, disk: Disk, seed: str, role: Role = "system") -> Laid:
-    """A whole disk for the system; of a mirror both are alike, but the journal is on the first alone."""
+    """A whole disk for the system; of a mirror both are alike, but the journal is on the first alone.
+
+    Raises Unplannable for a disk that this firmware cannot start from.
+    """
+    if machine.firmware == "bios" and disk.sector != _INT13:
+        raise Unplannable(
+            f"{described(disk)} has sectors of {disk.sector} bytes, which the boot code of GRUB cannot read: start this"
+            " machine by UEFI, or take another disk"
+        )
     suffix = names.SECOND if role == "second" else ""
     wanted = [(names.BIOS, "bios", _SMALL)] if machine.firmware == "bios" else []
     wanted.append((names.ESP, "esp", ESP_SIZE))
