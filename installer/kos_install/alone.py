@@ -39,6 +39,14 @@ _PATIENCE = 300.0  # seconds: of a machine that is emulated, or busy with its ow
 # Events that end an install, and the exit code of each.
 _ENDS = {"refused": Exit.PREFLIGHT_FAILED, "failed": Exit.NOT_REVERTED, "done": Exit.OK}
 _LEAVE = ("reboot", "power_off")
+# States in which the engine takes new answers, though another client left some; and what the others mean.
+_OVER_TO_US = ("answering", "planned", "failed")
+_AT_WORK = "an install is at work on this machine: wait for its end, or stop it on its screen"
+_TAKEN = {
+    "applying": _AT_WORK,
+    "verifying": _AT_WORK,
+    "done": "an install has just ended on this machine: start it again, from the medium for another install",
+}
 
 Event = Mapping[str, Any]
 Send = Callable[..., None]
@@ -113,7 +121,8 @@ def _own_engine(answers: Answers, secrets: Mapping[str, str], tell: Tell, world:
 def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mapping[str, str], tell: Tell) -> int:
     """Answer what the engine wants to know until the install is over; the exit code.
 
-    Raises Unplannable where the answers do not confirm what would be wiped, OSError where the engine ends before.
+    Raises Unplannable where the answers do not confirm what would be wiped, UsageError where the engine is at another
+    install, OSError where the engine ends before.
     """
     typed, begun, resumes = as_typed(answers), False, False
     machine, events = Machine(), iter(events)
@@ -127,9 +136,11 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
             resumes = event["answers"] == Answers.model_validate(typed).forgetful().model_dump(mode="json")
         elif not begun:
             # Until here: what another client did before we came.
-            if name == "state" and event["state"] == "answering":
+            if name == "state" and event["state"] in _OVER_TO_US:
                 begun = True
                 _begin(send, typed, secrets, resumes)
+            elif name == "state" and event["state"] in _TAKEN:
+                raise UsageError(_TAKEN[event["state"]])
         elif name == "plan" and not resumes:
             _confirm(send, answers, machine, event)
         elif name in _ENDS:

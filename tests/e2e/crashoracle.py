@@ -17,8 +17,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from ansible_collections.kind.kos.plugins.plugin_utils import partition_table
 from kos_install.engine import journal
@@ -50,51 +48,6 @@ def region(plan, label):
     """The partition with this label, as a plan has it."""
     rows = [one for action in plan.actions if action.kind == "table" for one in action.make if one.label == label]
     return Region(rows[0].start, rows[0].start + rows[0].size)
-
-
-class Clear:
-    """The content of an encrypted partition in clear, kept up write by write: a file of its own."""
-
-    def __init__(self, file, where, header, key):
-        segment = header["segments"]["0"]
-        assert segment["encryption"] == "aes-xts-plain64", segment
-        self._start, self._end = where.start + int(segment["offset"]), where.end
-        self._key, self._sector = key, segment["sector_size"]
-        file.unlink(missing_ok=True)
-        with file.open("wb") as stream:
-            stream.truncate(self._end - self._start)
-        self._file = file.open("r+b", buffering=0)
-
-    def put(self, at, content, discarded):
-        first, last = max(at, self._start), min(at + len(content), self._end)
-        if first >= last:
-            return
-        clear = bytes(last - first) if discarded else self._decrypted(first, content[first - at : last - at])
-        self._file.seek(first - self._start)
-        self._file.write(clear)
-
-    def saved(self, start, end):
-        first, last = max(start, self._start), min(end, self._end)
-        if first >= last:
-            return None
-        self._file.seek(first - self._start)
-        before = self._file.read(last - first)
-
-        def restore():
-            self._file.seek(first - self._start)
-            self._file.write(before)
-
-        return restore
-
-    def _decrypted(self, at, content):
-        """plain64: the tweak is the number of the sector, counted in 512 bytes whatever their size is."""
-        assert len(content) % self._sector == 0, (at, len(content))
-        pieces = []
-        for offset in range(0, len(content), self._sector):
-            tweak = ((at - self._start + offset) // 512).to_bytes(16, "little")
-            decryptor = Cipher(algorithms.AES(self._key), modes.XTS(tweak)).decryptor()
-            pieces.append(decryptor.update(content[offset : offset + self._sector]))
-        return b"".join(pieces)
 
 
 class Oracle:
@@ -137,6 +90,17 @@ class Oracle:
         """How far the journal of a disk has come."""
         found = self._journal(file) if self._partitioned(file) else None
         return len(found.records) if found else 0
+
+    def phase(self, file):
+        """The kind of the action that a disk was in the middle of; empty where that is not known."""
+        try:
+            found = self._journal(file) if self._partitioned(file) else None
+        except Broken:
+            return ""
+        newest = found.records[-1] if found and found.records else None
+        if newest is None or newest.state != "started":
+            return ""
+        return next(one.kind for one in self.plan.actions if one.id == newest.action)
 
     def durable(self, file):
         """The records of a disk that has taken all so far."""
@@ -305,12 +269,18 @@ class Oracle:
 
 
 def digests(folder, masked=False):
-    """Every file and link below a folder by its path; of `masked` ones the first byte does not count."""
+    """Every file and link below a folder by its path; of `masked` ones the first byte does not count.
+
+    Devices, which a system image has, are left out: /dev/zero has no end.
+    """
     found = {}
     for parent, folders, files in os.walk(folder):
         for name in (*files, *(one for one in folders if Path(parent, one).is_symlink())):
             path = Path(parent, name)
-            linked = path.is_symlink()
-            content = f"link to {path.readlink()}".encode() if linked else path.read_bytes()[int(masked) :]
-            found[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
+            if path.is_symlink():
+                found[str(path.relative_to(folder))] = f"link to {path.readlink()}"
+            elif path.is_file():
+                with path.open("rb") as stream:
+                    stream.seek(int(masked))
+                    found[str(path.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
     return found

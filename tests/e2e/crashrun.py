@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import subprocess
 import tempfile
@@ -16,9 +17,12 @@ from functools import partial
 from pathlib import Path
 
 import crashstates
-from crashoracle import LOADER, Broken, Clear, Oracle, digests
+import diskmachine
+from crashclear import Clear
+from crashoracle import LOADER, Broken, Oracle, digests
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
+from ansible_collections.kind.kos.plugins.plugin_utils import cpio
 from kos_install.storage.actions import Plan
 
 # Where a folder of the system lies on the disk: the longest one that fits counts.
@@ -26,6 +30,15 @@ _PLACES = {
     "": "@root.1", "var": "@var", "var/log": "@log", "home": "@home",
     **{where.lstrip("/"): f"@root.1{names.SYSIMAGE}/{name}" for name, where in names.BOUND.items()},
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A crash and what it left; `phase`: the kind of the action that was under way, where one was."""
+
+    state: crashstates.State
+    verdict: str
+    phase: str
 
 
 @dataclass
@@ -36,7 +49,7 @@ class Table:
     recording: crashstates.Recording
     rows: Counter = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
-    judged: list[tuple[crashstates.State, str]] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -93,7 +106,7 @@ def run(install, folder, number, seed, expect, of=(names.ESP, names.JOURNAL, nam
                 verdict = "BROKEN"
                 table.faults.append(f"epoch {state.epoch} of {len(epochs)}, {state.how}: {error}")
             table.rows[verdict] += 1
-            table.judged.append((state, verdict))
+            table.judged.append(Judged(state, verdict, oracle.phase(file)))
             replayed.undo(undo)
     table.seconds = time.monotonic() - began
     return table
@@ -130,10 +143,12 @@ def small_system(oracle, folder, image):
         LOADER: tree / "usr/lib/shim/shimx64.efi.signed",
         "EFI/BOOT/grubx64.efi": tree / "usr/lib/systemd/boot/efi/systemd-bootx64.efi.signed",
         "kos/1/linux": next((tree / "boot").glob("vmlinuz-*")),
-        "kos/1/initrd": folder / "initrd",
     }
+    esp = {name: _masked(path.read_bytes()) for name, path in sources.items()}
+    keymap = {"etc/kos/console.kmap": (0o644, diskmachine.KEYMAP)}
+    esp["kos/1/initrd"] = _masked(cpio.appended((folder / "initrd").read_bytes(), keymap))
     root = {placed(name): digest for name, digest in unsquashed(oracle, image).items()}
-    return {"root": root, "esp": {name: _masked(path) for name, path in sources.items()}}
+    return {"root": root, "esp": esp}
 
 
 def unsquashed(oracle, image):
@@ -153,13 +168,8 @@ def placed(name):
     return f"{_PLACES[folder]}/{name.removeprefix(folder).lstrip('/')}"
 
 
-def _masked(path):
-    folder = Path(tempfile.mkdtemp())
-    try:
-        shutil.copy(path, folder / "file")
-        return digests(folder, masked=True)["file"]
-    finally:
-        shutil.rmtree(folder)
+def _masked(content):
+    return hashlib.sha256(content[1:]).hexdigest()
 
 
 @contextlib.contextmanager

@@ -15,6 +15,8 @@ import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import sparse
+
 _MAGIC = 0x6A736677736872
 _HEAD, _ENTRY = struct.Struct("<QQQI"), struct.Struct("<QQQQ")
 _FLUSH, _FUA, _DISCARD = 1, 2, 4
@@ -135,8 +137,6 @@ class Disk:
                 stream.truncate(size)
         self._disk, self._log = file.open("r+b", buffering=0), recording.log.open("rb", buffering=0)
         self._done = 0
-        # What has been written so far, region by region: the same number means the same content.
-        self.versions = {}
 
     def forward(self, epoch):
         """Go on to the beginning of an epoch."""
@@ -174,27 +174,25 @@ class Disk:
         return (last, *here)
 
     def _apply(self, write, first, last):
-        content = bytes(last - first) if write.at is None else self._read_log(write.at + first, last - first)
-        self._put(write.start + first, content, write.at is None)
-
-    def _read_log(self, at, length):
-        self._log.seek(at)
-        return self._log.read(length)
-
-    def _put(self, at, content, discarded):
-        self._disk.seek(at)
+        start, end = write.start + first, write.start + last
+        if write.at is None:
+            sparse.punch(self._disk, start, end)
+            if self.clear:
+                self.clear.discard(start, end)
+            return
+        self._log.seek(write.at + first)
+        content = self._log.read(end - start)
+        self._disk.seek(start)
         self._disk.write(content)
         if self.clear:
-            self.clear.put(at, content, discarded)
+            self.clear.put(start, content)
 
     def _saved(self, start, end):
-        self._disk.seek(start)
-        before = self._disk.read(end - start)
         clear = self.clear.saved(start, end) if self.clear else None
+        disk = sparse.saved(self._disk, start, end)
 
         def restore():
-            self._disk.seek(start)
-            self._disk.write(before)
+            disk()
             if clear:
                 clear()
 

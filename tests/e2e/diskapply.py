@@ -21,7 +21,7 @@ import diskplans  # noqa: E402
 
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root  # noqa: E402
 from kos_install import rehearsal  # noqa: E402
-from kos_install.actions import mount, mounts, target, unpack  # noqa: E402
+from kos_install.actions import mount, mounts, pristine, target, unpack  # noqa: E402
 from kos_install.actions.context import Context  # noqa: E402
 from kos_install.answers import Answers  # noqa: E402
 from kos_install.engine import apply, journal  # noqa: E402
@@ -38,6 +38,8 @@ SMALL = types.SimpleNamespace(
 def _no_sync():
     """What it takes to lose a system: nothing waits for the disk before the firmware is told to start it."""
     mount.sync = lambda _target, _log: None
+    # A snapshot would have all of it on the disk, too.
+    pristine.keep, pristine.are_kept = lambda _context: None, lambda _context: True
     sys.modules["kos_install.actions.verify"] = types.SimpleNamespace(
         perform=lambda _context, _action: None, stands=lambda _context, _action: False
     )

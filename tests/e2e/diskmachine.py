@@ -9,6 +9,7 @@ No systemd, no firmware: it is up in some seconds of an emulated processor, and 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import random
@@ -58,6 +59,9 @@ _SYSTEM = {
     "var/lib/dpkg/info/[a-d]*": "var/lib/dpkg/info",
     "var/lib/dpkg/status": "var/lib/dpkg",
 }
+_EMPTY = ("efi", "etc/console-setup", "home", "root", "var/log")
+# An initrd gets it as well, as that of every node does.
+KEYMAP = b"keycode 21 = +U+007a\n"
 _CODE = ("cli", "collections", "installer", "plugins/__init__.py", "plugins/module_utils", "plugins/plugin_utils")
 _LINE = "root=/dev/disk/by-id/virtio-root rw console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable init=/agent"
 
@@ -135,13 +139,14 @@ def _make(workshop):
 def system_image(folder, to):
     """A small system to install: a kernel, programs, packages' records, and a file that does not compress."""
     tree, work = folder / "tree", Path(tempfile.mkdtemp(prefix="image-", dir=folder / "tree/tmp"))
-    for name in ("boot", "efi", "etc", "home", "root", "usr/bin", "usr/lib/libraries", "var/lib/dpkg/info", "var/log"):
-        (work / name).mkdir(parents=True)
+    for name in (*_EMPTY, *_SYSTEM.values()):
+        (work / name).mkdir(parents=True, exist_ok=True)
     for pattern, place in _SYSTEM.items():
         run(["cp", "--archive", *map(str, sorted(tree.glob(pattern))), str(work / place)])
     (work / "usr/lib/random").write_bytes(random.Random(1).randbytes(16 << 20))  # noqa: S311
     (work / "bin").symlink_to("usr/bin")
     (work / "etc/hostname").write_text("nobody\n")
+    (work / "etc/console-setup/cached_UTF-8_del.kmap.gz").write_bytes(gzip.compress(KEYMAP, mtime=0))
     inside = f"/tmp/{work.name}"
     options = ["-comp", "zstd", "-Xcompression-level", "3", "-quiet", "-no-progress"]
     tool(folder, "mksquashfs", inside, f"{inside}.squashfs", *options)

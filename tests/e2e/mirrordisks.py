@@ -25,8 +25,8 @@ from kos_install.storage.plan import plan
 ROOT_MIB = 2000
 SERIALS = ("HALF-1", "HALF-2")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP nobody"
-# What an emulated machine needs beside the installer's own.
-_MORE = ("quiet", "console=ttyS0", "systemd.default_device_timeout_sec=300")
+# What an emulated machine needs beside the installer's own; a start waits that long for the ESP of a missing disk.
+_MORE = ("quiet", "console=ttyS0", "systemd.default_device_timeout_sec=120")
 # SYSTEM FOLDER UUID SIZE ONE TWO: a mirror of two files, with a subvolume for each place, the longest path first.
 _FILLING = """
 mount --bind "$2" "$1/mnt"

@@ -1,19 +1,122 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a recorded install from a stick is judged by: its plan, out of the recording, and what it unpacked and made."""
+"""A recorded install from a stick: how it is made, and gone on with, and what its crashes are judged by.
+
+Its plan comes out of the recording, and so does what it unpacked and made.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import re
+import secrets
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
 
+import benches
 import crashrun
 import crashstates
-from crashoracle import Broken, Clear, Region
+import mediabuilds
+from crashclear import Clear
+from crashoracle import RESUMABLE, Broken, Region
 
+from ansible_collections.kind.kos.lab.machines import Disk
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from ansible_collections.kind.kos.plugins.plugin_utils import partition_table
 from kos_install.engine import journal
+from kos_install.storage.actions import Plan
+
+# Where the power is cut for those that are gone on with: one step of each phase.
+PHASES = ("luks", "unpack", "converge", "boot", "finish")
+# Done again by every install: the first is no more after a start, and the second is never believed.
+_AGAIN = ("mount", "verify")
+_STEP = re.compile(r"\[\d+/\d+\] (\S+): (done|skipped)")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An install that was recorded. What its machine had is in the folder of `bench`."""
+
+    bench: benches.Bench
+
+    @property
+    def log(self):
+        return self.bench.folder / "log"
+
+    @property
+    def disk(self):
+        """As it ended."""
+        return self.bench.folder / "recorded.raw"
+
+    @cached_property
+    def recording(self):
+        return crashstates.read(self.log)
+
+    @cached_property
+    def install(self):
+        """What its crashes are judged by."""
+        plan = plan_of(self.recording, self.disk, self.bench.folder)
+        return crashrun.Install("an install from a stick", self.log, self.disk, plan, self.bench.canary)
+
+    def judged(self, machine, number, seed, thorough):
+        """The table of its crashes."""
+        expect = partial(system_of, install=self.install, stick=self.bench.stick)
+        return crashrun.run(self.install, machine, number, seed, expect, thorough=thorough)
+
+    def resumed(self, state):
+        """The stick starts beside what a crash left, with the same answers: which steps it did, and which it skipped.
+
+        Fails unless the install ends well.
+        """
+        crashrun.leave(self.recording, state, self.disk.stat().st_size, self.bench.disk)
+        with self.bench.installing(self.bench.answers()) as machine:
+            steps = _ended(machine)
+        return [[name for name, how in steps if how == wanted] for wanted in ("done", "skipped")]
+
+    def proved_before(self, phase):
+        """The steps before a phase that are skipped when they are proved."""
+        actions = Plan.model_validate_json(self.install.plan).actions
+        [at] = [number for number, action in enumerate(actions) if action.kind == phase]
+        return [action.id for action in actions[:at] if action.kind not in _AGAIN]
+
+
+def record(media, folder):
+    """The recording that a folder has, or a new one of a stick that is built for it: ten minutes of two cores."""
+    builder, canary = mediabuilds.Builder(folder), folder / "canary"
+    stick = Path(os.environ.get("KOS_TEST_STICK") or folder / "stick.raw")
+    if not canary.exists():
+        canary.write_text(f"canary-{secrets.token_hex(12)}")
+    if not stick.exists():
+        builder.run("lock")
+        builder.build("usb", stick)
+    found = Recorded(benches.Bench(media, builder, stick, folder, canary.read_text()))
+    if not found.disk.exists():
+        found.bench.fresh()
+        found.log.unlink(missing_ok=True)
+        disks = (Disk(found.bench.disk, benches.SERIAL, found.log),)
+        with found.bench.installing(found.bench.answers(), disks=disks) as machine:
+            _ended(machine)
+        found.bench.disk.rename(found.disk)
+    return found
+
+
+def _ended(machine):
+    """The steps of an install that nobody watches; it ends with the power off."""
+    found = machine.wait_for("Installed: ", "FAILED: ", "kos-unattended.service: Failed", seconds=3 * benches.INSTALLS)
+    assert found and found[0].startswith("Installed"), machine.said[-5000:]
+    machine.running.process.wait(600)
+    return _STEP.findall(machine.said)
+
+
+def spread(table):
+    """A state of each phase, with its name: the middle one of those that have something of an epoch."""
+    for phase in PHASES:
+        left = [one.state for one in table.judged if (one.verdict, one.phase) == (RESUMABLE, phase)]
+        torn = [state for state in left if state.kept] or left
+        yield phase, torn[len(torn) // 2]
 
 
 def plan_of(recording, disk, work):

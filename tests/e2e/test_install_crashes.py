@@ -12,23 +12,19 @@ from __future__ import annotations
 import functools
 import json
 import os
-import secrets
 import subprocess
 from pathlib import Path
 
-import benches
 import crashrun
 import crashstates
 import crashtable
 import diskmachine
 import diskplans
-import mediabuilds
 import mediums
 import pytest
 import stickcrashes
 from crashoracle import COMPLETE, NOTHING, RESUMABLE, STARTS
 
-from ansible_collections.kind.kos.lab import machines as lab_machines
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 
 pytestmark = [
@@ -80,8 +76,13 @@ class Recorder:
         install = crashrun.Install(title, log, disk, json.dumps({"actions": PLAN}), diskplans.PASSPHRASE)
         expect = functools.partial(crashrun.small_system, folder=self.machine, image=self.image)
         table = crashrun.run(install, self.machine, number, crashtable.SEED, expect, **how)
-        crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
-        return table
+        return noted(table)
+
+
+def noted(table):
+    """A table that is printed at the end of the run."""
+    crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
+    return table
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,7 @@ def test_no_power_cut_leaves_anything_in_between(table):
 
 def test_what_a_power_cut_leaves_is_really_gone_on_with(recorder, table, tmp_path):
     """States spread over the install, each put into a machine that starts anew and ends it."""
-    left = [state for state, verdict in table.judged if verdict != COMPLETE and state.kept]
+    left = [one.state for one in table.judged if one.verdict != COMPLETE and one.state.kept]
     for number in range(RESUMED):
         state = left[(2 * number + 1) * len(left) // (2 * RESUMED)]
         with crashtable.row("an install", f"epoch {state.epoch} of {len(table.recording.epochs)}, {state.how}") as line:
@@ -157,28 +158,32 @@ def _blank(file, size):
         stream.truncate(size)
 
 
-@pytest.mark.long
-def test_nor_does_one_when_a_stick_installs_the_whole_system(recorder, tmp_path_factory):
-    """The same of the medium's own installer: profile, playbook and all, on a machine without a network."""
-    folder = tmp_path_factory.mktemp("stick")
-    stick = Path(os.environ.get("KOS_TEST_STICK") or folder / "stick.raw")
-    builder = mediabuilds.Builder(folder)
-    if not stick.exists():
-        builder.run("lock")
-        builder.build("usb", stick)
-    bench = benches.Bench(recorder.media, builder, stick, folder, f"canary-{secrets.token_hex(12)}")
-    bench.fresh()
-    log = folder / "log"
-    disks = (lab_machines.Disk(bench.disk, benches.SERIAL, log),)
-    with bench.installing(bench.answers(), disks=disks) as machine:
-        found = machine.wait_for("Installed: ", "FAILED: ", seconds=3 * benches.INSTALLS)
-        assert found and found[0].startswith("Installed"), machine.said[-5000:]
-        machine.running.process.wait(600)
-    recording = crashstates.read(log)
-    plan = stickcrashes.plan_of(recording, bench.disk, folder)
-    install = crashrun.Install("an install from a stick", log, bench.disk, plan, bench.canary)
-    expect = functools.partial(stickcrashes.system_of, install=install, stick=stick)
-    table = crashrun.run(install, recorder.machine, STATES, crashtable.SEED, expect, thorough=_READ_ONE_IN)
-    crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
-    assert not table.faults, table.faults
-    assert table.rows[COMPLETE] and table.states >= 1000
+@pytest.fixture(scope="module")
+def recorded(recorder, tmp_path_factory):
+    """An install by the medium's own installer: profile, playbook and all, on a machine without a network.
+
+    KOS_TEST_RECORDING: a folder that keeps it, or has it from the last time.
+    """
+    folder = Path(os.environ.get("KOS_TEST_RECORDING") or tmp_path_factory.mktemp("stick"))
+    return stickcrashes.record(recorder.media, folder)
+
+
+@pytest.fixture(scope="module")
+def whole(recorder, recorded):
+    """The crashes of that one."""
+    return noted(recorded.judged(recorder.machine, STATES, crashtable.SEED, _READ_ONE_IN))
+
+
+def test_nor_does_one_when_a_stick_installs_the_whole_system(whole):
+    assert not whole.faults, whole.faults
+    assert whole.rows[COMPLETE] and whole.states >= 1000
+
+
+def test_the_stick_goes_on_with_what_a_power_cut_left_of_each_phase(recorded, whole):
+    """Nobody is asked: the same answers are given again. What is proved to be done is not done again."""
+    for phase, state in stickcrashes.spread(whole):
+        where = f"epoch {state.epoch} of {len(whole.recording.epochs)}, {state.how}, in {phase}"
+        with crashtable.row(whole.title, where) as line:
+            done, skipped = recorded.resumed(state)
+            assert skipped == recorded.proved_before(phase), (done, skipped)
+            line["by"] = f"resumed: {len(skipped)} steps proved, {len(done)} done"

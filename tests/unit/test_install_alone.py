@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import queue
 import socket
 import sys
 import threading
 import time
 from pathlib import Path
 
+import installs
 import pytest
 from installs import ANSWERS, BLANK, CANARY, DESK, RECORDED, RECOVERY
 
@@ -141,6 +143,30 @@ def test_a_bad_disk_elsewhere_does_not_end_it():
 def test_one_of_other_answers_does_not_stand_in_the_way():
     told = Told(answers(), interrupted=Answers.model_validate({**ANSWERS, "hostname": "other"}))
     assert told.run() == Exit.OK
+
+
+@pytest.mark.parametrize("left", ["planned", "failed"])
+def test_what_another_client_left_half_way_is_answered_anew(left):
+    told, lines = installs.Told([{"kind": "unpack", "fail": "the stick was pulled out"}]), queue.Queue()
+    told.planned() if left == "planned" else told.confirmed()
+    assert told.engine.state == left
+    for event in told.history.replay():
+        lines.put(event)
+
+    def send(do, **fields):
+        for event in told.ask(do, **fields):
+            lines.put(event)
+
+    seen = []
+    # What is planned fails here too, once.
+    expected = Exit.OK if left == "failed" else Exit.NOT_REVERTED
+    assert alone.follow(send, iter(lines.get, None), answers(), SECRETS, seen.append) == expected
+
+
+@pytest.mark.parametrize(("state", "said"), [("applying", "at work"), ("verifying", "at work"), ("done", "just ended")])
+def test_another_install_is_neither_joined_nor_waited_for(state, said):
+    with pytest.raises(UsageError, match=said):
+        alone.follow(pytest.fail, [{"event": "state", "state": state}], answers(), SECRETS, lambda _event: None)
 
 
 def test_secrets_are_typed_and_never_told(capsys):

@@ -205,6 +205,9 @@ def holds_together(answers, machine, made, circumstances):
         assert set(action.needs) <= set(ids[:number]), f"{action.id} needs what comes later"
         assert said(action) and digest_of(action)
     assert ids[-1] == "finish" and made.actions[-2].kind == "verify"
+    # Who resumes is not asked again: by then every disk is what the plan made of it.
+    kinds = [action.kind for action in made.actions]
+    assert not {"release", "wipe", "table"} & set(kinds[kinds.index("journal") :])
     tables = [action for action in made.actions if isinstance(action, Table)]
     disks = {disk.path: disk for disk in machine.disks}
     for table in tables:

@@ -40,14 +40,17 @@ _FIRST_ROOT = names.ROOT_SLOT.format(number=1)
 
 
 def steps(answers: Answers, machine: Machine, laid: Sequence[Laid], seed: str) -> list[Action]:
-    """Every action in order. The journal begins as early as there is a place for it, the loader's name comes last."""
-    made: list[Action] = []
-    for one in laid:
-        made += _table(one, seed)
-        if one is laid[0]:
-            made.append(Journal(id="journal", needs=[made[-1].id], device=_device(one.made(names.JOURNAL).uuid)))
+    """Every action in order. The loader's name comes last.
+
+    The journal begins when every disk has its table: who resumes is not asked again, so nothing is left to wipe then.
+    """
+    tables = [_table(one, seed) for one in laid]
+    made = [action for group in tables for action in group]
+    journal = Journal(
+        id="journal", needs=[group[-1].id for group in tables], device=_device(laid[0].made(names.JOURNAL).uuid)
+    )
     formats = _formats(answers, machine, laid, seed)
-    return [*made, *formats, *_system(answers, machine, laid, [action.id for action in formats])]
+    return [*made, journal, *formats, *_system(answers, machine, laid, [action.id for action in formats])]
 
 
 def _table(laid: Laid, seed: str) -> list[Action]:
