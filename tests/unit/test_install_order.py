@@ -15,6 +15,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node.machine.system_layou
 from kos_install.actions import boot, disks, finish, partitions, release, wipe
 from kos_install.actions.boot import Place
 from kos_install.actions.disks import Node
+from kos_install.hardware.model import Disk, Machine, Partition
 from kos_install.storage.actions import Partitioned, Table, Target, Wipe
 
 MIB = 1 << 20
@@ -84,8 +85,19 @@ Boot000A  kOS\tHD(1,GPT,{GONE.upper()},0x800,0x200000)/File(\\EFI\\BOOT\\BOOTX64
 """
 
 
-def test_entries_of_earlier_installs_leave_the_firmwares_list(tmp_path, monkeypatch):
-    (tmp_path / THERE).touch()
+def _ours():
+    """As the machine was detected before the wipe: an older kOS on the disk, and one by this very plan."""
+    parts = [Partition(number=1, start=MIB, size=MIB, uuid=uuid) for uuid in (GONE, OWN)]
+    other = Disk(path="/dev/sdb", size=MIB, serial="t", partitions=[Partition(number=1, start=0, size=1, uuid=THERE)])
+    made = Partitioned(number=1, label="kos-esp", type=TYPES["esp"], uuid=OWN, start=MIB, size=MIB)
+    table = Table(id="table", disk=TARGET, wipe=True, make=[made])
+    # It has another path now; its serial number is its own.
+    machine = Machine(disks=[Disk(path="/dev/sdc", size=TARGET.size, serial="s", partitions=parts), other])
+    return finish._ours(SimpleNamespace(plan=SimpleNamespace(actions=[table]), machine=machine))
+
+
+def test_entries_of_the_systems_that_a_plan_wiped_leave_the_firmwares_list(monkeypatch):
+    """That of a kOS on another disk stays, though the disk may be unplugged now."""
     ran = []
 
     def run(argv, **_how):
@@ -93,10 +105,9 @@ def test_entries_of_earlier_installs_leave_the_firmwares_list(tmp_path, monkeypa
         return LISTED
 
     monkeypatch.setattr(finish, "run", run)
-    monkeypatch.setattr(finish, "_PARTITIONS", tmp_path)
     monkeypatch.setattr(boot, "disk_of", lambda _device: "/dev/sda")
     monkeypatch.setattr(Path, "read_text", lambda _path, **_how: "1\n")
-    finish._enter_one(Place(f"/dev/disk/by-partuuid/{OWN}", "/efi"), "kOS", "EFI/BOOT/BOOTX64.EFI")
+    finish._enter_one(Place(f"/dev/disk/by-partuuid/{OWN}", "/efi"), "kOS", "EFI/BOOT/BOOTX64.EFI", _ours())
     gone = [argv[-1] for argv in ran if "--delete-bootnum" in argv]
     assert gone == ["0001", "0002", "000A"]
     assert "--create" in ran[-1]
