@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +18,9 @@ from ansible_collections.kind.kos.plugins.module_utils.node.machine.system_layou
 from kos_install.actions import boot, disks, finish, partitions, release, wipe
 from kos_install.actions.boot import Place
 from kos_install.actions.disks import Node
+from kos_install.errors import ApplyFailed
 from kos_install.hardware.model import Disk, Machine, Partition
-from kos_install.storage.actions import Partitioned, Table, Target, Wipe
+from kos_install.storage.actions import Kept, Partitioned, Table, Target, Wipe
 
 MIB = 1 << 20
 TARGET = Target(path="/dev/sda", serial="s", size=1000 * MIB)
@@ -73,6 +77,52 @@ def test_where_a_partition_will_lie_is_empty_before_the_table_says_so(done, monk
 
 def test_a_small_partition_is_emptied_as_a_whole():
     assert wipe.ends(MIB, MIB) == [(MIB, MIB), (MIB, MIB)]
+
+
+@pytest.mark.skipif(not shutil.which("sfdisk"), reason="no sfdisk here")
+def test_only_what_is_still_empty_leaves_a_table_for_what_is_new(tmp_path, monkeypatch):
+    """The real table, on a file: partitions 2 and 3 of an install that never began, beside somebody's."""
+    file, size = tmp_path / "disk", 64 * MIB
+    file.write_bytes(bytes(size))
+    uuids = [f"{digit * 8}-0000-4000-8000-000000000000" for digit in "123456"]
+    rows = [(1, 8, "data", TYPES["root-amd64"]), (9, 1, "kos-journal", TYPES["journal"]),
+            (10, 20, "kos-root", TYPES["root-amd64"])]  # fmt: skip
+    script = ["label: gpt", *(f'start={start * 2048}, size={long * 2048}, type={kind}, name="{name}", uuid={uuid}'
+                              for (start, long, name, kind), uuid in zip(rows, uuids, strict=False))]  # fmt: skip
+    subprocess.run(["sfdisk", "-q", file], input="\n".join(script), text=True, check=True)
+    kept, *gone = (
+        Kept(number=number, start=start * MIB, size=long * MIB, uuid=uuid)
+        for number, ((start, long, _name, _kind), uuid) in enumerate(zip(rows, uuids, strict=False), 1)
+    )
+    new = Partitioned(number=2, label="kos-root", type=TYPES["root-amd64"], uuid=uuids[5], start=9 * MIB, size=30 * MIB)
+    target = Target(path=str(file), serial="s", size=size)
+    action = Table(id="table", disk=target, wipe=False, make=[new], preserve=[kept], remove=gone)
+    monkeypatch.setattr(disks, "find", lambda _target: node(str(file), size=size))
+    monkeypatch.setattr(disks, "reread", lambda *_: None)
+    monkeypatch.setattr(partitions, "_clean", lambda *_: None)
+    monkeypatch.setattr(partitions, "stands", lambda *_: True)
+    context = SimpleNamespace(log=lambda _text: None)
+
+    def write(at, content):
+        with file.open("r+b") as stream:
+            stream.seek(at)
+            stream.write(content)
+
+    def table():
+        said = subprocess.run(["sfdisk", "--json", file], capture_output=True, check=True).stdout
+        return [row["uuid"].lower() for row in json.loads(said)["partitiontable"]["partitions"]]
+
+    write(8 * MIB, b"somebody's")
+    write(9 * MIB, b"a torn journal")
+    write(10 * MIB, b"LUKS")
+    with pytest.raises(ApplyFailed, match="partition 3 is not empty any more"):
+        partitions.perform(context, action)
+    assert table() == uuids[:3]
+    write(10 * MIB, bytes(4))
+    partitions.perform(context, action)
+    assert table() == [uuids[0], uuids[5]]
+    with pytest.raises(ApplyFailed, match="partition 2 is not as it was"):
+        partitions.perform(context, action)
 
 
 OWN, GONE, THERE = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")

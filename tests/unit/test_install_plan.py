@@ -15,6 +15,7 @@ from kos_install.hardware.model import Disk, Machine, Nic, Partition
 from kos_install.storage import layouts
 from kos_install.storage.actions import Table
 from kos_install.storage.cost import argon2id
+from kos_install.storage.picture import picture
 from kos_install.storage.plan import Circumstances, plan, wiped
 from kos_install.storage.sizes import GIB, MIB, human
 
@@ -107,6 +108,25 @@ def test_an_esp_that_is_large_enough_is_shared():
     esp = machine("ubuntu_with_a_gap").disks[0].partitions[0]
     assert kinds["boot"].shared_esp and kinds["boot"].esps == [f"/dev/disk/by-partuuid/{esp.uuid}"]
     assert "fat" not in kinds and [part.shared for part in kinds["table"].preserve] == [True, False]
+
+
+def test_what_was_left_of_an_install_that_never_began_is_removed_and_its_room_taken():
+    asked, here = answers(storage={"layout": "free_space"}), machine("windows11_laptop")
+    first = tables(plan(asked, here))[0]
+    left = [Partition(number=one.number, start=one.start, size=one.size, uuid=one.uuid, type=one.type, label=one.label)
+            for one in first.make]  # fmt: skip
+    disk = here.disks[0].model_copy(update={"partitions": [*here.disks[0].partitions, *left]})
+    torn = here.model_copy(update={"disks": [disk, *here.disks[1:]]})
+    assert "has partitions of a kOS already" in refused(asked, torn)
+    unbegun = disk.model_copy(update={"unbegun": True})
+    torn = torn.model_copy(update={"disks": [unbegun, *here.disks[1:]]})
+    made = plan(asked, torn)
+    (table,) = tables(made)
+    assert (table.make, table.preserve) == (first.make, first.preserve)
+    assert [part.number for part in table.remove] == [5, 6, 7] and first.remove == []
+    assert any("left 3 empty partitions kos-* on /dev/nvme0n1: they are removed" in said for said in made.warnings)
+    assert "every partition but empty ones of kOS stays" in picture(torn, made)
+    assert wiped(made) == []
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,11 @@ def _mirror(laid: Sequence[Laid]) -> Iterator[str]:
 
 
 def _beside(laid: Laid) -> Iterator[str]:
+    if laid.remove:
+        yield (
+            f"an install that ended before it began left {len(laid.remove)} empty partitions kos-* on"
+            f" {laid.disk.path}: they are removed"
+        )
     systems = [one.os for one in laid.disk.partitions if one.os and one.type not in signatures.TYPES]
     if systems and not laid.shared_esp:
         yield f"to start {systems[0]}, use the firmware's own menu (F12 or the like): kOS starts first, and alone"

@@ -42,6 +42,7 @@ class Laid:
     make: tuple[Partitioned, ...]
     preserve: tuple[Kept, ...] = ()
     shared_esp: Partition | None = None
+    remove: tuple[Kept, ...] = ()
 
     @property
     def suffix(self) -> str:
@@ -92,6 +93,8 @@ def beside(machine: Machine, disk: Disk, seed: str, least: int) -> Laid:
     Raises Unplannable for a disk that cannot be shared, with what to do.
     """
     _shareable(disk)
+    gone = [one for one in disk.partitions if _ours(one)]
+    disk = disk.model_copy(update={"partitions": [one for one in disk.partitions if one not in gone]})
     gap = max(gaps(disk), key=lambda one: one[1] - one[0], default=(0, 0))
     if gap[1] - gap[0] < least:
         raise Unplannable(
@@ -106,7 +109,8 @@ def beside(machine: Machine, disk: Disk, seed: str, least: int) -> Laid:
     if len(free) < len(wanted):
         raise Unplannable(f"{described(disk)} has {len(used)} partitions: its table has no room for {len(wanted)} more")
     make = _row(wanted, free, gap, seed, "")
-    return Laid(disk, "system", False, make, tuple(_kept(one, one is shared) for one in disk.partitions), shared)
+    kept = tuple(_kept(one, one is shared) for one in disk.partitions)
+    return Laid(disk, "system", False, make, kept, shared, tuple(_kept(one, False) for one in gone))
 
 
 def gaps(disk: Disk) -> list[tuple[int, int]]:
@@ -121,7 +125,7 @@ def gaps(disk: Disk) -> list[tuple[int, int]]:
 
 
 def _shareable(disk: Disk) -> None:
-    if any(one.label.startswith("kos-") for one in disk.partitions):
+    if any(map(_ours, disk.partitions)) and not disk.unbegun:
         # Never: wipe it all. Somebody else's system is on it.
         raise Unplannable(
             f"{described(disk)} has partitions of a kOS already. If it was never finished, give it up where the"
@@ -136,6 +140,10 @@ def _shareable(disk: Disk) -> None:
         wrong = "has no partition table, so nothing to be beside"
     if wrong:
         raise Unplannable(f"{described(disk)} {wrong}. Take the layout whole_disk, or another disk")
+
+
+def _ours(one: Partition) -> bool:
+    return one.label.startswith(names.PREFIX)
 
 
 def _kept(one: Partition, shared: bool) -> Kept:
