@@ -190,7 +190,7 @@ def test_what_unlocks_over_a_network_needs_one(key):
     }
     wired, radio = Nic(name="enp1s0"), Nic(name="wlp2s0", wireless=True)
     encryption = {key: asked[key]}
-    for network in ([], [WIFI]):
+    for network in ([], [WIFI], [{"match": "wl*"}]):
         here = VM.model_copy(update={"nics": [wired, radio]})
         assert f"encryption.{key} needs a network by cable" in refused(
             answers(network=network, encryption=encryption), here

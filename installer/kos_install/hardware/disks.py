@@ -165,6 +165,6 @@ def _installed(root: Path, partitions: list[Partition]) -> str:
     """By which answers a node was installed here; a partition that cannot be read tells of none."""
     for one in partitions:
         if one.label == names.JOURNAL and one.type == names.TYPES["journal"]:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
                 return journal.finished_by(root / one.path.lstrip("/"))
     return ""

@@ -73,7 +73,7 @@ def _over_network(answers: Answers, machine: Machine) -> Iterator[str]:
     if asked.tang and not _is_address(urlsplit(asked.tang.url).hostname or ""):
         yield "encryption.tang.url: while the disk is locked nobody looks up names: give the server's address"
     for key, wanted in (("tang", asked.tang), ("remote_unlock", asked.remote_unlock)):
-        if wanted and all(one.wifi for one in answers.network):
+        if wanted and all(one.wifi or one.match.startswith("wl") for one in answers.network):
             yield f"encryption.{key} needs a network by cable: give one, or leave the key away"
         elif wanted and machine.nics and all(card.wireless for card in machine.nics):
             yield f"encryption.{key} needs a cable, and this machine has no card for one: add it, or leave the key away"
