@@ -103,19 +103,29 @@ def _ssid(text: str) -> str:
     return _printable(text)
 
 
+def _term(text: str) -> str:
+    # Disks without a serial number, and without a model, have an empty one: it would match each of them.
+    if not text.strip():
+        raise ValueError("it is empty, which would be any disk that has none: leave the key away, or name another")
+    return text
+
+
 PasswordHash = Annotated[str, AfterValidator(hash_of_password)]
 PublicKey = Annotated[str, AfterValidator(_public_key)]
 Name = Annotated[str, AfterValidator(_printable)]
 Address = Annotated[str, AfterValidator(_address)]
+Term = Annotated[str, AfterValidator(_term)]
 
 
 class DiskSelector(Strict):
     """Which disk: every key that is given must match, and exactly one disk may."""
 
-    serial: str | None = None
-    by_id: str | None = Field(default=None, description="a name below /dev/disk/by-id or /dev/disk/by-path")
-    path: str | None = Field(default=None, description="such as /dev/nvme0n1; it may be another disk at the next start")
-    model: str | None = None
+    serial: Term | None = None
+    by_id: Term | None = Field(default=None, description="a name below /dev/disk/by-id or /dev/disk/by-path")
+    path: Term | None = Field(
+        default=None, description="such as /dev/nvme0n1; it may be another disk at the next start"
+    )
+    model: Term | None = None
     bus: Literal["nvme", "sata", "usb", "virtio", "scsi", "mmc"] | None = None
     min_gb: Annotated[int, Field(ge=1)] | None = None
     max_gb: Annotated[int, Field(ge=1)] | None = None
@@ -222,6 +232,20 @@ class Interface(Strict):
     def _addressed(self) -> Self:
         if not self.dhcp and not self.addresses:
             raise ValueError("without dhcp it needs addresses, such as 192.0.2.7/24")
+        return self
+
+    @model_validator(mode="after")
+    def _led_out(self) -> Self:
+        if self.gateway is None:
+            return self
+        at = ip_address(self.gateway)
+        own = [one for one in map(ip_interface, self.addresses) if one.version == at.version]
+        # A router of IPv6 has an address of the cable itself; by DHCP nobody knows the network yet.
+        reached = at.is_link_local or (self.dhcp and not own) or any(at in one.network for one in own)
+        if not reached:
+            raise ValueError("its gateway is in none of its networks: give an address of the same network")
+        if any(at == one.ip for one in own):
+            raise ValueError("its gateway is its own address: give the router's")
         return self
 
 

@@ -172,6 +172,12 @@ def test_the_schema_is_json_schema_and_lets_nothing_else_in():
         ({"network": [{"dns": ["999.0.0.1"]}]}, "no address"),
         ({"network": [{"addresses": ["192.0.2.7/99"]}]}, "with the length of its network"),
         ({"network": [{"addresses": ["999.0.2.7/24"]}]}, "with the length of its network"),
+        ({"network": [{"addresses": ["192.0.2.7/24"], "gateway": "198.51.100.1"}]}, "none of its networks"),
+        ({"network": [{"addresses": ["192.0.2.7/32"], "gateway": "192.0.2.1", "dhcp": False}]}, "none of its networks"),
+        ({"network": [{"addresses": ["2001:db8::7/64"], "gateway": "192.0.2.1", "dhcp": False}]}, "of its networks"),
+        ({"network": [{"addresses": ["192.0.2.7/24"], "gateway": "192.0.2.7"}]}, "its own address"),
+        ({"storage": {"disk": {"serial": ""}}}, "storage.disk.serial: it is empty"),
+        ({"storage": {"disk": {"model": " "}}}, "storage.disk.model: it is empty"),
         ({"network": [{"wifi": {"ssid": "ü" * 20, "passphrase": {"prompt": True}}}]}, "32 bytes at most"),
         ({"network": [{"wifi": {"ssid": "a\tb", "passphrase": {"prompt": True}}}]}, "control character"),
     ],
@@ -184,6 +190,7 @@ def test_what_would_only_fail_on_the_wiped_disk_is_refused_at_once(tmp_path, mor
 
 def test_real_names_and_addresses_are_taken(tmp_path):
     network = [{"addresses": ["192.0.2.7/24", "2001:db8::7/64"], "gateway": "192.0.2.1", "dns": ["2001:db8::1"]}]
+    network += [{"gateway": "192.0.2.1"}, {"addresses": ["2001:db8::7/64"], "gateway": "fe80::1", "dhcp": False}]
     user = {"name": "anna", "full_name": "Änne Müller-Lüdenscheidt", "ssh_keys": [KEY]}
     assert load(tmp_path, {**LEAST, "network": network, "user": user}).user.name == "anna"
 

@@ -20,7 +20,7 @@ from kos_install.hardware import detect, firmware, reading
 from kos_install.hardware.disks import disks, under
 from kos_install.hardware.model import Machine
 from kos_install.hardware.signatures import Signature, signature, system
-from kos_install.storage.actions import Plan
+from kos_install.storage.actions import Plan, Unpack
 
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"
 ESP = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b"
@@ -199,10 +199,42 @@ def test_a_disk_that_was_installed_tells_by_which_answers(fake):
     device = fake.root / "dev/sda1"
     device.parent.mkdir(parents=True, exist_ok=True)
     device.write_bytes(bytes(1 << 20))
-    begun = journal.begin(device, Plan(actions=[]), asked)
+    begun = journal.begin(device, Plan(actions=[Unpack(id="unpack")]), asked)
     assert fake.disks()[0].installed == ""
     journal.finish(begun)
     assert fake.disks()[0].installed == asked.digest()
+
+
+@pytest.mark.parametrize(
+    ("what", "unbegun"),
+    [("nothing", True), ("a torn journal", True), ("a journal", False), ("a mark", False), ("an old one", False),
+     ("LUKS", False), ("no device", False), ("no journal partition", False)],
+)  # fmt: skip
+def test_what_an_install_left_that_ended_before_its_journal(fake, what, unbegun):
+    asked = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA test"]}})
+    kind = names.TYPES["journal"] if what != "no journal partition" else ESP
+    parts = [{"partlabel": "data"}, {"partlabel": "kos-esp"}, {"partlabel": "kos-journal", "parttype": kind},
+             {"partlabel": "kos-root"}]  # fmt: skip
+    fake.disk("sda", 10**12, parts)
+    fake.write("dev/sda1", b"somebody's")
+    for number in (2, 3, 4):
+        fake.write(f"dev/sda{number}", bytes(2 * MIB))
+    place = fake.root / "dev/sda3"
+    if what in ("a journal", "a mark", "a torn journal"):
+        begun = journal.begin(place, Plan(actions=[Unpack(id="unpack")]), asked)
+    if what == "a mark":
+        journal.finish(begun)
+    elif what == "a torn journal":
+        content = bytearray(place.read_bytes())
+        content[100] ^= 1
+        place.write_bytes(content)
+    elif what == "LUKS":
+        fake.write("dev/sda4", b"LUKS" + bytes(MIB))
+    elif what == "an old one":
+        fake.write("dev/sda2", bytes(MIB - 1) + b"x")
+    elif what == "no device":
+        (fake.root / "dev/sda4").unlink()
+    assert fake.disks()[0].unbegun == unbegun
 
 
 def test_a_serial_number_is_the_same_in_the_plan_and_when_it_is_carried_out(fake):

@@ -203,6 +203,15 @@ def test_of_a_finished_install_only_remains_which_answers_it_was(device, begun):
     assert b"AAAA test" not in raw and b"secret-canary" not in raw and not any(raw[journal.BLOCK :])
 
 
+def test_an_install_whose_power_went_before_its_mark_is_finished_all_the_same(device, begun):
+    for action in (MOUNT, UNPACK):
+        begun.append(action, "done")
+    begun.append(FINISH, "started")
+    assert journal.finished_by(device) == ""
+    begun.append(FINISH, "done")
+    assert journal.finished_by(device) == ANSWERS.digest()
+
+
 @given(cut=st.integers(0, journal.BLOCK // SECTOR - 1))
 def test_a_torn_mark_is_none(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("torn") / "partition"

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +18,9 @@ from ansible_collections.kind.kos.plugins.module_utils.node.machine.system_layou
 from kos_install.actions import boot, disks, finish, partitions, release, wipe
 from kos_install.actions.boot import Place
 from kos_install.actions.disks import Node
-from kos_install.storage.actions import Partitioned, Table, Target, Wipe
+from kos_install.errors import ApplyFailed
+from kos_install.hardware.model import Disk, Machine, Partition
+from kos_install.storage.actions import Kept, Partitioned, Table, Target, Wipe
 
 MIB = 1 << 20
 TARGET = Target(path="/dev/sda", serial="s", size=1000 * MIB)
@@ -74,6 +79,52 @@ def test_a_small_partition_is_emptied_as_a_whole():
     assert wipe.ends(MIB, MIB) == [(MIB, MIB), (MIB, MIB)]
 
 
+@pytest.mark.skipif(not shutil.which("sfdisk"), reason="no sfdisk here")
+def test_only_what_is_still_empty_leaves_a_table_for_what_is_new(tmp_path, monkeypatch):
+    """The real table, on a file: partitions 2 and 3 of an install that never began, beside somebody's."""
+    file, size = tmp_path / "disk", 64 * MIB
+    file.write_bytes(bytes(size))
+    uuids = [f"{digit * 8}-0000-4000-8000-000000000000" for digit in "123456"]
+    rows = [(1, 8, "data", TYPES["root-amd64"]), (9, 1, "kos-journal", TYPES["journal"]),
+            (10, 20, "kos-root", TYPES["root-amd64"])]  # fmt: skip
+    script = ["label: gpt", *(f'start={start * 2048}, size={long * 2048}, type={kind}, name="{name}", uuid={uuid}'
+                              for (start, long, name, kind), uuid in zip(rows, uuids, strict=False))]  # fmt: skip
+    subprocess.run(["sfdisk", "-q", file], input="\n".join(script), text=True, check=True)
+    kept, *gone = (
+        Kept(number=number, start=start * MIB, size=long * MIB, uuid=uuid)
+        for number, ((start, long, _name, _kind), uuid) in enumerate(zip(rows, uuids, strict=False), 1)
+    )
+    new = Partitioned(number=2, label="kos-root", type=TYPES["root-amd64"], uuid=uuids[5], start=9 * MIB, size=30 * MIB)
+    target = Target(path=str(file), serial="s", size=size)
+    action = Table(id="table", disk=target, wipe=False, make=[new], preserve=[kept], remove=gone)
+    monkeypatch.setattr(disks, "find", lambda _target: node(str(file), size=size))
+    monkeypatch.setattr(disks, "reread", lambda *_: None)
+    monkeypatch.setattr(partitions, "_clean", lambda *_: None)
+    monkeypatch.setattr(partitions, "stands", lambda *_: True)
+    context = SimpleNamespace(log=lambda _text: None)
+
+    def write(at, content):
+        with file.open("r+b") as stream:
+            stream.seek(at)
+            stream.write(content)
+
+    def table():
+        said = subprocess.run(["sfdisk", "--json", file], capture_output=True, check=True).stdout
+        return [row["uuid"].lower() for row in json.loads(said)["partitiontable"]["partitions"]]
+
+    write(8 * MIB, b"somebody's")
+    write(9 * MIB, b"a torn journal")
+    write(10 * MIB, b"LUKS")
+    with pytest.raises(ApplyFailed, match="partition 3 is not empty any more"):
+        partitions.perform(context, action)
+    assert table() == uuids[:3]
+    write(10 * MIB, bytes(4))
+    partitions.perform(context, action)
+    assert table() == [uuids[0], uuids[5]]
+    with pytest.raises(ApplyFailed, match="partition 2 is not as it was"):
+        partitions.perform(context, action)
+
+
 OWN, GONE, THERE = (f"{digit * 8}-0000-4000-8000-000000000000" for digit in "abc")
 LISTED = f"""BootCurrent: 0001
 Boot0001* kOS\tHD(1,GPT,{OWN},0x800,0x200000)/File(\\EFI\\BOOT\\BOOTX64.EFI)
@@ -84,8 +135,19 @@ Boot000A  kOS\tHD(1,GPT,{GONE.upper()},0x800,0x200000)/File(\\EFI\\BOOT\\BOOTX64
 """
 
 
-def test_entries_of_earlier_installs_leave_the_firmwares_list(tmp_path, monkeypatch):
-    (tmp_path / THERE).touch()
+def _ours():
+    """As the machine was detected before the wipe: an older kOS on the disk, and one by this very plan."""
+    parts = [Partition(number=1, start=MIB, size=MIB, uuid=uuid) for uuid in (GONE, OWN)]
+    other = Disk(path="/dev/sdb", size=MIB, serial="t", partitions=[Partition(number=1, start=0, size=1, uuid=THERE)])
+    made = Partitioned(number=1, label="kos-esp", type=TYPES["esp"], uuid=OWN, start=MIB, size=MIB)
+    table = Table(id="table", disk=TARGET, wipe=True, make=[made])
+    # It has another path now; its serial number is its own.
+    machine = Machine(disks=[Disk(path="/dev/sdc", size=TARGET.size, serial="s", partitions=parts), other])
+    return finish._ours(SimpleNamespace(plan=SimpleNamespace(actions=[table]), machine=machine))
+
+
+def test_entries_of_the_systems_that_a_plan_wiped_leave_the_firmwares_list(monkeypatch):
+    """That of a kOS on another disk stays, though the disk may be unplugged now."""
     ran = []
 
     def run(argv, **_how):
@@ -93,10 +155,9 @@ def test_entries_of_earlier_installs_leave_the_firmwares_list(tmp_path, monkeypa
         return LISTED
 
     monkeypatch.setattr(finish, "run", run)
-    monkeypatch.setattr(finish, "_PARTITIONS", tmp_path)
     monkeypatch.setattr(boot, "disk_of", lambda _device: "/dev/sda")
     monkeypatch.setattr(Path, "read_text", lambda _path, **_how: "1\n")
-    finish._enter_one(Place(f"/dev/disk/by-partuuid/{OWN}", "/efi"), "kOS", "EFI/BOOT/BOOTX64.EFI")
+    finish._enter_one(Place(f"/dev/disk/by-partuuid/{OWN}", "/efi"), "kOS", "EFI/BOOT/BOOTX64.EFI", _ours())
     gone = [argv[-1] for argv in ran if "--delete-bootnum" in argv]
     assert gone == ["0001", "0002", "000A"]
     assert "--create" in ran[-1]

@@ -15,6 +15,7 @@ from kos_install.hardware.model import Disk, Machine, Nic, Partition
 from kos_install.storage import layouts
 from kos_install.storage.actions import Table
 from kos_install.storage.cost import argon2id
+from kos_install.storage.picture import picture
 from kos_install.storage.plan import Circumstances, plan, wiped
 from kos_install.storage.sizes import GIB, MIB, human
 
@@ -109,6 +110,25 @@ def test_an_esp_that_is_large_enough_is_shared():
     assert "fat" not in kinds and [part.shared for part in kinds["table"].preserve] == [True, False]
 
 
+def test_what_was_left_of_an_install_that_never_began_is_removed_and_its_room_taken():
+    asked, here = answers(storage={"layout": "free_space"}), machine("windows11_laptop")
+    first = tables(plan(asked, here))[0]
+    left = [Partition(number=one.number, start=one.start, size=one.size, uuid=one.uuid, type=one.type, label=one.label)
+            for one in first.make]  # fmt: skip
+    disk = here.disks[0].model_copy(update={"partitions": [*here.disks[0].partitions, *left]})
+    torn = here.model_copy(update={"disks": [disk, *here.disks[1:]]})
+    assert "has partitions of a kOS already" in refused(asked, torn)
+    unbegun = disk.model_copy(update={"unbegun": True})
+    torn = torn.model_copy(update={"disks": [unbegun, *here.disks[1:]]})
+    made = plan(asked, torn)
+    (table,) = tables(made)
+    assert (table.make, table.preserve) == (first.make, first.preserve)
+    assert [part.number for part in table.remove] == [5, 6, 7] and first.remove == []
+    assert any("left 3 empty partitions kos-* on /dev/nvme0n1: they are removed" in said for said in made.warnings)
+    assert "every partition but empty ones of kOS stays" in picture(torn, made)
+    assert wiped(made) == []
+
+
 @pytest.mark.parametrize(
     ("memory_mb", "cpu", "kib", "threads"),
     [(480, 1, 122880, 1), (1000, 4, 256000, 4), (4096, 2, 1 << 20, 2), (128000, 64, 1 << 20, 4)],
@@ -168,8 +188,40 @@ def test_what_unlocks_over_a_network_needs_one(key):
         "tang": {"url": "http://192.0.2.9:7500", "thumbprint": "x" * 43},
         "remote_unlock": {"ssh_keys": ["ssh-ed25519 AAAA me"]},
     }
-    assert f"encryption.{key} needs a network" in refused(answers(network=[], encryption={key: asked[key]}))
-    assert plan(answers(encryption={key: asked[key]}), VM)
+    wired, radio = Nic(name="enp1s0"), Nic(name="wlp2s0", wireless=True)
+    encryption = {key: asked[key]}
+    for network in ([], [WIFI], [{"match": "wl*"}]):
+        here = VM.model_copy(update={"nics": [wired, radio]})
+        assert f"encryption.{key} needs a network by cable" in refused(
+            answers(network=network, encryption=encryption), here
+        )
+        assert plan(answers(network=[*network, {}], encryption=encryption), here).warnings == []
+    only_radio = VM.model_copy(update={"nics": [radio]})
+    assert f"encryption.{key} needs a cable" in refused(answers(encryption=encryption), only_radio)
+    assert "no network card is seen here" in plan(answers(encryption=encryption), VM).warnings[0]
+
+
+def test_a_bios_does_not_start_a_disk_of_large_sectors():
+    here = machine("disk_4kn").model_copy(update={"firmware": "bios"})
+    assert "sectors of 4096 bytes" in refused(answers(), here) and "by UEFI" in refused(answers(), here)
+    small = Disk(path="/dev/sdb", size=12 * 10**9, serial="b")
+    both = here.model_copy(update={"disks": [small, *here.disks]})
+    assert plan(answers(storage={"disk": {"path": "/dev/sdb"}, "data": {"path": "/dev/sda"}}), both).actions
+
+
+def test_own_keys_lock_other_systems_out():
+    here = machine("windows11_laptop").model_copy(update={"secure_boot": "setup"})
+    own = {"secure_boot": "own"}
+    assert "by which the system beside kOS starts" in refused(
+        answers(storage={"layout": "free_space"}, encryption=own), here
+    )
+    both = here.model_copy(update={"disks": [*VM.disks, *here.disks]})
+    asked = {"storage": {"disk": {"serial": "abc"}}}
+    [said] = plan(answers(**asked, encryption=own), both).warnings
+    assert said.startswith("with own keys Windows (NTFS) on /dev/nvme0n1 will not start any more")
+    assert plan(answers(**asked), both).warnings == []
+    windows = {"storage": {"disk": {"path": "/dev/nvme0n1"}}}
+    assert not any("own keys" in said for said in plan(answers(**windows, encryption=own), both).warnings)
 
 
 def test_a_tang_server_is_named_by_its_address():

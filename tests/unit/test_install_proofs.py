@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from golden_installs import answers
 from installs import BLANK, DESK
 
 from kos_install.actions import mounts, proofs
+from kos_install.actions.context import Context
 from kos_install.hardware.model import Nic
 from kos_install.storage.plan import plan
 
@@ -67,3 +70,36 @@ def test_machines_alike_get_uuids_of_their_own():
     }
     assert len(seen) == 4
     assert plan(asked, bare) == plan(asked, bare)
+
+
+def proved(monkeypatch, target, opens, clevis=("tang-key\n", 0)):
+    """What is said of a header with a slot for the TPM's first start and one of a Tang server."""
+    tokens = {"1": {"type": "kos-enrol", "keyslots": ["1"]}, "2": {"type": "clevis", "keyslots": ["2"]}}
+    monkeypatch.setattr(proofs.luks, "dump", lambda _device: {"tokens": tokens})
+    monkeypatch.setattr(proofs.luks, "slot_opens", lambda _device, key, slot: opens.get(slot) == key)
+    monkeypatch.setattr(proofs, "outcome", lambda _argv: clevis)
+    context = SimpleNamespace(plan=plan(answers(storage={"disk": {"serial": "WD-1"}}), MACHINE), target=target)
+    return [(one.good, one.found) for one in proofs.machine_keys(context)]
+
+
+def test_the_keys_of_the_tpm_and_of_tang_are_tried(monkeypatch, tmp_path):
+    (tmp_path / "etc/kos/enrol").mkdir(parents=True)
+    (tmp_path / "etc/kos/enrol/key").write_text("left")
+    good = {"1": "left", "2": "tang-key"}
+    assert proved(monkeypatch, tmp_path, good) == [(True, ""), (True, "")]
+    assert proved(monkeypatch, tmp_path, {}) == [(False, ""), (False, "")]
+    assert proved(monkeypatch, tmp_path, good, ("no answer\n", 1)) == [(True, ""), (False, "no answer")]
+    assert proved(monkeypatch, tmp_path / "none", {"1": "", "2": "tang-key"}) == [(False, ""), (True, "")]
+
+
+def test_of_a_fido2_key_it_is_said_that_it_was_not_tried(monkeypatch):
+    header = {"keyslots": {"0": {}, "1": {}}, "tokens": {"0": {"type": "systemd-fido2", "keyslots": ["1"]}}}
+    monkeypatch.setattr(proofs.luks, "dump", lambda _device: header)
+    monkeypatch.setattr(proofs.luks, "slot_opens", lambda _device, _key, slot: slot == "0")
+    monkeypatch.setattr(proofs.luks, "opens", lambda _device, _key: False)
+    asked = answers(storage={"disk": {"serial": "WD-1"}}, encryption={"fido2": True, "recovery_key": False})
+    made, log = plan(asked, MACHINE.model_copy(update={"fido2": True})), []
+    wanted = next(one for one in made.actions if one.kind == "luks")
+    context = Context(asked, MACHINE, made, secrets={"passphrase": "x"}, log=log.append)
+    assert all(one.good for one in proofs._keys(context, wanted, "/dev/sda3"))
+    assert log == ["NOT TRIED: kos-root: that the FIDO2 key opens slot 1: it would have to be touched"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -277,6 +278,7 @@ def wished(root, monkeypatch, tmp_path):
     tpm = tmp_path / "tpmrm0"
     tpm.touch()
     monkeypatch.setattr(enrol, "TPM", str(tpm))
+    monkeypatch.setattr(enrol, "MEMORY", str(tmp_path))
     monkeypatch.setattr(secureboot, "enforced", lambda: True)
     enrol.wish(root, ["aaaa"], pin=True)
     files.write(root.join(enrol.KEY), b"k" * 64, 0o600)
@@ -284,12 +286,15 @@ def wished(root, monkeypatch, tmp_path):
     return root
 
 
-def headers(monkeypatch, enrolled_after=1):
-    """A header that has a TPM's key once systemd-cryptenroll ran."""
+def headers(monkeypatch, enrolled_after=1, given=None):
+    """A header that has a TPM's key once systemd-cryptenroll ran; `given` has the credentials that it found."""
     calls = []
 
     def run(argv, stdin=None, check=True, timeout=None, environment=None):
         calls.append((argv, stdin, environment))
+        if given is not None and environment:
+            folder = Path(environment["CREDENTIALS_DIRECTORY"])
+            given.extend((one.name, one.read_bytes(), one.stat().st_mode & 0o777) for one in folder.iterdir())
         done = sum(call[0][0] == "systemd-cryptenroll" for call in calls) >= enrolled_after
         tokens = {"0": {"type": enrol.TOKEN}} | ({"1": {"type": "systemd-tpm2"}} if done else {})
         text = {"cryptsetup": json.dumps({"tokens": tokens}), "systemd-creds": "1234"}.get(argv[0], "")
@@ -300,12 +305,14 @@ def headers(monkeypatch, enrolled_after=1):
 
 
 def test_the_tpm_is_told_once_secure_boot_is_enforced_and_the_installers_key_goes(wished, monkeypatch):
-    calls = headers(monkeypatch)
+    given = []
+    calls = headers(monkeypatch, given=given)
     assert enrol.enrol(wished) == {"tpm2": "enrolled", "why": ""}
     (told,) = [call for call in calls if call[0][0] == "systemd-cryptenroll"]
     assert "--tpm2-pcrs=7" in told[0]
     assert "--tpm2-with-pin=yes" in told[0]
-    assert told[2] == {"NEWPIN": "1234"}
+    assert given == [("cryptenroll.new-tpm2-pin", b"1234", 0o400)]
+    assert list(told[2]) == ["CREDENTIALS_DIRECTORY"] and not os.path.exists(told[2]["CREDENTIALS_DIRECTORY"])
     # The key says itself which slot goes; no slot is named, so the passphrase's cannot be meant.
     (removed,) = [call for call in calls if "luksRemoveKey" in call[0]]
     assert removed[1] == b"k" * 64

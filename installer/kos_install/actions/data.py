@@ -37,6 +37,12 @@ def take(root: Root, tell: Callable[[int, int], None]) -> None:
             tell(done, total)
 
 
+def size() -> int:
+    """Bytes of the medium's data. Raises ApplyFailed where the medium's data cannot be found, OSError."""
+    with _mounted() as source:
+        return sum(path.stat().st_size for path in source.rglob("*") if path.is_file())
+
+
 def _told(tell: Callable[[int, int], None], before: int, total: int, count: int) -> None:
     tell(before + count, total)
 

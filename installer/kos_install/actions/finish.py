@@ -6,20 +6,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader, fatfiles, recovery, slots
 
 from ..errors import ApplyFailed
-from ..storage.actions import Boot, Finish
+from ..storage.actions import Boot, Finish, Table
 from . import boot, mount
 from .boot import Place
 from .context import Context
 from .runner import run
 
 _EFIVARS = Path("/sys/firmware/efi/efivars")
-_PARTITIONS = Path("/dev/disk/by-partuuid")
 _LABEL = "kOS"
 _LISTED = re.compile(r"^Boot([0-9A-F]{4})\*? +(.*?)\t.*?GPT,([0-9a-fA-F-]{36})", re.MULTILINE)
 
@@ -69,10 +69,11 @@ def _enter(context: Context, root: Root, wanted: Boot) -> None:
         if wanted.beside:
             raise ApplyFailed("the firmware's list cannot be written: start the medium by UEFI, then resume")
         return
+    ours = _ours(context)
     for number, place in reversed(list(enumerate(boot.places(root, wanted)))):
         label = f"{_LABEL}{' (second disk)' if number else ''}"
         try:
-            _enter_one(place, label, bootloader.first(wanted.shared_esp))
+            _enter_one(place, label, bootloader.first(wanted.shared_esp), ours)
         except ApplyFailed as error:
             if wanted.beside:
                 raise
@@ -80,13 +81,26 @@ def _enter(context: Context, root: Root, wanted: Boot) -> None:
             context.log(f"the firmware's list stays as it is: {error}")
 
 
-def _enter_one(place: Place, label: str, loader: str) -> None:
+def _ours(context: Context) -> set[str]:
+    """UUIDs of the partitions that this plan's wiped disks had: what leads there leads nowhere now.
+
+    A partition that is not seen may be one of a disk that is unplugged.
+    """
+    tables = [one for one in context.plan.actions if isinstance(one, Table)]
+    # The same answers make the same UUIDs again: those lead somewhere.
+    made = {part.uuid.lower() for one in tables for part in one.make}
+    wiped = [one.disk for one in tables if one.wipe]
+    serials, paths = {one.serial for one in wiped} - {""}, {one.path for one in wiped if not one.serial}
+    disks = [one for one in context.machine.disks if one.serial in serials or one.path in paths]
+    return {part.uuid.lower() for disk in disks for part in disk.partitions} - made
+
+
+def _enter_one(place: Place, label: str, loader: str, ours: Collection[str]) -> None:
     partition = Path(place.device).resolve()
     number = Path("/sys/class/block", partition.name, "partition").read_text(encoding="ascii").strip()
     own = place.device.rpartition("/")[2].lower()
     for entry, name, uuid in _LISTED.findall(run(["efibootmgr"])):
-        # Those of installs before this one lead nowhere since their partition is gone.
-        if name.startswith(_LABEL) and (uuid.lower() == own or not (_PARTITIONS / uuid.lower()).exists()):
+        if name.startswith(_LABEL) and uuid.lower() in {own, *ours}:
             run(["efibootmgr", "--quiet", "--delete-bootnum", "--bootnum", entry])
     path = "\\" + loader.replace("/", "\\")
     argv = ["efibootmgr", "--quiet", "--create", "--disk", boot.disk_of(place.device), "--part", number]

@@ -17,9 +17,13 @@ import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
+
 from ..errors import ApplyFailed
+from ..hardware.reading import blank
 from ..storage.actions import Kept, Partitioned, Table
 from . import disks, release, wipe
 from .context import Context
@@ -50,7 +54,10 @@ def perform(context: Context, action: Table) -> None:
         release.free(disk.path, context.log)
     with _shadow(disk) as shadow:
         before = {} if action.wipe else _rows(shadow, disk.sector)
-        _kept_as_planned(before, action.preserve)
+        _kept_as_planned(before, [*action.preserve, *action.remove])
+        if action.remove:
+            _still_empty(disk, before, action.remove)
+            before = _without(shadow, disk, [one.number for one in action.remove], context.log)
         _make(shadow, disk, action, context.log)
         _compare(before, _rows(shadow, disk.sector), action)
         with wipe.quiet(disk.path):
@@ -78,10 +85,7 @@ def remove(disk: Node, uuids: Collection[str], log: Log) -> None:
         gone = [number for number, row in before.items() if row["uuid"] in uuids]
         if not gone:
             return
-        delete = ["sfdisk", *_OPTIONS, "--sector-size", str(disk.sector), "--delete", f"/dev/fd/{shadow}"]
-        run([*delete, *map(str, gone)], files=[shadow], log=log)
-        if _rows(shadow, disk.sector) != {number: row for number, row in before.items() if number not in gone}:
-            raise ApplyFailed(f"sfdisk would change other partitions of {disk.path}: nothing was written")
+        _without(shadow, disk, gone, log)
         with wipe.quiet(disk.path):
             _copy(shadow, disk)
     for number in gone:
@@ -90,6 +94,26 @@ def remove(disk: Node, uuids: Collection[str], log: Log) -> None:
     disks.settle()
     if {one.number for one in disks.look(disk.path)[0].partitions} & set(gone):
         raise ApplyFailed(f"{disk.path} still shows partitions that are gone: somebody holds them; restart the machine")
+
+
+def _without(shadow: int, disk: Node, gone: Collection[int], log: Log) -> dict[int, dict[str, Any]]:
+    """Take partitions out of the copy of the table; the rows that are left. Raises ApplyFailed."""
+    before = _rows(shadow, disk.sector)
+    delete = ["sfdisk", *_OPTIONS, "--sector-size", str(disk.sector), "--delete", f"/dev/fd/{shadow}"]
+    run([*delete, *map(str, gone)], files=[shadow], log=log)
+    left = {number: row for number, row in before.items() if number not in gone}
+    if _rows(shadow, disk.sector) != left:
+        raise ApplyFailed(f"sfdisk would change other partitions of {disk.path}: nothing was written")
+    return left
+
+
+def _still_empty(disk: Node, rows: dict[int, dict[str, Any]], gone: list[Kept]) -> None:
+    """Raises ApplyFailed where one that would be removed is not what an install left that never began."""
+    for one in gone:
+        row = rows[one.number]
+        never = row["type"].lower() == system_layout.TYPES["journal"] or blank(Path(disk.path), one.start)
+        if not (never and row["name"].startswith(system_layout.PREFIX)):
+            raise ApplyFailed(f"partition {one.number} is not empty any more: nothing was written; make a new plan")
 
 
 def _rows_of(disk: Node) -> dict[int, dict[str, Any]]:

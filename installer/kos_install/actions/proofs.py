@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import enrol, system_layout
 
 from ..storage.actions import Base, Btrfs, Fat, Journal, Luks, Mount, Plan, Table
 from . import disks, filesystems, keys, luks, wishes
 from . import mounts as node_mounts
 from .context import Context
-from .runner import run
+from .runner import outcome, run
 
 # Larger ones are programs, packages and images: nobody writes a passphrase into the middle of one.
 _LARGEST = 16 << 20
@@ -74,6 +74,8 @@ def _keys(context: Context, wanted: Luks, device: str) -> Iterator[Finding]:
         yield Finding(f"{name}: the passphrase opens slot {slot}", opens)
     for kind in others:
         yield Finding(f"{name} has the key {kind}", len(keys.marked(header, kind)) == 1)
+    for slot in sorted(keys.marked(header, keys.FIDO2)):
+        context.log(f"NOT TRIED: {name}: that the FIDO2 key opens slot {slot}: it would have to be touched")
     if wanted.recovery_key:
         yield Finding(f"{name} has a recovery key", len(recovery) == 1)
     if luks.RECOVERY in context.made:
@@ -81,6 +83,23 @@ def _keys(context: Context, wanted: Luks, device: str) -> Iterator[Finding]:
             opens = luks.slot_opens(device, context.made[luks.RECOVERY], slot)
             yield Finding(f"{name}: the recovery key opens slot {slot}", opens)
     yield Finding(f"{name}: a wrong passphrase opens nothing", not luks.opens(device, secrets.token_urlsafe()))
+
+
+def machine_keys(context: Context) -> Iterator[Finding]:
+    """What a Tang server answers, and what waits in the mounted root for the TPM, opens its slots. Raises OSError."""
+    waits = context.target / enrol.KEY.lstrip("/")
+    left = waits.read_text(encoding="ascii") if waits.is_file() else ""
+    for wanted in _of(context.plan, Luks):
+        device, name = os.path.realpath(wanted.device), wanted.name
+        header = luks.dump(device) or {}
+        for slot in sorted(wishes.marked(header)):
+            yield Finding(f"{name}: the key that waits for the TPM opens slot {slot}",
+                          bool(left) and luks.slot_opens(device, left, slot))  # fmt: skip
+        for slot in sorted(keys.marked(header, keys.TANG)):
+            found, code = outcome(["clevis", "luks", "pass", "-d", device, "-s", slot])
+            opens = not code and luks.slot_opens(device, found.rstrip("\n"), slot)
+            why = " / ".join(found.split("\n")).strip(" /") if code else ""
+            yield Finding(f"{name}: what the Tang server answers opens slot {slot}", opens, why)
 
 
 def mounts(context: Context) -> Iterator[Finding]:

@@ -34,7 +34,8 @@ def perform(context: Context, action: Verify) -> None:
         if isinstance(place, Mount):
             mount.perform(context, place)
     _keep_headers(context)
-    rows = _told(context, proofs.mounts(context))
+    rows = _told(context, proofs.machine_keys(context))
+    rows += _told(context, proofs.mounts(context))
     places = [place for wanted in _boots(context) for place in boot.places(Root(str(context.target)), wanted)]
     rows += _told(context, _starts(context))
     rows += _told(context, proofs.secrecy(context, [Path(place.path) for place in places]))

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from .. import ready
+from .. import ready, rehearsal
 from ..actions import disks, mount, partitions, shared, table, wipe
 from ..actions import journal as journal_action
 from ..actions.context import Context
@@ -38,7 +38,10 @@ def install(context: Context) -> None:
     """
     with exclusively(), _tidy(context):
         ready.check(context.plan)
-        journal = apply(context, context.plan.actions, _begun(context))
+        begun = _begun(context)
+        if begun is None:
+            rehearsal.check(context)
+        journal = apply(context, context.plan.actions, begun)
         if journal is not None and journal.finished:
             # It has served, and the hash of a password is among the answers: that is not left in clear.
             journals.finish(journal)

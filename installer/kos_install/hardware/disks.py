@@ -16,7 +16,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node.machine import syste
 
 from ..engine import journal
 from .model import Disk, Partition
-from .reading import Ask, number, plain
+from .reading import Ask, blank, number, plain
 from .signatures import signature, system
 
 _SECTOR = 512  # the unit of sizes and places in /sys, whatever the disk's own is
@@ -78,6 +78,7 @@ def _disk(
         partitions=partitions,
         holders=sorted(_holders(root, row["kname"], [child["kname"] for child in children])),
         journal=any(one.label == names.JOURNAL for one in partitions),
+        unbegun=_unbegun(root, partitions),
         installed=_installed(root, partitions),
     )
 
@@ -143,10 +144,27 @@ def _text(value: str | None) -> str:
     return " ".join(plain(value).split())
 
 
+def _unbegun(root: Path, partitions: list[Partition]) -> bool:
+    """Whether an install made partitions here and ended before its journal: what cannot be read is none."""
+    ours = [one for one in partitions if one.label.startswith(names.PREFIX)]
+    others = [one for one in ours if one.type != names.TYPES["journal"]]
+    if len(ours) != len(others) + 1:
+        return False
+    [place] = [root / one.path.lstrip("/") for one in ours if one not in others]
+    try:
+        journal.read(place)
+    except journal.NoJournal:
+        with contextlib.suppress(OSError):
+            return not journal.finished_by(place) and all(blank(root / one.path.lstrip("/")) for one in others)
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    return False
+
+
 def _installed(root: Path, partitions: list[Partition]) -> str:
     """By which answers a node was installed here; a partition that cannot be read tells of none."""
     for one in partitions:
         if one.label == names.JOURNAL and one.type == names.TYPES["journal"]:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
                 return journal.finished_by(root / one.path.lstrip("/"))
     return ""

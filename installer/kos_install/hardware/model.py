@@ -54,6 +54,8 @@ class Disk(Strict):
     partitions: list[Partition] = []
     holders: list[str] = []
     journal: bool = False
+    # it has partitions of an install that ended before its journal began: nothing is in them
+    unbegun: bool = False
     # the digest of the answers that a finished install on it was made by
     installed: str = ""
 

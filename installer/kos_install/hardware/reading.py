@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+_BEGINNING = 1 << 20  # bytes: every file system, LUKS and RAID have said what they are by then
 _PATIENCE = 60  # seconds: a disk that is dying answers late
 
 # A program and its arguments -> what it printed as JSON, or None where it failed.
@@ -33,6 +34,13 @@ def line(path: Path) -> str:
             return stream.readline().strip().strip("\0")
     except OSError:
         return ""
+
+
+def blank(device: Path, start: int = 0) -> bool:
+    """Whether nothing but zeros is where signatures and headers begin. Raises OSError."""
+    with device.open("rb", buffering=0) as stream:
+        stream.seek(start)
+        return not any(stream.read(_BEGINNING))
 
 
 def plain(value: str | None) -> str:

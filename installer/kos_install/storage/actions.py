@@ -78,6 +78,8 @@ class Table(Base):
     uuid: str = ""
     make: list[Partitioned]
     preserve: list[Kept] = []
+    # empty ones, which an install made that ended before its journal
+    remove: list[Kept] = []
 
 
 class Journal(Base):

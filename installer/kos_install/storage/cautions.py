@@ -26,6 +26,7 @@ def cautions(answers: Answers, machine: Machine, laid: Sequence[Laid]) -> list[s
     return [
         *(line for one in laid if one.wipe for line in _lost(one.disk)),
         *_torn(machine, [one.disk for one in laid if one.wipe]),
+        *_locked_out(answers, machine, {one.disk.path for one in laid if one.wipe}),
         *(line for one in laid for line in _place(one.disk)),
         *_mirror(laid),
         *(line for one in laid if not one.wipe for line in _beside(one)),
@@ -55,6 +56,17 @@ def _torn(machine: Machine, wiped: list[Disk]) -> Iterator[str]:
             yield f"{lost[shared[0]]} and {described(disk)} hold one {shared[0]}: what is on both may be lost as well"
 
 
+def _locked_out(answers: Answers, machine: Machine, wiped: set[str]) -> Iterator[str]:
+    """Systems on disks that stay, and start by the keys that own ones take the place of (see secureboot.vendors)."""
+    for disk in machine.disks if answers.encryption.secure_boot == "own" else ():
+        systems = [one.os for one in disk.partitions if one.os and one.type not in signatures.TYPES]
+        if systems and not disk.medium and disk.path not in wiped:
+            yield (
+                f"with own keys {systems[0]} on {disk.path} will not start any more while Secure Boot is on:"
+                " take secure_boot: stock to keep it"
+            )
+
+
 def _spread(disk: Disk) -> set[str]:
     """What may reach over several disks: what is built on this one, and the sets that it is a member of."""
     members = [(disk.holds, disk.filesystem, disk.fs_uuid)]
@@ -77,6 +89,11 @@ def _mirror(laid: Sequence[Laid]) -> Iterator[str]:
 
 
 def _beside(laid: Laid) -> Iterator[str]:
+    if laid.remove:
+        yield (
+            f"an install that ended before it began left {len(laid.remove)} empty partitions kos-* on"
+            f" {laid.disk.path}: they are removed"
+        )
     systems = [one.os for one in laid.disk.partitions if one.os and one.type not in signatures.TYPES]
     if systems and not laid.shared_esp:
         yield f"to start {systems[0]}, use the firmware's own menu (F12 or the like): kOS starts first, and alone"
@@ -102,6 +119,9 @@ def _pending(answers: Answers, machine: Machine) -> Iterator[str]:
 
 def _cards(answers: Answers, machine: Machine) -> Iterator[str]:
     names = [card.name for card in machine.nics]
+    asked = answers.encryption
+    if not names and (asked.tang or asked.remote_unlock):
+        yield "no network card is seen here, and unlocking over a network needs one with a cable"
     for interface in answers.network:
         if "*" not in interface.match and not any(fnmatchcase(name, interface.match) for name in names):
             yield f"no network card is called {interface.match} here; there is {', '.join(names) or 'none'}"

@@ -23,6 +23,7 @@ ESP_SIZE = GIB
 _SMALL = MIB  # of what GRUB and the journal have each
 SYSTEM_LEAST = 8 * 10**9  # the smallest disk, or gap, that takes all of it
 DATA_LEAST = 4 * 10**9
+_INT13 = 512  # bytes: what GRUB's boot.img takes a sector for, whatever the BIOS reads
 _ENTRIES = 128  # of a GPT as everybody makes it
 # Of our own (RFC 9562, name-based UUIDs): a random one.
 _NAMESPACE = uuid.UUID("ed083258-b154-4279-99c6-f577aafdc615")
@@ -41,6 +42,7 @@ class Laid:
     make: tuple[Partitioned, ...]
     preserve: tuple[Kept, ...] = ()
     shared_esp: Partition | None = None
+    remove: tuple[Kept, ...] = ()
 
     @property
     def suffix(self) -> str:
@@ -62,7 +64,15 @@ def identity(seed: str, what: str) -> str:
 
 
 def system(machine: Machine, disk: Disk, seed: str, role: Role = "system") -> Laid:
-    """A whole disk for the system; of a mirror both are alike, but the journal is on the first alone."""
+    """A whole disk for the system; of a mirror both are alike, but the journal is on the first alone.
+
+    Raises Unplannable for a disk that this firmware cannot start from.
+    """
+    if machine.firmware == "bios" and disk.sector != _INT13:
+        raise Unplannable(
+            f"{described(disk)} has sectors of {disk.sector} bytes, which the boot code of GRUB cannot read: start this"
+            " machine by UEFI, or take another disk"
+        )
     suffix = names.SECOND if role == "second" else ""
     wanted = [(names.BIOS, "bios", _SMALL)] if machine.firmware == "bios" else []
     wanted.append((names.ESP, "esp", ESP_SIZE))
@@ -83,6 +93,8 @@ def beside(machine: Machine, disk: Disk, seed: str, least: int) -> Laid:
     Raises Unplannable for a disk that cannot be shared, with what to do.
     """
     _shareable(disk)
+    gone = [one for one in disk.partitions if _ours(one)]
+    disk = disk.model_copy(update={"partitions": [one for one in disk.partitions if one not in gone]})
     gap = max(gaps(disk), key=lambda one: one[1] - one[0], default=(0, 0))
     if gap[1] - gap[0] < least:
         raise Unplannable(
@@ -97,7 +109,8 @@ def beside(machine: Machine, disk: Disk, seed: str, least: int) -> Laid:
     if len(free) < len(wanted):
         raise Unplannable(f"{described(disk)} has {len(used)} partitions: its table has no room for {len(wanted)} more")
     make = _row(wanted, free, gap, seed, "")
-    return Laid(disk, "system", False, make, tuple(_kept(one, one is shared) for one in disk.partitions), shared)
+    kept = tuple(_kept(one, one is shared) for one in disk.partitions)
+    return Laid(disk, "system", False, make, kept, shared, tuple(_kept(one, False) for one in gone))
 
 
 def gaps(disk: Disk) -> list[tuple[int, int]]:
@@ -112,7 +125,7 @@ def gaps(disk: Disk) -> list[tuple[int, int]]:
 
 
 def _shareable(disk: Disk) -> None:
-    if any(one.label.startswith("kos-") for one in disk.partitions):
+    if any(map(_ours, disk.partitions)) and not disk.unbegun:
         # Never: wipe it all. Somebody else's system is on it.
         raise Unplannable(
             f"{described(disk)} has partitions of a kOS already. If it was never finished, give it up where the"
@@ -127,6 +140,10 @@ def _shareable(disk: Disk) -> None:
         wrong = "has no partition table, so nothing to be beside"
     if wrong:
         raise Unplannable(f"{described(disk)} {wrong}. Take the layout whole_disk, or another disk")
+
+
+def _ours(one: Partition) -> bool:
+    return one.label.startswith(names.PREFIX)
 
 
 def _kept(one: Partition, shared: bool) -> Kept:

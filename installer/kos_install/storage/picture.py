@@ -37,7 +37,8 @@ def _why(disk: Disk) -> str:
 
 def _disk(disk: Disk, table: Table) -> Iterator[str]:
     yield _cut(described(disk), 79)
-    yield "  EVERYTHING ON THIS DISK IS LOST" if table.wipe else "  every partition stays, new ones are added"
+    stays = "every partition but empty ones of kOS stays" if table.remove else "every partition stays"
+    yield "  EVERYTHING ON THIS DISK IS LOST" if table.wipe else f"  {stays}, new ones are added"
     yield _row("  before", "  after")
     yield f"{'-' * _HALF} | {'-' * _HALF}"
     for before, after in zip_longest(_few(_before(disk)), _few(_after(table)), fillvalue=""):

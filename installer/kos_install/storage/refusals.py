@@ -24,7 +24,8 @@ MEMORY_LEAST_MB = 480  # what a machine sold with 512 MB reports, and a little l
 
 def refusals(answers: Answers, machine: Machine, test: bool) -> list[str]:
     """Everything but disks; `test`: the medium was built for tests, which may unlock cheaply."""
-    found = [*_machine(answers, machine), *_unlocking(answers, machine), *_network(answers, machine)]
+    found = [*_machine(answers, machine), *_unlocking(answers, machine), *_over_network(answers, machine)]
+    found += _network(answers, machine)
     if answers.encryption.argon2id:
         found += unaffordable(machine, answers.encryption.argon2id, test)
     return found
@@ -35,6 +36,11 @@ def _machine(answers: Answers, machine: Machine) -> Iterator[str]:
         yield f"{machine.memory_mb} MB of memory do not suffice: {MEMORY_LEAST_MB} are the least for an install"
     if machine.firmware == "bios" and answers.storage.layout == "free_space":
         yield "storage.layout: free_space needs UEFI: started by a BIOS, two systems would fight over one boot sector"
+    if answers.encryption.secure_boot == "own" and answers.storage.layout == "free_space":
+        yield (
+            "encryption.secure_boot: own keys take the place of those by which the system beside kOS starts: take"
+            " stock, or a disk for kOS alone"
+        )
     if machine.firmware == "bios" and machine.architecture != "amd64":
         yield f"an {machine.architecture} machine starts kOS by UEFI: give it such firmware, or flash a card image"
 
@@ -59,11 +65,18 @@ def _unlocking(answers: Answers, machine: Machine) -> Iterator[str]:
         )
     if asked.fido2 and not machine.fido2:
         yield "encryption.fido2: no FIDO2 key is plugged in: plug it in, or leave the key away"
+
+
+def _over_network(answers: Answers, machine: Machine) -> Iterator[str]:
+    """While the disk is locked there is a network by cable and no Wi-Fi (see dracut's module 90kos-unlock)."""
+    asked = answers.encryption
     if asked.tang and not _is_address(urlsplit(asked.tang.url).hostname or ""):
         yield "encryption.tang.url: while the disk is locked nobody looks up names: give the server's address"
     for key, wanted in (("tang", asked.tang), ("remote_unlock", asked.remote_unlock)):
-        if wanted and not answers.network:
-            yield f"encryption.{key} needs a network: give one, or leave the key away"
+        if wanted and all(one.wifi or one.match.startswith("wl") for one in answers.network):
+            yield f"encryption.{key} needs a network by cable: give one, or leave the key away"
+        elif wanted and machine.nics and all(card.wireless for card in machine.nics):
+            yield f"encryption.{key} needs a cable, and this machine has no card for one: add it, or leave the key away"
 
 
 def _is_address(host: str) -> bool:

@@ -56,7 +56,8 @@ def steps(answers: Answers, machine: Machine, laid: Sequence[Laid], seed: str) -
 def _table(laid: Laid, seed: str) -> list[Action]:
     disk, tail = Target(path=laid.disk.path, serial=laid.disk.serial, size=laid.disk.size), _tail(laid)
     if not laid.wipe:
-        return [Table(id=f"table{tail}", disk=disk, wipe=False, make=list(laid.make), preserve=list(laid.preserve))]
+        return [Table(id=f"table{tail}", disk=disk, wipe=False, make=list(laid.make),
+                      preserve=list(laid.preserve), remove=list(laid.remove))]  # fmt: skip
     return [
         Release(id=f"release{tail}", disk=disk),
         Wipe(id=f"wipe{tail}", needs=[f"release{tail}"], disk=disk),

@@ -10,9 +10,12 @@ are worthless once it is done. A passphrase and a recovery key stay as they are.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 from .. import files, system
@@ -24,6 +27,7 @@ WISH, KEY, PIN = f"{FOLDER}/wish.json", f"{FOLDER}/key", f"{FOLDER}/pin"
 # Marks the slot of the installer's key in the header of the disk.
 TOKEN = "kos-enrol"  # noqa: S105 -- a type
 PIN_NAME = "kos-tpm2-pin"
+MEMORY, _NEW_PIN = "/run", "cryptenroll.new-tpm2-pin"
 STATE = f"{systems.FOLDER}/enrol.json"
 # Copies of the headers of the disks, which the installer made, one NAME.luks-header for each.
 HEADERS = "/var/lib/kos-recovery"
@@ -86,8 +90,19 @@ def _tokens(device: str) -> dict[str, dict[str, Any]]:
 
 def _enrol_one(root: Root, device: str, pin: bytes | None) -> None:
     argv = ["systemd-cryptenroll", f"--unlock-key-file={root.join(KEY)}", "--tpm2-device=auto", f"--tpm2-pcrs={PCRS}"]
-    secret = {"NEWPIN": pin.decode()} if pin is not None else {}
-    system.run([*argv, *(["--tpm2-with-pin=yes"] if pin is not None else []), device], environment=secret)
+    with _credentials(pin) as told:
+        system.run([*argv, *(["--tpm2-with-pin=yes"] if pin is not None else []), device], environment=told)
+
+
+@contextlib.contextmanager
+def _credentials(pin: bytes | None) -> Iterator[dict[str, str]]:
+    """Where systemd-cryptenroll finds the PIN while it runs: in memory, for root alone (its manual, Credentials)."""
+    if pin is None:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="kos-enrol-", dir=MEMORY) as folder:
+        files.write(os.path.join(folder, _NEW_PIN), pin, 0o400)
+        yield {"CREDENTIALS_DIRECTORY": folder}
 
 
 def _forget(root: Root, devices: list[str]) -> None:

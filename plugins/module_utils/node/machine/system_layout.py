@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 # Labels of GPT; the second disk of a mirror has them with SECOND at the end.
+PREFIX = "kos-"
 BIOS, ESP, JOURNAL, ROOT, DATA, SECOND = "kos-bios", "kos-esp", "kos-journal", "kos-root", "kos-data", "-2"
 # The opened LUKS devices are called as their partitions are: /dev/mapper/kos-root.
 MAPPER = "/dev/mapper"
