@@ -17,6 +17,7 @@ import yaml
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from kos_install import answers as answered
+from kos_install import preflight
 from kos_install.answers import Answers
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP somebody@somewhere"
@@ -241,6 +242,8 @@ def test_what_the_example_has_commented_out_is_good_as_well():
         others = [other for other in lines if not re.match(rf"{key[1]}{key[2]}:", other)]
         at = others.index(line)
         text = "\n".join([*others[:at], line.replace("# ", "", 1), *others[at + 1 :]])
-        parse(Answers, yaml.safe_load(text), lambda _path: Place("answers"))
+        asked = parse(Answers, yaml.safe_load(text), lambda _path: Place("answers"))
+        if key[2] in {"settings", "environment"}:
+            preflight.circumstances(asked, attended=True, record={})
         tried += 1
     assert tried > 12
