@@ -11,18 +11,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
-from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault
+from ansible_collections.kind.kos.plugins.plugin_utils.documents import KeyPath, read_document
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict, parse
 
-from . import accounts
+from . import accounts, public_keys
 
 VERSION = 1
 # What crypt(5) of Debian makes and a machine may believe: yescrypt, SHA-512, SHA-256. Never a password.
@@ -34,6 +35,8 @@ _QUOTED = re.compile(r"'[^']*'|(?<=the tag )\S+")
 _HOSTNAME = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 _USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 _KEYBOARD = r"^[a-z]{2,8}(\([A-Za-z0-9_-]{1,32}\))?$"
+_LOCALE = r"^(C|POSIX|[A-Za-z_]+\.UTF-8(@[a-z]+)?)$"
+_ZONE = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$"
 _NIC = r"^[A-Za-z0-9_.:*-]{1,32}$"
 _SSID_BYTES = 32
 # In place of a hash that must not lie about; well-formed, and no password has it.
@@ -47,18 +50,6 @@ def hash_of_password(text: str) -> str:
     if not _HASH.match(text):
         raise ValueError("no hash that Debian knows: make one with mkpasswd, or leave it away")
     return text
-
-
-def _public_key(text: str) -> str:
-    kind, _space, rest = text.strip().partition(" ")
-    if (
-        not text.strip().isprintable()
-        or not kind.startswith(("ssh-", "ecdsa-", "sk-"))
-        or not rest
-        or "PRIVATE" in text
-    ):
-        raise ValueError("not the public key of OpenSSH: one line of the file that ends in .pub")
-    return text.strip()
 
 
 def _printable(text: str) -> str:
@@ -110,8 +101,30 @@ def _term(text: str) -> str:
     return text
 
 
+def _like(pattern: str, said: str) -> BeforeValidator:
+    """A sentence in place of a regular expression, where a text does not fit it."""
+
+    def fitting(value: Any) -> Any:
+        if isinstance(value, str) and not re.search(pattern, value):
+            raise ValueError(said)
+        return value
+
+    return BeforeValidator(fitting)
+
+
+def _mapping(said: str) -> Any:
+    """A sentence in place of *a valid dictionary*, where somebody wrote a plain value."""
+
+    def shaped(cls: type[BaseModel], value: Any) -> Any:
+        if not isinstance(value, dict | cls):
+            raise ValueError(said)
+        return value
+
+    return model_validator(mode="before")(shaped)
+
+
 PasswordHash = Annotated[str, AfterValidator(hash_of_password)]
-PublicKey = Annotated[str, AfterValidator(_public_key)]
+PublicKey = Annotated[str, AfterValidator(public_keys.checked)]
 Name = Annotated[str, AfterValidator(_printable)]
 Address = Annotated[str, AfterValidator(_address)]
 Term = Annotated[str, AfterValidator(_term)]
@@ -129,6 +142,8 @@ class DiskSelector(Strict):
     bus: Literal["nvme", "sata", "usb", "virtio", "scsi", "mmc"] | None = None
     min_gb: Annotated[int, Field(ge=1)] | None = None
     max_gb: Annotated[int, Field(ge=1)] | None = None
+
+    _shape = _mapping("say what the disk is known by, such as {serial: S6XNNG0R1} or {path: /dev/sda}")
 
 
 class Storage(Strict):
@@ -154,6 +169,10 @@ class Secret(Strict):
     file: str | None = Field(default=None, description="beside the answers; it is never copied")
     prompt: bool = False
 
+    _shape = _mapping(
+        "no secret stands in this file: write {file: NAME} of a file beside it, {credential: NAME}, or {prompt: true}"
+    )
+
     @model_validator(mode="after")
     def _one(self) -> Self:
         if sum((self.credential is not None, self.file is not None, self.prompt)) != 1:
@@ -173,6 +192,8 @@ class Tpm2(Strict):
     """Unlock by the machine's own chip; enrolled on the first boot on which Secure Boot is enforced."""
 
     pin: Secret | None = None
+
+    _shape = _mapping("write {pin: {file: NAME}} or {pin: {prompt: true}}, or {} for a TPM that asks for no PIN")
 
 
 class Tang(Strict):
@@ -208,6 +229,8 @@ class Vlan(Strict):
     """A network within a network."""
 
     id: Annotated[int, Field(ge=1, le=4094)]
+
+    _shape = _mapping("write its number as {id: 7}")
 
 
 class Wifi(Strict):
@@ -252,7 +275,9 @@ class Interface(Strict):
 class User(Strict):
     """Who may log in."""
 
-    name: Annotated[str, Field(pattern=_USER), AfterValidator(_user)] = "kos"
+    name: Annotated[
+        str, Field(pattern=_USER), _like(_USER, "small letters, digits, - and _, such as anna"), AfterValidator(_user)
+    ] = "kos"
     full_name: Annotated[str, Field(max_length=100), AfterValidator(_full_name)] = ""
     password_hash: PasswordHash | None = None
     ssh_keys: list[PublicKey] = []
@@ -278,11 +303,21 @@ class Answers(Strict):
     environment: Annotated[str, AfterValidator(_printable)] | None = None
     settings: dict[str, Any] = Field(default={}, description="a layer of configuration, over the profile's own")
     accept_shortfall: list[Literal["cpu", "memory", "disk", "gpu", "network"]] = []
-    hostname: Annotated[str, Field(pattern=_HOSTNAME)] = "kos"
-    locale: Annotated[str, Field(pattern=r"^[A-Za-z_]+(\.[A-Za-z0-9-]+)?(@[a-z]+)?$")] = "C.UTF-8"
-    language: Annotated[str, Field(pattern=r"^[a-z]{2}(_[A-Z]{2})?$")] = "en"
-    keyboard: Annotated[str, Field(pattern=_KEYBOARD, description="as XKB has it: de, ch(fr), us(dvorak)")] = "us"
-    timezone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$")] = "UTC"
+    hostname: Annotated[
+        str,
+        Field(pattern=_HOSTNAME),
+        _like(_HOSTNAME, "small letters, digits and -, such as attic; no dot, 63 at most"),
+    ] = "kos"
+    locale: Annotated[str, Field(pattern=_LOCALE), _like(_LOCALE, "a locale in UTF-8, such as de_DE.UTF-8")] = "C.UTF-8"
+    language: Literal["en", "de"] = Field(default="en", description="what the installer's own screens speak")
+    keyboard: Annotated[
+        str,
+        Field(pattern=_KEYBOARD, description="as XKB has it: de, ch(fr), us(dvorak)"),
+        _like(_KEYBOARD, "a keyboard as XKB calls it, such as de, ch(fr) or us(dvorak)"),
+    ] = "us"
+    timezone: Annotated[str, Field(pattern=_ZONE), _like(_ZONE, "a time zone by its name, such as Europe/Berlin")] = (
+        "UTC"
+    )
     storage: Storage = Storage()
     encryption: Encryption = Encryption()
     network: list[Interface] = [Interface()]
@@ -336,11 +371,16 @@ class Answers(Strict):
 
 def load(path: Path) -> Answers:
     """The answers in a file of YAML, JSON or TOML. Raises ConfigurationError, whose faults show no value."""
+    return placed(path)[0]
+
+
+def placed(path: Path) -> tuple[Answers, Callable[[KeyPath], Place]]:
+    """The answers in a file, and where in it each key stands. Raises ConfigurationError as `load` does."""
     try:
         document = read_document(path)
     except ConfigurationError as error:
         raise ConfigurationError(map(_discreet, error.faults)) from None
-    return parse(Answers, document.data, document.place)
+    return parse(Answers, document.data, document.place), document.place
 
 
 def _discreet(fault: Fault) -> Fault:

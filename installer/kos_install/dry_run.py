@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.kind.kos.cli.exits import Exit
-from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, shown_path
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, shown_path
 
 from . import answers as answered
+from . import intended, medium, secrets
 from .answers import Answers
 from .errors import InstallError, Unplannable
 from .hardware import describe, detect
@@ -23,18 +26,22 @@ from .hardware.model import Machine
 from .preflight import circumstances
 from .storage.actions import Plan
 from .storage.picture import picture
-from .storage.plan import plan, wiped
+from .storage.plan import Circumstances, plan, wiped
 from .storage.refusals import unattended
 from .storage.sizes import human
 from .storage.words import said
+from .unattended import of_example
 
 
-def dry_run(answers: Path, hardware: Path | None, as_json: bool) -> int:
-    """Print the plan, or why there is none. The exit code is the one of the install itself."""
+def dry_run(answers: Path, hardware: Path | None, as_json: bool, alone: bool = False) -> int:
+    """Print the plan, or why there is none. The exit code is the one of the install itself.
+
+    `alone`: of one that nobody watches; answers that do not suffice for it are refused.
+    """
     try:
-        asked = answered.load(answers)
+        asked, known = _asked(answers)
         machine = describe.load(hardware) if hardware else detect.detect()
-        made = plan(asked, machine, circumstances(asked, attended=True, place=shown_path(answers)))
+        made = plan(asked, machine, known)
     except ConfigurationError as error:
         _refuse([fault.as_dict() for fault in error.faults], [str(fault) for fault in error.faults], as_json)
         return Exit.INVALID_CONFIGURATION
@@ -42,8 +49,34 @@ def dry_run(answers: Path, hardware: Path | None, as_json: bool) -> int:
         faults = error.faults if isinstance(error, Unplannable) else (str(error),)
         _refuse([{"message": fault} for fault in faults], list(faults), as_json)
         return error.exit
+    lacking = _alone(asked, machine, made)
+    if alone and lacking:
+        _refuse([{"message": fault} for fault in lacking], lacking, as_json)
+        return Exit.PREFLIGHT_FAILED
     print(json.dumps(_data(asked, machine, made), indent=1) if as_json else "\n".join(_text(asked, machine, made)))
     return Exit.OK
+
+
+def _asked(path: Path) -> tuple[Answers, Circumstances]:
+    """The answers, with every secret of theirs that is a file looked at. Raises ConfigurationError."""
+    asked, place = answered.placed(path)
+    faults = [Fault(said, key=key) for key, said in secrets.faults_of_files(asked, path.parent).items()]
+    known = Circumstances()
+    try:
+        known = circumstances(asked, attended=True, place=shown_path(path))
+    except ConfigurationError as error:
+        faults += error.faults
+    if faults:
+        raise ConfigurationError(
+            fault if fault.place and fault.place.line else replace(fault, place=place(_path(fault.key)))
+            for fault in faults
+        )
+    return asked, known
+
+
+def _path(key: str) -> tuple[str | int, ...]:
+    """network[0].wifi as documents has it."""
+    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key))
 
 
 def _refuse(faults: list[dict[str, Any]], lines: list[str], as_json: bool) -> None:
@@ -55,13 +88,18 @@ def _refuse(faults: list[dict[str, Any]], lines: list[str], as_json: bool) -> No
 
 def _alone(asked: Answers, machine: Machine, made: Plan) -> list[str]:
     """What is missing for an install that nobody watches."""
-    return unattended(asked, machine, wiped(made))
+    return [*of_example(asked), *unattended(asked, machine, wiped(made))]
+
+
+def _profile(asked: Answers) -> str | None:
+    return asked.profile or medium.record().get("profile")
 
 
 def _data(asked: Answers, machine: Machine, made: Plan) -> dict[str, Any]:
     return {
         "ok": True,
         "machine": machine.model_dump(mode="json"),
+        "node": intended.node(asked, _profile(asked)),
         "plan": made.model_dump(mode="json"),
         "digest": made.digest(),
         "before_after": picture(machine, made),
@@ -72,6 +110,8 @@ def _data(asked: Answers, machine: Machine, made: Plan) -> dict[str, Any]:
 
 def _text(asked: Answers, machine: Machine, made: Plan) -> Iterator[str]:
     yield from summary(machine)
+    yield "\nWhat it would be:"
+    yield from intended.lines(asked, _profile(asked))
     yield ""
     yield picture(machine, made)
     yield "What would be done:"

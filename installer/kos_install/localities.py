@@ -33,10 +33,8 @@ def unknown(
     answers: Answers, place: str, system: Path = Path("/"), types: Callable[[str], bool] = keyboards.types_latin
 ) -> Iterator[Fault]:
     """What these answers name and `system` lacks: after the disk was wiped would be late to find out."""
-    zone = system / _ZONES / answers.timezone
-    if not zone.is_file() or zone.read_bytes()[: len(_TZIF)] != _TZIF:
-        zones = [path.relative_to(system / _ZONES).as_posix() for path in (system / _ZONES).rglob("*")]
-        yield _fault("timezone", answers.timezone, zones, place)
+    if not _is_zone(system, answers.timezone):
+        yield _fault("timezone", answers.timezone, _zones(system), place)
     if answers.locale not in _BUILT_IN and answers.locale not in (made := locales(system)):
         yield _fault("locale", answers.locale, [*_BUILT_IN, *sorted(made)], place)
     names = keyboards.known(system)
@@ -45,6 +43,27 @@ def unknown(
     elif not types(answers.keyboard):
         said = f"on '{answers.keyboard}' a console has not every Latin letter: passphrase and commands need them"
         yield Fault(said, Place(place), "keyboard", "take its layout without a variant, or us")
+
+
+def doubtful(answers: Answers, place: str, system: Path = Path("/")) -> Iterator[Fault]:
+    """The same where `system` is not what is installed: what it has no list of is not looked at."""
+    lists = {"timezone": (system / _ZONES).is_dir(), "locale": locales(system), "keyboard": keyboards.known(system)}
+    for fault in unknown(answers, place, system, lambda _name: True):
+        if lists[fault.key]:
+            yield Fault(
+                f"no system is known to have '{getattr(answers, fault.key)}'", fault.place, fault.key, fault.fix
+            )
+
+
+def _is_zone(system: Path, name: str) -> bool:
+    path = system / _ZONES / name
+    return path.is_file() and path.read_bytes()[: len(_TZIF)] == _TZIF
+
+
+def _zones(system: Path) -> list[str]:
+    folder = system / _ZONES
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [name for name in names if not name.startswith(("posix/", "right/"))]
 
 
 def _fault(key: str, given: str, names: list[str], place: str) -> Fault:

@@ -17,16 +17,21 @@ from . import medium
 
 
 def main() -> int:
-    """Entry point. The exit codes are those of every command; 1 as well for a medium that `--verify` finds broken."""
+    """Entry point. The exit codes are those of every command; 1 as well for a medium not proved to be as made."""
     options = _options()
     if options.verify:
         result = medium.verify(medium.own_disk(), medium.known())
         print(medium.sentence(result))
-        return 1 if result.state == medium.BROKEN else 0
+        return Exit.OK if result.state == medium.GOOD else Exit.UNEXPECTED
+    from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
+
     from .errors import InstallError
 
     try:
         return _run(options)
+    except ConfigurationError as error:
+        print(error, file=sys.stderr)
+        return Exit.INVALID_CONFIGURATION
     except InstallError as error:
         print(f"kos-install: {error}", file=sys.stderr)
         return error.exit
@@ -68,7 +73,7 @@ def _asked(options: argparse.Namespace) -> int:
     if options.schema:
         print(answers.schema(), end="")
         return Exit.OK
-    return dry_run(options.answers, options.hardware, options.json)
+    return dry_run(options.answers, options.hardware, options.json, options.unattended)
 
 
 def _engine(options: argparse.Namespace) -> int:
@@ -94,7 +99,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--answers", type=Path, metavar="FILE", help="what the screens would ask, as YAML, JSON or TOML"
     )
-    parser.add_argument("--unattended", action="store_true", help="look for answers where somebody left them")
+    parser.add_argument(
+        "--unattended",
+        action="store_true",
+        help="look for answers where somebody left them; with --dry-run: are these enough for nobody to watch?",
+    )
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
     parser.add_argument("--hardware", type=Path, metavar="FILE", help="a described machine; --dry-run or --replay only")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="rehearse: the screens, and recorded progress")
@@ -128,8 +137,8 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
         parser.error("--json goes with --answers")
     if options.dry_run and not options.answers:
         parser.error("--dry-run shows what answers would do: add --answers FILE")
-    if options.answers and options.unattended:
-        parser.error("--unattended looks for answers itself: leave --answers away")
+    if options.answers and options.unattended and not options.dry_run:
+        parser.error("--unattended looks for answers itself: leave --answers away, or add --dry-run")
     if options.remote and (options.unattended or options.dry_run):
         parser.error("--remote takes answers from here, and looks at no disk before it installs: --answers FILE alone")
     if options.fingerprint and not options.remote:

@@ -35,8 +35,9 @@ def circumstances(
     profile = answers.profile or record.get("profile")
     if profile is None and (answers.settings or answers.environment):
         raise ConfigurationError([Fault("settings and environment need a profile", Place(place), "profile", "add it")])
-    # What another medium has is not known here.
-    if record == medium.record() != {} and (faults := list(localities.unknown(answers, place))):
+    # What another medium has is not known here; but what no list knows is a slip.
+    names = localities.unknown if record == medium.record() != {} else localities.doubtful
+    if faults := list(names(answers, place)):
         raise ConfigurationError(faults)
     minimum = None if profile is None else _minimum(answers, profile, place, record)
     return Circumstances(attended=attended, test=bool(record.get("test")), minimum=minimum)

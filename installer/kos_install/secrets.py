@@ -59,6 +59,21 @@ def resolve(
     return found
 
 
+def faults_of_files(answers: Answers, beside: Path) -> dict[str, str]:
+    """Key of each secret that is a file -> what is wrong with it, as `resolve` would say; none that is good.
+
+    Credentials, and what is typed, are only on the machine that is installed.
+    """
+    faults = {}
+    for name, (key, secret) in wanted(answers).items():
+        if secret.file is not None:
+            try:
+                _usable(name, _beside(beside, secret.file))
+            except InstallError as error:
+                faults[key] = str(error)
+    return faults
+
+
 def _read(key: str, secret: Secret, beside: Path, prompt: Prompt | None, environment: Mapping[str, str]) -> bytes:
     if secret.credential is not None:
         return _credential(secret.credential, environment)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import answers as answered
-from . import glance, secrets
+from . import glance, public_keys, secrets
 from .actions.runner import run
-from .errors import UsageError
+from .errors import Unplannable, UsageError
 
 LABEL, CREDENTIAL, ARGUMENT = "KOS-ANSWERS", "kos.answers", "kos.answers="
 FILES = ("answers.yaml", "answers.yml", "answers.json", "answers.toml")
@@ -81,4 +81,17 @@ def answer(where: str | Path) -> tuple[answered.Answers, dict[str, str]]:
     """The answers and the secrets they speak of; both are in memory then. Raises ConfigurationError, InstallError."""
     with found(where) as path:
         asked = answered.load(path)
+        if faults := of_example(asked):
+            raise Unplannable(*faults)
         return asked, secrets.resolve(asked, path.parent)
+
+
+def of_example(asked: answered.Answers) -> list[str]:
+    """What still stands there as in the example: with it the machine would let nobody in."""
+    unlocks = asked.encryption.remote_unlock
+    given = {"user.ssh_keys": asked.user.ssh_keys, "encryption.remote_unlock.ssh_keys": unlocks and unlocks.ssh_keys}
+    return [
+        f"{key}: it has the key of the example, whose other half nobody has: put the line of your own .pub file there"
+        for key, keys in given.items()
+        if any(map(public_keys.of_example, keys or []))
+    ]

@@ -19,6 +19,8 @@ from kos_install.hardware.model import Machine
 from kos_install.storage.actions import Table
 from kos_install.storage.plan import plan
 
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP nobody"
+
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(bool(mediums.unavailable()), reason=mediums.unavailable() or "a lab is here"),
@@ -104,7 +106,7 @@ def test_what_was_seen_can_be_planned(seen):
 
     def asked(serial, **storage):
         storage = {"disk": {"serial": serial}, **storage}
-        return Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA me"]}, "storage": storage})
+        return Answers.model_validate({"version": 1, "user": {"ssh_keys": [KEY]}, "storage": storage})
 
     beside = plan(asked("LAPTOP", layout="free_space"), here)
     (table,) = [action for action in beside.actions if isinstance(action, Table)]

@@ -19,7 +19,7 @@ from kos_install.storage.plan import plan
 
 HERE = Path(__file__).resolve().parent
 MACHINES, FOLDER = HERE / "machines", HERE / "golden_installs"
-_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 somebody@somewhere"
+_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP somebody@somewhere"
 
 
 def names() -> list[str]:

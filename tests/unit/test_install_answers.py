@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import traceback
+from pathlib import Path
 
 import pytest
 import yaml
@@ -15,10 +17,12 @@ import yaml
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from kos_install import answers as answered
+from kos_install import preflight
 from kos_install.answers import Answers
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 somebody@somewhere"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP somebody@somewhere"
 LEAST = {"version": 1, "user": {"ssh_keys": [KEY]}}
+EXAMPLE = Path(__file__).resolve().parents[2] / "installer" / "answers.example.yaml"
 CANARY = "Kanarienvogel-4711"
 HASH = "$y$j9T$F5Jx5fExrKuPp53xLKQ..1$X3DX6M94c7o.9agCG9G317fhZg9SqC.5i5rd.RhAtQ7"
 
@@ -166,6 +170,23 @@ def test_the_schema_is_json_schema_and_lets_nothing_else_in():
         ({"user": {"full_name": "A:B", "ssh_keys": [KEY]}}, "no colon and no comma"),
         ({"user": {"full_name": "A\nB", "ssh_keys": [KEY]}}, "line break or a control character"),
         ({"user": {"ssh_keys": [KEY + "\x1b[2J"]}}, "not the public key"),
+        ({"user": {"ssh_keys": ["ssh-ed25519 AAAA… ada@office"]}}, "put your own there, one line of the file"),
+        ({"user": {"ssh_keys": ["ssh-ed25519 ... ada@office"]}}, "an example of one"),
+        ({"user": {"ssh_keys": [KEY[:-24]]}}, "cut off or changed"),
+        ({"encryption": {"remote_unlock": {"ssh_keys": ["ssh-rsa AAAA"]}}}, "cut off or changed"),
+        ({"hostname": "Foo.bar"}, "hostname: small letters, digits and -, such as attic"),
+        ({"user": {"name": "Ada", "ssh_keys": [KEY]}}, "user.name: small letters"),
+        ({"locale": "de_DE"}, "locale: a locale in UTF-8, such as de_DE.UTF-8"),
+        ({"language": "fr"}, "language: what is written is not a value of this key (known: de, en)"),
+        ({"keyboard": "Deutsch"}, "keyboard: a keyboard as XKB calls it"),
+        ({"timezone": "Berlin time"}, "timezone: a time zone by its name"),
+        ({"encryption": {"passphrase": "hunter2"}}, "no secret stands in this file: write {file: NAME}"),
+        ({"encryption": {"passphrase": 12345678}}, "no secret stands in this file"),
+        ({"encryption": {"tpm2": True}}, "encryption.tpm2: write {pin: {file: NAME}}"),
+        ({"encryption": {"tpm2": {"pin": "123456"}}}, "encryption.tpm2.pin: no secret stands in this file"),
+        ({"network": [{"wifi": {"ssid": "a", "passphrase": "hunter2x"}}]}, "no secret stands in this file"),
+        ({"network": [{"vlan": 7}]}, "network[0].vlan: write its number as {id: 7}"),
+        ({"storage": {"disk": "/dev/sda"}}, "storage.disk: say what the disk is known by, such as {serial:"),
         ({"environment": "a\nb"}, "line break"),
         ({"network": [{"gateway": "router"}]}, "network[0].gateway: no address"),
         ({"network": [{"gateway": "192.0.2.1\n[Route]"}]}, "no address"),
@@ -202,3 +223,34 @@ def test_the_same_node_has_one_digest_wherever_its_secrets_come_from(tmp_path):
     hashed = load(tmp_path, {**LEAST, "user": {"password_hash": HASH}})
     assert hashed.digest() == hashed.forgetful().digest() != one.digest()
     assert one.digest() == two.digest() != other.digest()
+
+
+def test_the_example_has_every_key_and_what_is_not_commented_out_is_good():
+    text = EXAMPLE.read_text()
+    assert answered.load(EXAMPLE).hostname == "attic"
+    read = json.loads(answered.schema())
+    keys = {key for part in (read, *read["$defs"].values()) for key in part.get("properties", ())}
+    assert {key for key in keys if not re.search(rf"\b{key}:", text)} == set()
+    words = {word for part in read["$defs"].values() for one in part["properties"].values() for word in _literals(one)}
+    assert {word for word in words if not re.search(rf"\b{word}\b", text)} == set()
+
+
+def _literals(part):
+    return part.get("enum", []) + [word for one in part.get("anyOf", ()) for word in _literals(one)]
+
+
+def test_what_the_example_has_commented_out_is_good_as_well():
+    """Each line by itself, in the place of the key that it is another choice for."""
+    lines, tried = EXAMPLE.read_text().splitlines(), 0
+    for line in lines:
+        key = re.match(r"(\s*)# ([a-z_0-9]+): \S", line)
+        if key is None or key[2] in {"second", "password_hash"} or line.startswith("  #   "):
+            continue
+        others = [other for other in lines if not re.match(rf"{key[1]}{key[2]}:", other)]
+        at = others.index(line)
+        text = "\n".join([*others[:at], line.replace("# ", "", 1), *others[at + 1 :]])
+        asked = parse(Answers, yaml.safe_load(text), lambda _path: Place("answers"))
+        if key[2] in {"settings", "environment"}:
+            preflight.circumstances(asked, attended=True, record={})
+        tried += 1
+    assert tried > 12

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from installs import KEY
 
 from kos_install.actions import unpack
 from kos_install.actions.context import Context
@@ -35,7 +36,7 @@ PLAN = Plan.model_validate_json(
         {"kind": "finish", "id": "finish"},
     ]})
 )  # fmt: skip
-ANSWERS = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA test"]}})
+ANSWERS = Answers.model_validate({"version": 1, "user": {"ssh_keys": [KEY]}})
 NAMES = [action.id for action in PLAN.actions]
 
 

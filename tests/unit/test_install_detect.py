@@ -11,6 +11,7 @@ import subprocess
 import uuid
 
 import pytest
+from installs import KEY
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from kos_install.actions import disks as applied
@@ -193,7 +194,7 @@ def test_a_disk_with_sectors_of_4096_and_one_with_a_journal(fake):
 
 
 def test_a_disk_that_was_installed_tells_by_which_answers(fake):
-    asked = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA test"]}})
+    asked = Answers.model_validate({"version": 1, "user": {"ssh_keys": [KEY]}})
     kind = names.TYPES["journal"]
     fake.disk("sda", 10**12, [{"partlabel": "kos-journal", "parttype": kind}])
     device = fake.root / "dev/sda1"

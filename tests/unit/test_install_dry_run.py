@@ -6,18 +6,34 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from golden_installs import MACHINES
 
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
-from kos_install import alone, main, preflight
-from kos_install.answers import Answers, schema
+from kos_install import alone, console, intended, localities, main, medium, preflight, unattended
+from kos_install.answers import FORGOTTEN, Answers, schema
+from kos_install.errors import Unplannable
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 somebody@somewhere"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP somebody@somewhere"
 LEAST = {"version": 1, "user": {"ssh_keys": [KEY]}}
+
+
+@pytest.fixture
+def system(tmp_path):
+    """A system that has a list of each."""
+    for name, content in {
+        "zoneinfo/UTC": "TZif2", "zoneinfo/Europe/Berlin": "TZif2", "i18n/SUPPORTED": "de_DE.UTF-8 UTF-8\n",
+        "X11/xkb/rules/base.lst": "! layout\n  us              English (US)\n",
+    }.items():  # fmt: skip
+        path = tmp_path / "usr/share" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return tmp_path
 
 
 @pytest.fixture
@@ -146,7 +162,142 @@ def test_a_configuration_that_is_wrong_is_found_before_any_disk_is_touched(run, 
     assert code == 3 and out == "" and said in err
 
 
-def test_the_example_installs_alone_on_a_laptop(run):
-    example = str(MACHINES.parents[2] / "installer" / "answers.example.yaml")
-    code, out, err = run("--answers", example, *described("windows11_laptop"), answers=None)
-    assert (code, err) == (0, "") and "Nobody could leave it alone" not in out
+EXAMPLE = str(MACHINES.parents[2] / "installer" / "answers.example.yaml")
+
+
+def test_the_example_lacks_nothing_on_a_laptop_but_a_key_of_ones_own(run):
+    code, out, err = run("--answers", EXAMPLE, *described("windows11_laptop"), answers=None)
+    alone = out.partition("Nobody could leave it alone with these answers:\n")[2]
+    assert (code, err) == (0, "") and alone.count("  - ") == 1 and "whose other half nobody has" in alone
+    code, out, err = run("--answers", EXAMPLE, "--unattended", *described("windows11_laptop"), answers=None)
+    assert code == 4 and out == "" and "whose other half nobody has" in err
+    with pytest.raises(Unplannable, match=r"user\.ssh_keys: it has the key of the example"):
+        unattended.answer(Path(EXAMPLE))
+
+
+ALONE = {**LEAST, "encryption": {"passphrase": {"credential": "x"}}, "confirm": {"wipe": ["kos-disk"]}}
+
+
+def test_whether_nobody_need_watch_has_an_exit_code(run):
+    assert run("--unattended", *described("vm_virtio"), answers=ALONE)[0] == 0
+    code, out, err = run("--unattended", *described("vm_virtio"))
+    assert code == 4 and out == "" and "nobody is there to type it" in err and "confirm.wipe" in err
+    code, out, _err = run("--unattended", "--json", *described("vm_virtio"))
+    assert code == 4 and not json.loads(out)["ok"] and len(json.loads(out)["faults"]) == 2
+    assert run("--unattended", "--hardware", "x")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("gone", None, "cannot be read: No such file"),
+        ("here", "", "shorter than 8 characters"),
+        ("here", "password1\n", "too easy to guess"),
+        ("here", "two of\nthem lines\n", "a line break"),
+        ("/etc/passwd", None, "the file must lie beside the answers"),
+        ("../here", "correct horse battery staple", "the file must lie beside the answers"),
+    ],
+)
+def test_a_secret_in_a_file_is_judged_and_never_shown(run, tmp_path, name, content, said):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    asked = {**LEAST, "encryption": {"passphrase": {"file": name}}}
+    code, out, err = run(*described("vm_virtio"), answers=asked)
+    assert code == 3 and out == "" and re.search(rf"answers\.yaml:\d: encryption\.passphrase: .*{said}", err)
+    assert not content or content.strip() not in err
+    code, out, _err = run("--json", *described("vm_virtio"), answers=asked)
+    assert code == 3 and json.loads(out)["faults"][0]["line"]
+
+
+def test_a_good_secret_in_a_file_is_not_shown_either(run, tmp_path):
+    (tmp_path / "secret").write_text("correct horse battery staple\n")
+    asked = {**LEAST, "encryption": {"passphrase": {"file": "secret"}}}
+    for options in ((), ("--json",)):
+        code, out, err = run(*options, *described("vm_virtio"), answers=asked)
+        assert (code, err) == (0, "") and "horse" not in out and "nchecked" not in out.replace('"unchecked": {}', "")
+
+
+def test_it_shows_what_the_node_will_be(run):
+    network = [
+        {"match": "enp1s0", "dhcp": False, "addresses": ["192.0.2.7/24"], "gateway": "192.0.2.1", "vlan": {"id": 7}}
+    ]
+    asked = {**ALONE, "hostname": "attic", "profile": "personal_node", "keyboard": "ch(fr)", "network": network}
+    code, out, _err = run(*described("windows11_laptop"), answers=asked)
+    assert code == 0
+    for part in (
+        "Node      attic, profile personal_node",
+        "keyboard ch(fr), locale C.UTF-8, time zone UTC",
+        "User      kos with no password and these SSH keys:",
+        "          SHA256:A5ft7Pj//TznF+pmmSnjHKPrzDA0ChbfoJlVxj/Yiak somebody@somewhere",
+        "Network   enp1s0: 192.0.2.7/24, gateway 192.0.2.1, VLAN 7",
+        "Opens by  a passphrase (credential x); a recovery key",
+        "Unchecked encryption.passphrase (credential x): only the machine",
+    ):
+        assert part in out
+    told = json.loads(run("--json", *described("windows11_laptop"), answers=asked)[1])["node"]
+    assert told["hostname"] == "attic" and told["user"]["ssh_keys"][0].startswith("SHA256:A5ft7Pj")
+    assert told["network"][0]["vlan"] == {"id": 7} and told["unchecked"] == {"encryption.passphrase": "credential x"}
+
+
+def test_all_that_may_unlock_is_shown_and_fits(run):
+    wifi = {"match": "wl*", "wifi": {"ssid": "attic", "passphrase": {"prompt": True}}}
+    asked = Answers.model_validate({
+        **LEAST,
+        "encryption": {
+            "tpm2": {"pin": {"prompt": True}}, "fido2": True, "remote_unlock": {"ssh_keys": [KEY], "port": 2222},
+            "tang": {"url": "http://192.0.2.9", "thumbprint": "x" * 43},
+        },
+        "network": [{"dns": ["2001:db8::1"]}, wifi],
+        "user": {"password_hash": FORGOTTEN},
+    })  # fmt: skip
+    text = "\n".join(intended.lines(asked, None))
+    for part in (
+        "the profile of the medium", "kos with a password, and no SSH key", "Wi-Fi attic", "name servers 2001:db8::1",
+        "the TPM, with a PIN", "a FIDO2 key", "http://192.0.2.9", "port 2222, with SHA256:A5ft7Pj",
+        "network[1].wifi.passphrase (typed)",
+    ):  # fmt: skip
+        assert part in " ".join(text.split())
+    assert all(len(line) <= 79 for line in text.splitlines()) and FORGOTTEN not in text
+    assert intended.node(asked, "x")["opens"][0] == "a passphrase (typed)"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"timezone": "Europe/Berln"}, "did you mean 'Europe/Berlin'?"),
+        ({"keyboard": "deutsch"}, "no system is known to have 'deutsch'"),
+        ({"locale": "de_DF.UTF-8"}, "did you mean 'de_DE.UTF-8'?"),
+    ],
+)
+def test_a_slip_in_a_name_is_found_with_its_line(run, monkeypatch, system, more, said):
+    monkeypatch.setattr(localities.doubtful, "__defaults__", (system,))
+    code, out, err = run(*described("vm_virtio"), answers={**LEAST, **more})
+    assert code == 3 and out == "" and said in err and re.search(r"answers\.yaml:\d: ", err)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "replay", "code", "said"),
+    [
+        ("m.json", "README.md", 2, "README.md:1: this is no recorded progress"),
+        ("m.json", "m.json", 2, "m.json:1: this is no recorded progress"),
+        ("m.json", "list", 2, "list:1: this is no recorded progress"),
+        ("m.json", "gone", 2, "gone cannot be read"),
+        ("m.json", "bytes", 2, "bytes cannot be read: not UTF-8"),
+        ("gone.json", "list", 3, "gone.json: cannot be read"),
+    ],
+)
+def test_what_cannot_be_rehearsed_is_said_in_a_sentence(run, tmp_path, monkeypatch, hardware, replay, code, said):
+    monkeypatch.setattr(console, "_engine", lambda *_: pytest.fail("an engine would start"))
+    (tmp_path / "m.json").write_text((MACHINES / "bios_pc.json").read_text())
+    (tmp_path / "README.md").write_text("# kOS\n")
+    (tmp_path / "list").write_text('[1]\n{"kind": "wipe"}\n')
+    (tmp_path / "bytes").write_bytes(b"\xff\n")
+    got, out, err = run("--hardware", str(tmp_path / hardware), "--replay", str(tmp_path / replay), answers=None)
+    assert (got, out) == (code, "") and said in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(("state", "code"), [("good", 0), ("broken", 1), ("unknown", 1)])
+def test_a_medium_that_is_not_proved_is_not_well(run, monkeypatch, state, code):
+    """Code 1 of docs/exit-codes.md: a question whose answer is not well."""
+    monkeypatch.setattr(medium, "verify", lambda *_: medium.Verification(state))
+    assert run("--verify", answers=None)[0] == code

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
+import subprocess
+import sys
 import threading
+import time
 
 import installs
 import pytest
+from golden_installs import MACHINES
 from installs import ANSWERS, BLANK, CANARY, RECOVERY, Told, names
 
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
@@ -377,3 +382,20 @@ def test_going_back_from_a_failure_gives_no_interrupted_install_up():
     told = Told(world=dataclasses.replace(world, found=lambda _machine: None if given_up else found))
     told.ask("abandon")
     assert given_up and told.history.newest("resumable") is None
+
+
+def test_an_engine_that_is_told_to_end_lets_its_clients_go_without_a_traceback(tmp_path):
+    path = tmp_path / "install.sock"
+    argv = [sys.executable, "-m", "kos_install.main", "--engine", "--socket", path, "--replay", "/dev/null"]
+    argv += ["--hardware", MACHINES / "bios_pc.json"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE) as engine, socket.socket(socket.AF_UNIX) as client:
+        until = time.monotonic() + 60
+        while not path.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        client.settimeout(60)
+        client.connect(str(path))
+        assert client.recv(1 << 16)
+        engine.terminate()
+        while client.recv(1 << 16):
+            pass
+        assert engine.wait(60) == 0 and engine.stderr.read() == b""

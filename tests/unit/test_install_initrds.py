@@ -16,7 +16,7 @@ from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from kos_install.actions import initrds, target
 from kos_install.answers import Answers
 
-KEY = "ssh-ed25519 AAAA me"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP somebody@somewhere"
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from installs import KEY
 
 from kos_install.answers import FORGOTTEN, Answers
 from kos_install.engine import journal
@@ -23,7 +24,7 @@ PLAN = Plan.model_validate_json(
     ' {"kind": "mount", "id": "mount", "mounts": [["a", "/", "b"]]}, {"kind": "unpack", "id": "unpack"},'
     ' {"kind": "finish", "id": "finish"}], "warnings": ["' + "w" * 9000 + '"]}'
 )
-ANSWERS = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA test"]}})
+ANSWERS = Answers.model_validate({"version": 1, "user": {"ssh_keys": [KEY]}})
 JOURNAL, MOUNT, UNPACK, FINISH = PLAN.actions
 
 

@@ -10,6 +10,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
+from installs import KEY
 
 from kos_install.actions import keys, luks
 from kos_install.answers import Answers
@@ -38,7 +39,7 @@ def header(monkeypatch):
 
 
 def context(**encryption):
-    answers = {"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA me"]}, "encryption": encryption}
+    answers = {"version": 1, "user": {"ssh_keys": [KEY]}, "encryption": encryption}
     one = Luks(
         id="luks", device="/dev/sda4", name="kos-root", uuid="u", memory_kib=65536, iterations=4, threads=1,
         recovery_key=True,

@@ -67,7 +67,6 @@ def test_what_the_system_has_is_taken(system, given):
         ({"timezone": "Europe"}, ""),
         ({"timezone": "leapseconds"}, ""),
         ({"locale": "de_DF.UTF-8"}, "de_DE"),
-        ({"locale": "de_DE.ISO-8859-1"}, "de_DE"),
         ({"keyboard": "dee"}, "de"),
         ({"keyboard": "de(nodeadkey)"}, "nodeadkeys"),
         ({"keyboard": "custom"}, ""),
@@ -104,3 +103,12 @@ def test_the_console_gets_what_the_node_will_get(tmp_path):
     assert said == [(["setupcon", "--keyboard-only", "--force"], False)]
     assert (tmp_path / keyboards.SETTINGS.lstrip("/")).read_text() == keyboards.settings("ch(fr)")
     assert 'XKBLAYOUT="ch"\nXKBVARIANT="fr"\nXKBOPTIONS=""' in keyboards.settings("ch(fr)")
+
+
+def test_another_system_is_asked_only_for_what_it_has_a_list_of(system, tmp_path):
+    wrong = answers(timezone="Europe/Berlni", locale="de_DF.UTF-8", keyboard="dee")
+    assert [fault.key for fault in localities.doubtful(wrong, "a", system)] == ["timezone", "locale", "keyboard"]
+    assert list(localities.doubtful(answers(keyboard="de(ru)"), "a", system)) == []
+    assert list(localities.doubtful(wrong, "a", tmp_path / "nothing")) == []
+    (system / "usr/share/X11/xkb/rules/base.lst").unlink()
+    assert [fault.key for fault in localities.doubtful(wrong, "a", system)] == ["timezone", "locale"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import golden_installs
 import pytest
 from golden_installs import answers, machine
+from installs import KEY
 
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 from kos_install.errors import Unplannable
@@ -186,7 +187,7 @@ def test_a_tpm_waits_for_secure_boot():
 def test_what_unlocks_over_a_network_needs_one(key):
     asked = {
         "tang": {"url": "http://192.0.2.9:7500", "thumbprint": "x" * 43},
-        "remote_unlock": {"ssh_keys": ["ssh-ed25519 AAAA me"]},
+        "remote_unlock": {"ssh_keys": [KEY]},
     }
     wired, radio = Nic(name="enp1s0"), Nic(name="wlp2s0", wireless=True)
     encryption = {key: asked[key]}

@@ -24,7 +24,7 @@ from kos_install.storage.plan import Circumstances, plan, wiped
 from kos_install.storage.sizes import MIB
 from kos_install.storage.words import said
 
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 somebody@somewhere"
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP somebody@somewhere"
 _SOME = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _LAYOUTS = ("whole_disk", "free_space", "mirror")
 _words = st.sampled_from(["", "S1", "S2", "S3", "disk", "Ж"])

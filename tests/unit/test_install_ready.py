@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from installs import KEY
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader
 from kos_install import ready
@@ -27,7 +28,7 @@ PLAN = Plan.model_validate_json(
         {"kind": "boot", "id": "boot", "loader": "systemd-boot", "esps": ["/dev/sda1"]},
     ]})
 )  # fmt: skip
-ANSWERS = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA test"]}})
+ANSWERS = Answers.model_validate({"version": 1, "user": {"ssh_keys": [KEY]}})
 
 
 @pytest.fixture

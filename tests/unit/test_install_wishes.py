@@ -11,6 +11,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
+from installs import KEY
 
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import enrol
@@ -39,7 +40,7 @@ def disk(tmp_path):
 @pytest.fixture
 def context(disk, tmp_path, monkeypatch):
     asked = {"tpm2": {"pin": {"prompt": True}}, "secure_boot": "own"}
-    answers = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA me"]}, "encryption": asked})
+    answers = Answers.model_validate({"version": 1, "user": {"ssh_keys": [KEY]}, "encryption": asked})
     one = Luks(
         id="luks", device=str(disk), name="kos-root", uuid=UUID, memory_kib=32, iterations=4, threads=1,
         recovery_key=False,

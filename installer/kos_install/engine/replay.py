@@ -17,7 +17,7 @@ from typing import Any
 
 from ..actions.context import Context
 from ..answers import Answers
-from ..errors import ApplyFailed
+from ..errors import ApplyFailed, UsageError
 from ..hardware.model import Machine
 from ..storage.picture import picture
 from ..storage.plan import plan
@@ -26,10 +26,33 @@ from .world import Found, World
 
 
 def recording(path: Path | None) -> list[dict[str, Any]]:
-    """What was recorded; nothing where there is no file. Raises OSError, ValueError."""
+    """What was recorded; nothing where there is no file. Raises UsageError."""
     if path is None:
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from error
+    return [_row(line, f"{path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _row(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict) or not _recorded(row):
+        raise UsageError(
+            f"{place}: this is no recorded progress, which has one JSON object a line with the kind of an action:"
+            " without a recording say --replay /dev/null"
+        )
+    return row
+
+
+def _recorded(row: dict[str, Any]) -> bool:
+    texts = all(isinstance(row.get(key, ""), str) for key in ("log", "recovery_key", "fail", "unit"))
+    counts = "total" not in row or all(isinstance(row.get(key), int) for key in ("done", "total"))
+    return isinstance(row.get("kind"), str) and texts and counts and isinstance(row.get("after", 0), int | float)
 
 
 def world(machine: Machine, recorded: list[dict[str, Any]], interrupted: Answers | None = None) -> World:

@@ -28,6 +28,7 @@ SOCKET = Path("/run/kos/install.sock")
 LONGEST = 1 << 22  # bytes of one line
 # A client that does not read for this long is let go: it comes back and is told everything again.
 _BACKLOG = 1 << 23  # bytes
+_FAREWELL = 2.0  # seconds for clients to go when the engine ends
 _LOOK_EVERY = 1.0  # seconds between two looks at the verification of the medium
 
 
@@ -56,6 +57,7 @@ class _Server:
 
     def __init__(self, world: World) -> None:
         self._clients: dict[asyncio.StreamWriter, int] = {}  # and the number of the last event each was told
+        self._serving: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._history = History(self._told)
         self._engine = Engine(world, self._history, _beside)
@@ -77,7 +79,18 @@ class _Server:
             await ended.wait()
             watching.cancel()
             self._engine.stop()
+            await self._let_go()
         path.unlink(missing_ok=True)
+
+    async def _let_go(self) -> None:
+        """Whoever is still connected hears the end of it: a task that is cancelled instead leaves a traceback."""
+        for writer in self._clients:
+            writer.close()
+        if self._serving and (await asyncio.wait(self._serving, timeout=_FAREWELL))[1]:
+            # They do not even read what is left for them.
+            for writer in self._clients:
+                writer.transport.abort()
+            await asyncio.wait(self._serving, timeout=_FAREWELL)
 
     async def _watch(self) -> None:
         while True:
@@ -85,6 +98,9 @@ class _Server:
             await asyncio.sleep(_LOOK_EVERY)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._serving.add(task)
+            task.add_done_callback(self._serving.discard)
         kept = self._history.replay()
         writer.write(b"".join(map(_line, kept)))
         self._clients[writer] = kept[-1]["seq"] if kept else 0

@@ -11,15 +11,15 @@ from typing import Any
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 
-from ..answers import Answers
+from ..answers import FORGOTTEN, Answers
 from ..errors import Unplannable
 from ..storage import picture as pictures
 from ..storage.plan import plan
 from .model import Session
 from .pages import disk
 
-# Of the shape of a key; only a trial ever has it.
-_SOMEBODY = {"name": "kos", "ssh_keys": ["ssh-ed25519 AAAA trial"]}
+# Only a trial ever has it, and nobody could log in with it.
+_SOMEBODY = {"name": "kos", "password_hash": FORGOTTEN}
 
 
 def picture(session: Session) -> str:
