@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import installs
 import pytest
@@ -21,12 +22,16 @@ from installs import ANSWERS, BLANK, CANARY, RECOVERY, Told, names
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
 from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from kos_install.answers import Answers
-from kos_install.engine import replay
+from kos_install.engine import confirmation, replay
 from kos_install.engine.events import event
 from kos_install.engine.history import History
 from kos_install.engine.world import Found
 from kos_install.errors import ApplyFailed
+from kos_install.hardware import describe
 from kos_install.storage.actions import Plan
+
+MACHINES = Path(__file__).parent / "machines"
+RECORDINGS = Path(replay.__file__).parents[2] / "recordings"
 
 
 def test_an_install_from_the_first_answer_to_the_end():
@@ -72,9 +77,28 @@ def test_each_disk_of_a_mirror_is_typed():
     storage = {"layout": "mirror", "disk": {"serial": "WD-a"}, "second": {"serial": "WD-b"}}
     plan = told.planned({**ANSWERS, "storage": storage})
     assert len(plan["wipes"]) == 2
-    (refused,) = told.ask("confirm", digest=plan["digest"], typed=[BLANK.model])
-    assert "/dev/sdb" in refused["faults"][0]
-    assert told.ask("confirm", digest=plan["digest"], typed=[BLANK.model] * 2)[-1]["state"] == "done"
+    for typed, lacking in (
+        ([BLANK.model] * 2, "to wipe /dev/sda, type what it is called: WD-a"),
+        (["WD-a"], "to wipe /dev/sdb, type what it is called: WD-b"),
+        (["WD-a", "WD-a"], "to wipe /dev/sdb, type what it is called: WD-b"),
+    ):
+        (refused,) = told.ask("confirm", digest=plan["digest"], typed=typed)
+        assert refused["faults"] == [lacking] and told.engine.state == "planned"
+    assert told.ask("confirm", digest=plan["digest"], typed=["wd-b", "WD-a"])[-1]["state"] == "done"
+
+
+def test_a_disk_of_a_model_that_is_there_twice_is_typed_by_what_it_alone_has():
+    """Also where the other one of the two is not wiped at all."""
+    twin = BLANK.model_copy(update={"path": "/dev/sdx", "serial": "WD-2", "model": "wdc  wd20efrx"})
+    told = Told(machine=installs.DESK.model_copy(update={"disks": [*installs.DESK.disks, twin]}))
+    plan = told.planned()
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed=BLANK.model)
+    assert refused["faults"] == ["to wipe /dev/sda, type what it is called: WD-1"]
+    (refused,) = told.ask("confirm", digest=plan["digest"], typed="WD-2")
+    assert told.engine.state == "planned"
+    nameless = BLANK.model_copy(update={"path": "/dev/sdx"})
+    here = installs.DESK.model_copy(update={"disks": [BLANK, nameless]})
+    assert confirmation.called(BLANK, here) == "/dev/sda", "not even the serial number tells them apart"
 
 
 @pytest.mark.parametrize(
@@ -399,3 +423,25 @@ def test_an_engine_that_is_told_to_end_lets_its_clients_go_without_a_traceback(t
         while client.recv(1 << 16):
             pass
         assert engine.wait(60) == 0 and engine.stderr.read() == b""
+
+
+def recorded(name):
+    """An engine of a rehearsal with a recording that is shipped, without its waiting."""
+    rows = [{**row, "after": 0} for row in replay.recording(RECORDINGS / f"{name}.jsonl")]
+    return Told(world=replay.world(describe.load(MACHINES / "windows11_laptop.json"), rows))
+
+
+def test_the_recordings_that_are_shipped_play_to_their_ends():
+    answers = {**ANSWERS, "storage": {"disk": {"serial": "S675NF0R"}}}
+    for name, state in (("good", "done"), ("failing", "failed")):
+        told = recorded(name)
+        plan = told.planned(answers)
+        told.ask("confirm", digest=plan["digest"], typed="S675NF0R")
+        assert told.engine.state == state
+    told.ask("retry")
+    assert told.engine.state == "done", "what failed does so once"
+    told = recorded("interrupted")
+    assert told.history.newest("resumable")["disk"] == "/dev/nvme0n1"
+    told.ask("secret", name="passphrase", value=CANARY)
+    told.ask("resume")
+    assert told.engine.state == "done"

@@ -158,3 +158,28 @@ def test_giving_up_what_failed_has_to_be_typed_too(person):
     told = Told([{"kind": "converge", "fail": "the disk is full: take a larger one"}])
     client, _shown = person(told, *ANSWERED, TYPED[0], ("1-4", "3"), ("start over", "no"), ("1-4", "1"), ("1-3", "2"))
     assert "abandon" not in client.asked and told.engine.state == "done"
+
+
+def test_lines_break_between_words_and_the_menu_leads_back(person, tmp_path):
+    there = tmp_path / "answers.yaml"
+    there.write_text("mine\n")
+    _client, shown = person(
+        Told(),
+        ("number", "!"),
+        ("1-", "<"),
+        ("number", "!"),
+        ("1-", "7"),
+        ("File [/root/answers.yaml]", str(there)),
+        (f"File [{tmp_path}/answers-2.yaml]", ""),
+        *ANSWERED,
+        *TYPED,
+    )
+    assert max(map(len, shown.splitlines())) <= 79 and "saved:" in shown
+    assert there.read_text() == "mine\n" and "profile: personal_node" in (tmp_path / "answers-2.yaml").read_text()
+
+
+def test_what_is_asked_next_is_in_the_language_that_was_just_chosen(person):
+    with pytest.raises(AssertionError, match="nothing left to type") as stopped:
+        person(Told(), ("number", "2"))
+    shown = str(stopped.value)
+    assert "Tastatur:" in shown and "Keyboard:" not in shown and "PROBE: nichts wird installiert" not in shown

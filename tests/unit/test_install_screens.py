@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
 
 import installs
 import pytest
 import screenshots
 import segno
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
@@ -22,11 +24,14 @@ from kos_install import strength
 from kos_install.answers import Answers
 from kos_install.engine.this_machine import command
 from kos_install.errors import InstallError
-from kos_install.screens import codes, draft, keys, lists, phases, resume, saving, terminal, words
+from kos_install.hardware import describe
+from kos_install.screens import codes, draft, keys, lists, model, phases, resume, saving, terminal, words
 from kos_install.screens.model import Session
-from kos_install.screens.pages import PAGES
+from kos_install.screens.pages import PAGES, disk, profile
 from kos_install.screens.pages.disk import before_after
 from kos_install.screens.thrift import Thrift
+
+MACHINES = Path(__file__).parent / "machines"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -136,6 +141,128 @@ def test_nothing_is_chosen_by_only_passing_through():
         return person.text()
 
     assert "! Disk: choose a disk" in walked(steps)
+
+
+EQUAL = describe.load(MACHINES / "equal_disks.json")
+
+
+@pytest.mark.parametrize("key", ["space", "enter"])
+def test_a_key_chooses_what_one_stands_on_before_it_leads_on(key):
+    async def steps(person):
+        await person.press("ctrl+n", "ctrl+n")
+        await person.until("Where shall")
+        await person.press("tab", key)
+        first = person.app.session.draft.scratch.get("storage.disk"), person.app.focused.question.name
+        await person.press(key)
+        return first, person.app.focused.question.name, person.text()
+
+    chosen, later, text = walked(steps, Told(machine=EQUAL))
+    assert chosen == ("/dev/nvme0n1", "storage.disk") and later == "storage.data"
+    assert "(*) nvme0n1  960 GB  INTEL SSDPE2KX010T8  serial PHAC1" in text
+    assert "( ) nvme1n1  960 GB  INTEL SSDPE2KX010T8  serial PHAC2" in text
+
+
+def test_a_long_serial_number_is_shown_by_its_end_unless_that_is_not_its_own():
+    serials = ("AAAA1234567890", "BBBB123456789X")
+    long = [one.model_copy(update={"serial": serial}) for one, serial in zip(EQUAL.disks, serials, strict=True)]
+    alike = [
+        one.model_copy(update={"path": f"/dev/nvme{n}n1", "serial": f"{n}-1234567890"}) for n, one in enumerate(long)
+    ]
+    for disks, shown in ((long, ["..34567890", "..3456789X"]), (alike, ["0-1234567890", "1-1234567890"])):
+        here = EQUAL.model_copy(update={"disks": disks})
+        labels = [option.label for option in disk.choices(here, 0)]
+        assert all(f"serial {serial}" in label for serial, label in zip(shown, labels, strict=True))
+
+
+def test_a_list_opens_once_however_often_its_key_comes():
+    async def steps(person):
+        await person.press("ctrl+n", "ctrl+n")
+        await person.until("Where shall")
+        await person.press("tab", "down", "tab")
+        for _ in range(3):
+            person.app.focused.action_press()
+        await person.pilot.pause()
+        depth = len(person.app.screen_stack)
+        await person.press("escape")
+        return depth - len(person.app.screen_stack), person.text()
+
+    closed, text = walked(steps, Told(machine=EQUAL))
+    assert closed == 1 and "[ Continue ]" in text and "type to search" not in text
+
+
+def test_a_fault_leads_to_its_field():
+    async def steps(person):
+        await person.press("ctrl+n", "ctrl+n")
+        await person.until("Where shall")
+        await person.press("tab", "tab", "tab", "ctrl+n")
+        return person.app.focused.question.name
+
+    assert walked(steps) == "storage.disk"
+
+
+def test_what_cannot_be_is_said_on_its_own_page():
+    """Neither a layout that this disk cannot take nor a machine that is too small waits for the review."""
+    blank = DESK.model_copy(update={"disks": [installs.BLANK]})
+    session = Session(machine=blank)
+    session.draft.put("storage.layout", "free_space")
+    assert "/dev/sda" in model.wrong(disk.page(session), session.draft)[0]
+    session.draft.put("storage.layout", None)
+    assert model.wrong(disk.page(session), session.draft) == []
+    small = Session(machine=blank.model_copy(update={"memory_mb": 512}), record={"profile": "server"})
+    assert "too small for this profile (memory" in model.wrong(profile.page(small), small.draft)[0]
+    small.draft.put("accept_shortfall", profile.lacking(small))
+    assert model.wrong(profile.page(small), small.draft) == []
+
+
+def test_a_rehearsal_says_so_at_every_screen_and_in_german():
+    async def steps(person):
+        await person.until("REHEARSAL: nothing is installed")
+        assert "this is a rehearsal, and no disk" in person.text()
+        await person.press("down")
+        await person.until("PROBE: nichts wird installiert")
+        await person.press("ctrl+n", "ctrl+n")
+        await person.until("Wohin soll")
+        return person.text()
+
+    told = Told()
+    told.history.add("medium", told.engine._world.medium())
+    text = walked(steps, told)
+    assert "PROBE: nichts wird installiert" in text.splitlines()[0]
+    words.use("en")
+
+
+def test_a_saved_file_has_what_is_chosen_and_overwrites_nothing_unasked(tmp_path):
+    there = tmp_path / "answers.yaml"
+    there.write_text("mine\n")
+
+    async def save(person, name):
+        for _ in range(60):
+            await person.press("backspace")
+        await person.type(name)
+        await person.press("enter")
+
+    async def steps(person):
+        await person.press("f2", "f2")
+        depth = len(person.app.screen_stack)
+        await save(person, str(there))
+        await person.until("is there already")
+        await person.press("enter")
+        await person.pilot.pause(0.2)
+        await person.press("f2")
+        await save(person, str(there))
+        await person.until("is there already")
+        kept = there.read_text()
+        await save(person, str(there))
+        await person.pilot.pause(0.2)
+        return depth, kept
+
+    only = DESK.model_copy(update={"disks": [installs.BLANK]})
+    depth, kept = walked(steps, Told(machine=only))
+    assert depth == 3 and kept == "mine\n"
+    for path in (there, tmp_path / "answers-2.yaml"):
+        saved = yaml.safe_load(path.read_text())
+        assert saved["storage"] == {"disk": {"serial": "WD-1"}}
+        assert saved["profile"] == "personal_node" and saved["hostname"] == "kos" and saved["timezone"] == "UTC"
 
 
 def test_a_wrong_answer_keeps_one_on_the_page_and_says_why():

@@ -20,21 +20,33 @@ def wiped(plan: Plan, machine: Machine) -> list[Disk]:
     return [disks[path] for path in dict.fromkeys(paths)]
 
 
-def called(disk: Disk) -> str:
-    """What a person types for this disk: its model; its serial number, or path, where it has none."""
-    return disk.model or disk.serial or disk.path
+def called(disk: Disk, machine: Machine) -> str:
+    """What a person types for this disk: its model; its serial number, or its path, where another has the same."""
+    for own, others in ((disk.model, _others(disk, machine, "model")), (disk.serial, _others(disk, machine, "serial"))):
+        if _plain(own) and _plain(own) not in others:
+            return own
+    return disk.path
+
+
+def _others(disk: Disk, machine: Machine, field: str) -> set[str]:
+    return {_plain(getattr(other, field)) for other in machine.disks if other.path != disk.path}
 
 
 def check(plan: Plan, machine: Machine, digest: Any, typed: Any) -> None:
-    """Nothing, where this plan was confirmed, and each wiped disk by its model or serial number. Raises UsageError."""
+    """Nothing, where this plan was confirmed, and each wiped disk by what it alone is called. Raises UsageError.
+
+    A serial number is enough even where the model would be; a model that two disks have never is.
+    """
     if digest != plan.digest():
         raise UsageError("the plan has changed since it was shown: look at it again")
     words = [typed] if isinstance(typed, str) else list(typed)
     said = [_plain(str(word)) for word in words]
     for disk in wiped(plan, machine):
-        found = next((word for word in said if word and word in {_plain(called(disk)), _plain(disk.serial)}), None)
+        name = called(disk, machine)
+        names = {_plain(name), _plain(disk.serial)} - _others(disk, machine, "serial")
+        found = next((word for word in said if word and word in names), None)
         if found is None:
-            raise UsageError(f"to wipe {disk.path}, type what it is called: {called(disk)}")
+            raise UsageError(f"to wipe {disk.path}, type what it is called: {name}")
         said.remove(found)
 
 

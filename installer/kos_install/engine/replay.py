@@ -5,6 +5,7 @@
 
 A recording has one JSON object a line: `kind` of the action, `after` seconds, and what then happens: `done`, `total`
 and `unit` of its progress; `log`; `recovery_key`; `fail`, the sentence of a failure that the next try does not have.
+A line of the kind `interrupted` says that an install was begun before: `answers` are its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
+from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
+
 from ..actions.context import Context
 from ..answers import Answers
 from ..errors import ApplyFailed, UsageError
@@ -23,6 +27,10 @@ from ..storage.picture import picture
 from ..storage.plan import plan
 from .outcome import FINGERPRINT, outcome
 from .world import Found, World
+
+_INTERRUPTED = "interrupted"
+# The state of a medium's verification where there is no medium: screens show by it that nothing is real.
+REHEARSED = "rehearsed"
 
 
 def recording(path: Path | None) -> list[dict[str, Any]]:
@@ -57,7 +65,10 @@ def _recorded(row: dict[str, Any]) -> bool:
 
 def world(machine: Machine, recorded: list[dict[str, Any]], interrupted: Answers | None = None) -> World:
     """This machine, with installs as recorded; `interrupted`: the answers of one that was begun on it."""
-    rows = list(recorded)
+    rows = [row for row in recorded if row["kind"] != _INTERRUPTED]
+    begun_before = [row["answers"] for row in recorded if row["kind"] == _INTERRUPTED]
+    if begun_before and not interrupted:
+        interrupted = parse(Answers, begun_before[0], lambda _path: Place("recording"))
     found: list[Found] = []
     if interrupted:
         begun = plan(interrupted, machine)
@@ -70,7 +81,7 @@ def world(machine: Machine, recorded: list[dict[str, Any]], interrupted: Answers
         picture=picture,
         apply=lambda context: _play(context, rows),
         outcome=_outcome,
-        medium=lambda: {"record": {}, "verification": {"state": "unknown", "said": ["this is a dry run"]}},
+        medium=lambda: {"record": {}, "verification": {"state": REHEARSED, "said": []}},
         door=lambda: {"addresses": [], "fingerprint": "", "password": ""},
     )
 

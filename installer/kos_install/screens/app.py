@@ -19,16 +19,15 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from .. import keyboards
 from ..engine.client import Link
-from . import flow, tools
+from . import flow, saving, tools
 from .done import Done, Key
 from .form import Form
-from .frame import Ask, Framed, Reading
+from .frame import Ask, Dialog, Framed, Reading
 from .model import Session
 from .pages import PAGES
 from .progress import Progress
 from .resume import Resume
 from .review import Review
-from .saving import save
 from .terminal import KOS, Blocks, Quiet, Terminal, gone
 from .waiting import Waiting
 from .words import _, use
@@ -113,6 +112,8 @@ class Installer(App[None]):
             self.keyboard(self._answered())
         if event["event"] == "state":
             self._enter(event["state"])
+        if event["event"] == "medium":
+            self._reachable(True)
         if event["event"] == "door":
             self.push_screen(tools.Door(self.session.door))
         for screen in self.screen_stack:
@@ -238,17 +239,19 @@ class Installer(App[None]):
         if self._guest:
             self.notify(_("no file is written for who comes in over SSH: kos-install --remote saves on your machine"))
             return
-        flow.settle(self.session)
-        text = _(
-            "Secrets are not in it. A file for an install that nobody watches needs a few lines more: see the manual."
-        )
-        path = await self.push_screen_wait(Ask(_("Save the answers to a file"), text, "/root/answers.yaml"))
-        if path:
+        if isinstance(self.screen, Dialog):
+            return
+        text, offered, taken = saving.about(self.session), saving.USUAL, ""
+        while path := await self.push_screen_wait(Ask(_("Save the answers to a file"), text, str(offered))):
             try:
-                save(self.session.draft.answers, Path(path))
+                saving.save(flow.chosen(self.session), Path(path), over=path == taken)
                 self.notify(_("saved: {path}").format(path=path))
+                return
+            except FileExistsError:
+                text, offered, taken = saving.there(Path(path)), saving.free(Path(path)), path
             except OSError as error:
                 self.notify(_("not saved: {why}").format(why=error.strerror or str(error)), severity="error")
+                return
 
     @work
     async def action_tools(self) -> None:

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from .model import Session
-from .pages import disk, network, person
+from .pages import disk, network, person, profile, system
 from .words import _
 
 # A secret that becomes a hash here and goes no further.
@@ -20,6 +21,17 @@ def settle(session: Session) -> None:
     """Write down as answers what the pages only remember."""
     disk.settle(session.draft, session.machine)
     person.settle(session.draft)
+
+
+def chosen(session: Session) -> dict[str, Any]:
+    """The answers for a file: what stood there already, and was left as it was, is said in words as well."""
+    settle(session)
+    whole = copy.deepcopy(session.draft)
+    for path, value in (("profile", profile.chosen(session)), *system.USUAL.items()):
+        whole.put(path, whole.get(path, value))
+    if (only := disk.taken(session)) and not whole.get("storage.disk"):
+        whole.put("storage.disk", disk.selector(only, session.machine))
+    return whole.answers
 
 
 def recall(session: Session) -> None:

@@ -16,7 +16,7 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from .frame import Framed, Search
-from .model import Option, Page, Session, wrong
+from .model import Option, Page, Session, astray, wrong
 from .widgets import Asked, Changed, Line, Pick
 from .words import _, language, use
 
@@ -80,6 +80,9 @@ class Form(Framed):
         """Say everything anew: in another language, with other answers."""
         await self.recompose()
         self.on_mount()
+        self._to(name)
+
+    def _to(self, name: str) -> None:
         for asked in self.query(Asked):
             if asked.question.name == name:
                 asked.children[-1].focus()
@@ -125,6 +128,9 @@ class Form(Framed):
             self.action_back()
 
     def _search(self, pick: Pick, options: Sequence[Option]) -> None:
+        # Keys come faster than a list: one that opens already is not opened again.
+        if self.app.screen is not self:
+            return
         title = pick.question.label or self.page.title
         self.app.push_screen(Search(title, list(options), pick.value), pick.chose)
 
@@ -141,6 +147,7 @@ class Form(Framed):
         faults = wrong(self.page, self.session.draft)
         if faults:
             self.say_faults(faults)
+            self._to(astray(self.page, self.session.draft))
         else:
             self.installer.go(1)
 

@@ -83,7 +83,8 @@ class Framed(Screen[None]):
         """The line above: the screen's name, and whether the engine can be reached."""
         place = self.installer.place(self)
         lost = "" if self.installer.connected else _("no connection to the engine, trying again") + "  "
-        left, right = f" kOS  {self.title_text}", f"{lost}{place} "
+        mark = _("REHEARSAL: nothing is installed") + "  " if self.session.rehearsed else ""
+        left, right = f" kOS  {self.title_text}", f"{lost or mark}{place} "
         gap = max(1, self.app.size.width - len(left) - len(right))
         self.query_one("#above", Static).update(Content(left + " " * gap + right))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..engine.history import LOGGED
+from ..engine.replay import REHEARSED
 from ..hardware.model import Machine
 from .draft import Draft, reader, writer
 
@@ -84,6 +85,11 @@ class Session:
     recovery_key: str = field(default="", repr=False)
     # Whether somebody has answered here: what another screen drafts is then not taken over.
     touched: bool = False
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether this is a rehearsal, which installs nothing."""
+        return self.verification.get("state") == REHEARSED
 
     def answers(self) -> dict[str, Any]:
         """Those of the install that goes on: of one that is resumed, its own."""
@@ -171,3 +177,9 @@ def wrong(page: Page, draft: Draft) -> list[str]:
     said = [f"{question.label}: {fault}" for question, fault in found if fault]
     together = page.faults(draft)
     return [*said, *([together] if together else [])]
+
+
+def astray(page: Page, draft: Draft) -> str:
+    """The name of the first question whose own answer is wrong; empty where none is."""
+    asked = (question for question in page.questions if question.shown(draft))
+    return next((question.name for question in asked if question.check(question.read(draft))), "")

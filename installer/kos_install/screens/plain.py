@@ -14,7 +14,7 @@ from typing import Any
 from ..engine.client import Client
 from ..engine.confirmation import called
 from ..hardware.model import Disk
-from . import done, flow, prompts, tools
+from . import done, flow, prompts, saving, tools
 from .model import Page, Session, wrong
 from .pages import PAGES
 from .phases import called as named
@@ -22,7 +22,6 @@ from .prompts import BACK, FORWARD, Back, say
 from .resume import meant, sent, wanted
 from .resume import named as secret_named
 from .said import picture, said
-from .saving import save
 from .summary import summary
 from .words import _, use
 
@@ -109,20 +108,24 @@ class _Plain:
         while at < len(PAGES):
             while self._hear() is not None:
                 pass
-            page = PAGES[at](self.session)
-            at += self._ask(page) if at else max(self._ask(page), 0)
+            step = self._ask(PAGES[at])
+            at += step if at else max(step, 0)
             flow.settle(self.session)
             self._client.send("draft", answers=self.session.draft.answers)
         self._review()
 
-    def _ask(self, page: Page) -> int:
+    def _ask(self, make: Callable[[Session], Page]) -> int:
         """Ask a page; where to go from it."""
         while True:
-            say(f"\n== {page.title} ==\n{page.lead}")
+            page = make(self.session)
+            mark = " " + _("REHEARSAL: nothing is installed") if self.session.rehearsed else ""
+            say(f"\n== {page.title} =={mark}\n{page.lead}")
             if page.name == "welcome":
                 say(page.aside(self.session))
             try:
-                for question in page.questions:
+                for number in range(len(page.questions)):
+                    # An answer may change what is asked next: its words, with the language.
+                    question = make(self.session).questions[number]
                     if question.shown(self.session.draft):
                         self._put(page, question)
             except Back:
@@ -175,7 +178,7 @@ class _Plain:
         try:
             for disk in (Disk.model_validate(row) for row in session.plan["wipes"]):
                 text = _("All on {path} will be lost. To confirm, type its name: {name}")
-                typed.append(prompts.line(text.format(path=disk.path, name=called(disk))))
+                typed.append(prompts.line(text.format(path=disk.path, name=called(disk, session.machine))))
             if not typed:
                 prompts.line(_("Nothing is wiped. Enter installs"))
         except Back:
@@ -249,19 +252,34 @@ class _Plain:
         if not self._guest:
             entries["save"] = _("Save the answers to a file")
         names = [*entries, ""]
-        chosen = names[prompts.choose([*entries.values(), _("Back")])]
+        chosen = names[prompts.choose([*entries.values(), _("Back")], back=True)]
         if chosen == tools.SHELL:
             tools.shell(_("kai is here: kai --help. exit leads back to the installer."))
         elif chosen == tools.NETWORK:
             tools.network(_("Press Enter to go back."))
         elif chosen == "save":
-            flow.settle(self.session)
-            path = Path(prompts.line(_("File")) or "/root/answers.yaml")
-            save(self.session.draft.answers, path)
-            say(_("saved: {path}").format(path=path))
+            self._save()
         elif chosen:
             self._client.send(chosen)
             self._door() if chosen == tools.DOOR else None
+
+    def _save(self) -> None:
+        say(saving.about(self.session))
+        offered, taken = saving.USUAL, ""
+        while True:
+            try:
+                path = prompts.line(_("File"), str(offered))
+                saving.save(flow.chosen(self.session), Path(path), over=path == taken)
+                say(_("saved: {path}").format(path=path))
+                return
+            except FileExistsError:
+                say(saving.there(Path(path)))
+                offered, taken = saving.free(Path(path)), path
+            except OSError as error:
+                say("! " + _("not saved: {why}").format(why=error.strerror or str(error)))
+                return
+            except (Back, prompts.Help, prompts.Tools):
+                return
 
     def _door(self) -> None:
         self._until(lambda event: event["event"] in {"door", "refused"})

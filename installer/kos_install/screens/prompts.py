@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import getpass
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from .model import Option, Question
 from .words import _
 
 FORWARD, BACK = 1, -1
+WIDTH = 79
 _LONG = 12  # options, from where on a list is searched rather than shown
 
 
@@ -29,14 +31,28 @@ class Tools(Exception):
 
 
 def say(text: str) -> None:
-    """Some lines, if there are any."""
+    """Some lines, if there are any; what is longer than a line of 80 columns goes on below, between words."""
     if text:
-        print(text, flush=True)
+        print("\n".join(map(_wrapped, text.split("\n"))), flush=True)
+
+
+def _wrapped(text: str) -> str:
+    indent = " " * (len(text) - len(text.lstrip()))
+    if len(text) <= WIDTH:
+        return text
+    return textwrap.fill(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _input(label: str) -> str:
+    """A long question stands above its last sentence, behind which one types."""
+    above, stop, last = label.rpartition(". ") if len(label) > WIDTH else ("", "", label)
+    say(above + stop.rstrip())
+    return input(last)
 
 
 def line(label: str, default: str = "") -> str:
     """One line. Raises Back, Help, Tools for <, ? and !."""
-    given = input(f"{label} [{default}]: " if default else f"{label}: ").strip()
+    given = _input(f"{label} [{default}]: " if default else f"{label}: ").strip()
     marks: dict[str, type[Exception]] = {"<": Back, "?": Help, "!": Tools}
     if given in marks:
         raise marks[given]
@@ -45,7 +61,7 @@ def line(label: str, default: str = "") -> str:
 
 def wait(text: str) -> None:
     """Until Enter."""
-    input(f"{text} ")
+    _input(f"{text} ")
 
 
 def secret(label: str) -> str:
@@ -53,12 +69,14 @@ def secret(label: str) -> str:
     return getpass.getpass(f"{label}: ")
 
 
-def choose(labels: Sequence[str]) -> int:
-    """The place of one of some."""
+def choose(labels: Sequence[str], back: bool = False) -> int:
+    """The place of one of some; `back`: the last of them leads back, and so does <."""
     for number, label in enumerate(labels, 1):
         say(f"  {number} {label}")
     while True:
         given = input(f"1-{len(labels)}: ").strip()
+        if back and given == "<":
+            return len(labels) - 1
         if given.isdecimal() and 1 <= int(given) <= len(labels):
             return int(given) - 1
 

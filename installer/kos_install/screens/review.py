@@ -34,7 +34,7 @@ class Review(Framed):
         """Summary, plan, a field for each disk that is wiped."""
         self.title_text = _("Review")
         self.help_text = _(
-            "This is what will happen, in full. Nothing has been written to any disk so far. To go on, type the model"
+            "This is what will happen, in full. Nothing has been written to any disk so far. To go on, type the name"
             " of each disk that is wiped exactly as it stands there: so no disk is lost by a slip of a finger. Esc"
             " leads back, and no answer is lost."
         )
@@ -64,6 +64,14 @@ class Review(Framed):
             self.say_faults(event["faults"])
             if not self.session.plan:
                 self.query_one("#plan", Static).update("")
+            self._to(" ".join(event["faults"]))
+
+    def _to(self, said: str) -> None:
+        """The field of the disk that is spoken of."""
+        for disk, field in zip(self._wiped(), self.query(Input), strict=False):
+            if disk.path in said:
+                field.focus()
+                return
 
     async def _show(self) -> None:
         plan = self.session.plan
@@ -74,7 +82,7 @@ class Review(Framed):
         for number, disk in enumerate(self._wiped()):
             text = _("All on {path} will be lost. To confirm, type its name: {name}")
             await typed.mount(
-                Static(Content(text.format(path=disk.path, name=called(disk))), classes="wipe"),
+                Static(Content(text.format(path=disk.path, name=called(disk, self.session.machine))), classes="wipe"),
                 Entry(id=f"typed-{number}"),
             )
         first = typed.query(Input)

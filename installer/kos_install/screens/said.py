@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from .words import catalogue, language
+from .words import _, catalogue, language
 
 # Columns of a line of the picture: `number what size | number what size`.
 _CELL = re.compile(r"(?P<number>[ +=\d]{4} )(?P<what>.{24})(?P<size> +[\d.]+ [a-zA-Z]+)$")
@@ -48,13 +48,21 @@ def _templates(of: str) -> list[tuple[re.Pattern[str], str]]:
 
 
 def _row(line: str) -> str:
+    if line.endswith(_BAR.rstrip()):
+        return _cell(line.removesuffix(_BAR.rstrip())) + _BAR.rstrip()
     if _BAR in line:
         left, _bar, right = line.partition(_BAR)
         return _cell(left) + _BAR + _cell(right)
+    return _disk(line) if line.startswith("/dev/") else _line(line, language())
+
+
+def _disk(line: str) -> str:
+    """A disk in a line: `/dev/sda (model, size, serial number) what becomes of it`."""
     for part in (" stays as is", " (this medium)"):
         if line.endswith(part):
-            return line.removesuffix(part) + " " + _line(part.strip(), language())
-    return _line(line, language())
+            line = line.removesuffix(part) + " " + _line(part.strip(), language())
+    serial = ", " + _("serial {serial}").format(serial="")
+    return line.replace(", serial ", serial).replace("no serial number", _("no serial number"))
 
 
 def _cell(cell: str) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 from textual.app import ComposeResult
@@ -18,6 +19,8 @@ from textual.widgets.option_list import Option as Row
 
 from .model import Option, Question
 from .words import _
+
+_ROOM = 57  # columns of 80 beside a question's label and an option's mark
 
 _MOVES: list[Binding | tuple[str, str] | tuple[str, str, str]] = [
     Binding("up", "app.focus_previous", show=False),
@@ -102,14 +105,18 @@ class Choice(OptionList):
         sign = mark if option.value in self.chosen else " "
         if option.refused:
             return Content(f" -  {option.label}\n      {option.refused}")
-        return Content(f"{left}{sign}{right} {option.label}")
+        label = option.label if self._many else textwrap.fill(option.label, _ROOM, subsequent_indent=" " * 6)
+        return Content(f"{left}{sign}{right} {label}")
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Moving chooses, where one is chosen."""
         event.stop()
         if self._many or not self.has_focus:
             return
-        value = self._given[event.option_index].value
+        self._choose(event.option_index)
+
+    def _choose(self, place: int) -> None:
+        value = self._given[place].value
         if [value] != self.chosen:
             self.chosen = [value]
             self._draw()
@@ -118,7 +125,7 @@ class Choice(OptionList):
     def action_mark(self) -> None:
         """Mark, or unmark, where the cursor is."""
         if not self._many:
-            self.screen.focus_next()
+            self.action_leave()
         elif self.highlighted is not None:
             value = self._given[self.highlighted].value
             marked = {*self.chosen} ^ {value}
@@ -127,8 +134,15 @@ class Choice(OptionList):
             self.post_message(Changed(self.question, list(self.chosen)))
 
     def action_leave(self) -> None:
-        """On to the next field."""
-        self.screen.focus_next()
+        """On to the next field; where none of some is chosen yet, that one first, which is in sight to be seen."""
+        if self._many or not self._choosable() or any(value in self._choosable() for value in self.chosen):
+            self.screen.focus_next()
+        else:
+            self.highlighted = self._edges()[0] if self.highlighted is None else self.highlighted
+            self._choose(self.highlighted)
+
+    def _choosable(self) -> list[str]:
+        return [one.value for one in self._given if not one.refused]
 
     def action_up(self) -> None:
         """Up, and from the first on to what is above."""

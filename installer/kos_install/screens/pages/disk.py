@@ -21,6 +21,7 @@ from ..said import picture, said
 from ..words import _
 
 _MIRROR, _BESIDE, _WHOLE = "mirror", "free_space", "whole_disk"
+_TAIL = 8  # characters of a serial number
 
 
 def page(session: Session) -> Page:
@@ -50,8 +51,8 @@ def page(session: Session) -> Page:
             _disk("storage.second", _("Second disk"), system, required=True, mirror=True),
             _disk("storage.data", _("Disk for data"), more, required=False),
         ],
-        lambda session: before_after(session),
-        _apart,
+        before_after,
+        lambda draft: _apart(draft) or unplannable(session),
         wide=True,
     )
 
@@ -62,7 +63,7 @@ def choices(machine: Machine, least: int) -> list[Option]:
     for disk in machine.disks:
         named = DiskSelector.model_validate(selector(disk, machine))
         (row,) = [one for one in candidates(machine, named, least) if one.disk.path == disk.path]
-        found.append(Option(disk.path, _described(disk), "; ".join(said(reason) for reason in row.reasons)))
+        found.append(Option(disk.path, _described(disk, machine), "; ".join(said(reason) for reason in row.reasons)))
     return sorted(found, key=lambda option: bool(option.refused))
 
 
@@ -74,11 +75,20 @@ def selector(disk: Disk, machine: Machine) -> dict[str, Any]:
     return {"by_id": disk.by_id[0]} if disk.by_id else {"path": disk.path}
 
 
-def _described(disk: Disk) -> str:
+def _serial(disk: Disk, machine: Machine) -> str:
+    """Its end, which is on the label of most, and tells it from the others; all of it where the end does not."""
+    tail = disk.serial[-_TAIL:]
+    others = [one.serial for one in machine.disks if one.path != disk.path]
+    alike = any(serial.endswith(tail) for serial in others)
+    return _("serial {serial}").format(serial=disk.serial if alike else f"..{tail}" if disk.serial != tail else tail)
+
+
+def _described(disk: Disk, machine: Machine) -> str:
     systems = ", ".join(dict.fromkeys(part.os for part in disk.partitions if part.os))
     parts = _("partitions: {count}").format(count=len(disk.partitions)) if disk.partitions else disk.holds
     holds = systems or parts
-    said = [disk.path.removeprefix("/dev/"), human(disk.size), disk.model, holds or _("empty")]
+    serial = _serial(disk, machine) if disk.serial else ""
+    said = [disk.path.removeprefix("/dev/"), human(disk.size), disk.model, serial, holds or _("empty")]
     return "  ".join(filter(None, said))
 
 
@@ -106,6 +116,12 @@ def _only(options: list[Option]) -> str:
     """The one disk that can be chosen, where there is but one."""
     free = [option.value for option in options if option.value and not option.refused]
     return free[0] if len(free) == 1 else ""
+
+
+def taken(session: Session) -> Disk | None:
+    """The disk for the system: the one that was chosen, else the only one that can be."""
+    path = session.draft.scratch.get("storage.disk") or _only(choices(session.machine, layouts.SYSTEM_LEAST))
+    return next((disk for disk in session.machine.disks if disk.path == path), None)
 
 
 def settle(draft: Draft, machine: Machine) -> None:
@@ -140,9 +156,20 @@ def _apart(draft: Draft) -> str:
 
 def before_after(session: Session) -> str:
     """The disk before and after, or why it cannot be done."""
-    if not (session.draft.scratch.get("storage.disk") or _only(choices(session.machine, layouts.SYSTEM_LEAST))):
+    if not taken(session):
         return ""
     try:
         return picture(trial.picture(session))
     except InstallError as error:
         return said(str(error))
+
+
+def unplannable(session: Session) -> str:
+    """Why the disk that is chosen cannot take this layout; empty where it can."""
+    if not taken(session):
+        return ""
+    try:
+        trial.picture(session)
+    except InstallError as error:
+        return said(str(error))
+    return ""

@@ -43,7 +43,8 @@ def page(session: Session) -> Page:
             " the network. Below the list is what the profile brings here, and what this machine lacks, if anything."
         ),
         [Question("profile", _("Profile"), "choice", lambda _draft: chosen(session), write, options), _accept(session)],
-        lambda session: brings(session),
+        brings,
+        lambda draft: short(session, draft),
         slow=True,
     )
 
@@ -69,6 +70,15 @@ def lacking(session: Session) -> list[str]:
     except ConfigurationError:
         return []
     return [str(row.what) for row in planned.shortfalls]
+
+
+def short(session: Session, draft: Draft) -> str:
+    """What this machine lacks and nobody has accepted, so that nothing could be installed; empty where it is enough."""
+    missing = [_(what) for what in lacking(session) if what not in draft.get("accept_shortfall", [])]
+    if not missing:
+        return ""
+    text = _("too small for this profile ({what}): take another profile, or mark that it is installed nevertheless")
+    return text.format(what=", ".join(missing))
 
 
 def brings(session: Session) -> str:

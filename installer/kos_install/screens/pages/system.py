@@ -11,6 +11,7 @@ from .. import lists
 from ..model import Option, Page, Question, Session, ask
 from ..words import _
 
+USUAL = {"hostname": "kos", "timezone": "UTC", "locale": "C.UTF-8", "keyboard": "us"}
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
@@ -26,9 +27,9 @@ def page(_session: Session) -> Page:
             " list to search in it by typing."
         ),
         [
-            ask("hostname", _("Host name"), "text", "kos", check=_hostname),
-            ask("timezone", _("Time zone"), "pick", "UTC", options=_plain(lists.timezones())),
-            ask("locale", _("Locale"), "pick", "C.UTF-8", options=_plain(lists.locales())),
+            ask("hostname", _("Host name"), "text", USUAL["hostname"], check=_hostname),
+            ask("timezone", _("Time zone"), "pick", USUAL["timezone"], options=_plain(lists.timezones())),
+            ask("locale", _("Locale"), "pick", USUAL["locale"], options=_plain(lists.locales())),
             keyboard(),
         ],
     )
@@ -38,7 +39,7 @@ def keyboard() -> Question:
     """The layout of the keyboard: of this console at once, of the node later."""
     names = lists.keyboards().items()
     options = [Option(code, name if name == code else f"{name} ({code})") for code, name in names]
-    return ask("keyboard", _("Keyboard"), "pick", "us", options=options)
+    return ask("keyboard", _("Keyboard"), "pick", USUAL["keyboard"], options=options)
 
 
 def _plain(names: tuple[str, ...]) -> list[Option]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from ...engine.replay import REHEARSED
 from ...storage.sizes import human
 from ..draft import Draft, reader
 from ..model import Option, Page, Question, Session
+from ..said import said
 from ..text import table
 from ..words import LANGUAGES, _
 from .system import keyboard
@@ -73,12 +75,12 @@ def medium(record: dict[str, Any]) -> str:
         return _("this system was not started from a medium of kOS")
     made = datetime.fromtimestamp(record.get("made", 0), UTC).strftime("%Y-%m-%d")
     text = _("kOS {version}, {profile}, for {architecture}, packages of {made}")
-    said = text.format(
+    shown = text.format(
         version=record.get("version", ""), profile=record["profile"], architecture=record["architecture"], made=made
     )
     if record.get("test"):
-        return "\n".join([_("FOR TESTS ONLY: a disk may be locked so cheaply that anybody opens it."), said])
-    return said
+        return "\n".join([_("FOR TESTS ONLY: a disk may be locked so cheaply that anybody opens it."), shown])
+    return shown
 
 
 def verification(now: dict[str, Any]) -> str:
@@ -88,12 +90,14 @@ def verification(now: dict[str, Any]) -> str:
         text = _("Verified: all {size} of this medium are as {signer} signed them.")
         return text.format(size=human(total), signer=now.get("signer", ""))
     if state == _BROKEN:
-        said = "; ".join(now.get("said", [])[:_SHOWN])
-        return _("BROKEN: this medium is not as it was made. Do not install from it. {said}").format(said=said)
+        found = "; ".join(now.get("said", [])[:_SHOWN])
+        return _("BROKEN: this medium is not as it was made. Do not install from it. {said}").format(said=found)
     if state == _RUNNING:
         share = f"{100 * now.get('done', 0) // total} %" if total else "..."
         return _("Verifying this medium: {share}").format(share=share)
-    return _("Not verified: {said}").format(said=" ".join(now.get("said", [])))
+    if state == REHEARSED:
+        return _("Not verified: this is a rehearsal, and no disk is written to.")
+    return _("Not verified: {said}").format(said=said(" ".join(now.get("said", []))))
 
 
 def disks(session: Session) -> list[str]:
