@@ -81,14 +81,13 @@ def _listening(socket: Path | None) -> Path:
 def rehearse(hardware: Path, replay: Path, plain: bool) -> int:
     """The screens with an engine of their own, which plays what was recorded: nothing is written anywhere.
 
-    Raises ConfigurationError, UsageError for files that are none of these.
+    Raises ConfigurationError, InstallError for files that are none of these.
     """
     from .engine import replay as replaying
     from .hardware import describe
 
     # Of the engine, which is another process, nobody would see what is wrong.
-    describe.load(hardware)
-    replaying.recording(replay)
+    replaying.world(describe.load(hardware), replaying.recording(replay))
     with tempfile.TemporaryDirectory(prefix="kos-install-") as folder:
         path = Path(folder) / "install.sock"
         with _engine(path, "--hardware", str(hardware), "--replay", str(replay)):

@@ -212,7 +212,7 @@ def test_a_disk_that_was_installed_tells_by_which_answers(fake):
      ("LUKS", False), ("no device", False), ("no journal partition", False)],
 )  # fmt: skip
 def test_what_an_install_left_that_ended_before_its_journal(fake, what, unbegun):
-    asked = Answers.model_validate({"version": 1, "user": {"ssh_keys": ["ssh-ed25519 AAAA test"]}})
+    asked = Answers.model_validate({"version": 1, "user": {"ssh_keys": [KEY]}})
     kind = names.TYPES["journal"] if what != "no journal partition" else ESP
     parts = [{"partlabel": "data"}, {"partlabel": "kos-esp"}, {"partlabel": "kos-journal", "parttype": kind},
              {"partlabel": "kos-root"}]  # fmt: skip

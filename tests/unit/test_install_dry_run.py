@@ -282,6 +282,8 @@ def test_a_slip_in_a_name_is_found_with_its_line(run, monkeypatch, system, more,
         ("m.json", "m.json", 2, "m.json:1: this is no recorded progress"),
         ("m.json", "list", 2, "list:1: this is no recorded progress"),
         ("m.json", "gone", 2, "gone cannot be read"),
+        ("m.json", "begun", 2, "begun:1: this is no recorded progress"),
+        ("m.json", "begun_so", 3, "hostnam: unknown key"),
         ("m.json", "bytes", 2, "bytes cannot be read: not UTF-8"),
         ("gone.json", "list", 3, "gone.json: cannot be read"),
     ],
@@ -291,6 +293,9 @@ def test_what_cannot_be_rehearsed_is_said_in_a_sentence(run, tmp_path, monkeypat
     (tmp_path / "m.json").write_text((MACHINES / "bios_pc.json").read_text())
     (tmp_path / "README.md").write_text("# kOS\n")
     (tmp_path / "list").write_text('[1]\n{"kind": "wipe"}\n')
+    (tmp_path / "begun").write_text('{"kind": "interrupted"}\n')
+    wrong = {"kind": "interrupted", "answers": {**LEAST, "hostnam": "x"}}
+    (tmp_path / "begun_so").write_text(json.dumps(wrong) + "\n")
     (tmp_path / "bytes").write_bytes(b"\xff\n")
     got, out, err = run("--hardware", str(tmp_path / hardware), "--replay", str(tmp_path / replay), answers=None)
     assert (got, out) == (code, "") and said in err and "Traceback" not in err

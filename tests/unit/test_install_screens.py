@@ -360,6 +360,7 @@ def test_keys_are_read_from_a_text_a_file_and_a_stick(tmp_path, monkeypatch):
 
 
 def test_of_a_password_that_is_asked_again_only_a_hash_is_sent():
+    words.use("en")
     said = resume.sent("password_hash", CANARY)
     assert said.startswith("$6$") and resume.sha512_crypt.verify(CANARY, said)
     assert resume.sent("passphrase", CANARY) == CANARY and resume.named("password_hash") == "Password of the user"

@@ -60,7 +60,10 @@ def _row(line: str, place: str) -> dict[str, Any]:
 def _recorded(row: dict[str, Any]) -> bool:
     texts = all(isinstance(row.get(key, ""), str) for key in ("log", "recovery_key", "fail", "unit"))
     counts = "total" not in row or all(isinstance(row.get(key), int) for key in ("done", "total"))
-    return isinstance(row.get("kind"), str) and texts and counts and isinstance(row.get("after", 0), int | float)
+    begun = row.get("kind") != _INTERRUPTED or isinstance(row.get("answers"), dict)
+    return (
+        isinstance(row.get("kind"), str) and texts and counts and begun and isinstance(row.get("after", 0), int | float)
+    )
 
 
 def world(machine: Machine, recorded: list[dict[str, Any]], interrupted: Answers | None = None) -> World:
