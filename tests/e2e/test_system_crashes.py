@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whenever the power goes while a system is made what boots, the one before or the new one boots, and is whole.
+"""Whenever the power goes while a node switches, the one before or the new one boots, and is whole.
 
-Several switches on a real FAT, by Linux's own driver, are recorded write by write; every state that a power cut could
-leave is read with mtools and judged by what systemd-boot would start from it.
+Several switches, of boot entries on a FAT and of generations and systems on a btrfs beside one, by Linux's own drivers,
+are recorded write by write. Of every state that a power cut could leave, what systemd-boot would start is read with
+mtools, and the btrfs is mounted.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import crashtable
 import diskmachine
 import diskswitch
 import mediums
+import nodecrashes
 import pytest
 
 pytestmark = [
@@ -30,6 +32,8 @@ pytestmark = [
 
 SIZE, SWITCHES = 48 << 20, 5
 STATES, SAMPLE = 1000, 200
+# To mount a btrfs takes an emulated machine a second.
+MOUNTED, SOME = 300, 60
 PREPARE = """
 mkfs.fat -F 32 -s 1 /dev/vdc >/dev/null
 mkdir -p /run/esp /run/node
@@ -150,3 +154,26 @@ def test_the_harness_sees_what_it_is_there_to_see(media, work, tmp_path):
     recording = recorded(media, tmp_path, SWITCH.format(number=1) + IN_PLACE)
     _rows, faults = judged(media, recording, SAMPLE, work)
     assert faults
+
+
+def of_a_node(media, recording, number, work, title):
+    """The crashes of a node that deploys and updates, in the table."""
+    tree = diskmachine.ensure(media.lab, media.apt) / "tree"
+    rows, faults = nodecrashes.judged(media, recording, number, work, lambda esp: first(tree, esp))
+    crashtable.note([f"{title}: {recording.writes} writes, {len(recording.epochs)} epochs",
+                     *(f"  {count:5} {what}" for what, count in sorted(rows.items()))])  # fmt: skip
+    return rows, faults
+
+
+def test_a_system_that_starts_has_its_snapshot_and_a_whole_generation(media, work, tmp_path):
+    recording = nodecrashes.record(media, tmp_path)
+    title = f"{nodecrashes.SWITCHES} updates of a node, two deployments before each"
+    rows, faults = of_a_node(media, recording, MOUNTED if crashtable.FULL else SOME, work, title)
+    assert not faults, faults
+    assert len(rows) > nodecrashes.SWITCHES
+
+
+def test_a_snapshot_that_is_not_on_the_disk_before_its_entry_is_seen(media, work, tmp_path):
+    recording = nodecrashes.record(media, tmp_path, "unsynced")
+    _rows, faults = of_a_node(media, recording, SOME, work, "control, no sync of the new system")
+    assert any("starts, and is not whole" in fault for fault in faults), faults

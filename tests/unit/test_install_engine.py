@@ -29,7 +29,6 @@ from kos_install.errors import ApplyFailed
 from kos_install.hardware import describe
 from kos_install.storage.actions import Plan
 
-MACHINES = Path(__file__).parent / "machines"
 RECORDINGS = Path(replay.__file__).parents[2] / "recordings"
 
 

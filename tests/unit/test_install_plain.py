@@ -174,7 +174,9 @@ def test_lines_break_between_words_and_the_menu_leads_back(person, tmp_path):
         *ANSWERED,
         *TYPED,
     )
-    assert max(map(len, shown.splitlines())) <= 79 and "saved:" in shown
+    # A path is never broken, and this one is as long as pytest makes it.
+    lines = [line for line in shown.splitlines() if str(tmp_path) not in line]
+    assert max(map(len, lines)) <= 79 and "saved:" in shown
     assert there.read_text() == "mine\n" and "profile: personal_node" in (tmp_path / "answers-2.yaml").read_text()
 
 

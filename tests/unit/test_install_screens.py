@@ -198,6 +198,14 @@ def test_a_fault_leads_to_its_field():
         return person.app.focused.question.name
 
     assert walked(steps) == "storage.disk"
+    session = Session(machine=DESK)
+    assert [
+        model.astray(page(session), session.draft) for page in PAGES if model.wrong(page(session), session.draft)
+    ] == [
+        "storage.disk",
+        "passphrase",
+        "login",
+    ]
 
 
 def test_what_cannot_be_is_said_on_its_own_page():

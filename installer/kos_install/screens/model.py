@@ -155,8 +155,8 @@ class Session:
 class Page:
     """One page. `lead` says what it is about; `aside` says more about what is chosen, anew after each change.
 
-    `faults` is what is wrong with its answers together; `slow` marks an aside that takes longer than a key press,
-    `wide` one that is a picture of 79 columns.
+    `faults` is what is wrong with its answers together, which `field` mends; `slow` marks an aside that takes longer
+    than a key press, `wide` one that is a picture of 79 columns.
     """
 
     name: str
@@ -166,6 +166,7 @@ class Page:
     questions: Sequence[Question]
     aside: Callable[[Session], str] = lambda _session: ""
     faults: Callable[[Draft], str] = lambda _draft: ""
+    field: str = ""
     slow: bool = False
     wide: bool = False
 
@@ -180,6 +181,6 @@ def wrong(page: Page, draft: Draft) -> list[str]:
 
 
 def astray(page: Page, draft: Draft) -> str:
-    """The name of the first question whose own answer is wrong; empty where none is."""
+    """The name of the first question whose own answer is wrong; else of the one that mends all of them together."""
     asked = (question for question in page.questions if question.shown(draft))
-    return next((question.name for question in asked if question.check(question.read(draft))), "")
+    return next((question.name for question in asked if question.check(question.read(draft))), page.field)

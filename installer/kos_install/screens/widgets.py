@@ -20,7 +20,7 @@ from textual.widgets.option_list import Option as Row
 from .model import Option, Question
 from .words import _
 
-_ROOM = 57  # columns of 80 beside a question's label and an option's mark
+_ROOM = 55  # columns of 80 beside a question's label and an option's mark
 
 _MOVES: list[Binding | tuple[str, str] | tuple[str, str, str]] = [
     Binding("up", "app.focus_previous", show=False),

@@ -53,6 +53,7 @@ def page(session: Session) -> Page:
         ],
         before_after,
         lambda draft: _apart(draft) or unplannable(session),
+        field="storage.disk",
         wide=True,
     )
 
@@ -75,8 +76,10 @@ def selector(disk: Disk, machine: Machine) -> dict[str, Any]:
     return {"by_id": disk.by_id[0]} if disk.by_id else {"path": disk.path}
 
 
-def _serial(disk: Disk, machine: Machine) -> str:
-    """Its end, which is on the label of most, and tells it from the others; all of it where the end does not."""
+def serial(disk: Disk, machine: Machine) -> str:
+    """The end of its serial number, as the others do not have it; all of it where one of them has."""
+    if not disk.serial:
+        return ""
     tail = disk.serial[-_TAIL:]
     others = [one.serial for one in machine.disks if one.path != disk.path]
     alike = any(serial.endswith(tail) for serial in others)
@@ -87,8 +90,7 @@ def _described(disk: Disk, machine: Machine) -> str:
     systems = ", ".join(dict.fromkeys(part.os for part in disk.partitions if part.os))
     parts = _("partitions: {count}").format(count=len(disk.partitions)) if disk.partitions else disk.holds
     holds = systems or parts
-    serial = _serial(disk, machine) if disk.serial else ""
-    said = [disk.path.removeprefix("/dev/"), human(disk.size), disk.model, serial, holds or _("empty")]
+    said = [disk.path.removeprefix("/dev/"), human(disk.size), disk.model, serial(disk, machine), holds or _("empty")]
     return "  ".join(filter(None, said))
 
 

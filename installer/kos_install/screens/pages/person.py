@@ -46,6 +46,7 @@ def page(_session: Session) -> Page:
             _stick(),
         ],
         faults=lambda draft: _nobody(draft) or _unlockable(draft),
+        field=LOGIN,
     )
 
 

@@ -45,6 +45,7 @@ def page(session: Session) -> Page:
         [Question("profile", _("Profile"), "choice", lambda _draft: chosen(session), write, options), _accept(session)],
         brings,
         lambda draft: short(session, draft),
+        field="profile",
         slow=True,
     )
 

@@ -15,6 +15,7 @@ from ..model import Option, Page, Question, Session
 from ..said import said
 from ..text import table
 from ..words import LANGUAGES, _
+from .disk import serial
 from .system import keyboard
 
 # What the verification of a medium can come to; as kos_install.medium has them.
@@ -105,7 +106,8 @@ def disks(session: Session) -> list[str]:
     rows = []
     for disk in session.machine.disks:
         mark = " " + _("(this medium)") if disk.medium else ""
-        rows.append(f"{disk.path.removeprefix('/dev/')} {human(disk.size)} {disk.model}".strip() + mark)
+        named = [disk.path.removeprefix("/dev/"), human(disk.size), disk.model, serial(disk, session.machine)]
+        rows.append(" ".join(filter(None, named)) + mark)
     return rows
 
 

@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 from ..files import Root
-from . import layout, slots, system_update, systems
+from . import keeping, layout, slots, system_update, systems
 from .candidate import Upgraded
 from .systems import Known
 
@@ -22,7 +22,7 @@ def renew(root: Root, version: str) -> dict[str, Any]:
     here, esps = system_update.begin(root)
     files_of = (root.join(f"/boot/{name}-{version}") for name in ("vmlinuz", "initrd.img"))
     with layout.alone():
-        record = system_update.looked_at(root, here, esps)
+        record = keeping.looked_at(root, here, esps)
         number = system_update.next_number(root, esps)
         for esp in esps:
             for older in slots.listing(esp):
@@ -45,7 +45,7 @@ def forget(root: Root, version: str) -> dict[str, Any]:
     """
     here, esps = system_update.begin(root)
     with layout.alone():
-        record = system_update.looked_at(root, here, esps)
+        record = keeping.looked_at(root, here, esps)
         rows = record.known.items()
         gone = [n for n, row in rows if row.root == here.root and row.kernel == version and n != here.slot]
         for esp in esps:

@@ -9,20 +9,19 @@ runs as it was; the next one cleans up. Every attempt has a number of its own.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from .. import bundle, files, system
 from ..files import Busy, NodeError, Root
 from ..journal import Journal
-from . import candidate, data, layout, partitions, recovery, secureboot, slots, systems
+from . import candidate, data, keeping, layout, partitions, recovery, secureboot, slots, systems
 from .candidate import Upgraded
 from .layout import Layout
-from .slots import Entry, Slot
+from .slots import Entry
 from .systems import Known, Record
 
 TRIES = 3
@@ -59,7 +58,7 @@ def stage(root: Root, fresh: bool = False) -> dict[str, Any]:
     here, esps = begin(root)
     with files.lock(root), layout.alone():
         _require_quiet(root)
-        record = _tidied(root, here, esps)
+        record = keeping.tidied(root, here, esps)
         number = _next_number(record, esps)
         row = Known(number, made=int(time.time()), base=candidate.fingerprint(root))
         record = record.put(number, row)
@@ -151,7 +150,7 @@ def publish(root: Root) -> dict[str, Any]:
         systems.save(root, record.put(number, replace(record.known[number], state="published")))
         for esp in with_it:
             slots.publish(esp, number)
-        _brought(esps, [number])
+        keeping.brought(esps, [number])
         return {"slot": number}
 
 
@@ -183,85 +182,15 @@ def settle(root: Root) -> dict[str, Any]:
     """Look at what the boot loader made of the entries, and remember it. Raises NodeError, OSError."""
     here, esps = begin(root)
     with layout.alone():
-        looked_at(root, here, esps)
+        keeping.looked_at(root, here, esps)
     return status(root) or {}
-
-
-def looked_at(root: Root, here: Layout, esps: Sequence[str]) -> Record:
-    """The record, after a look at what the boot loader made of the entries. Raises OSError."""
-    before = systems.load(root)
-    for number, row in before.known.items():
-        if number != here.slot and row.why == "reset" and row.state == "published":
-            data.hear(root, number)
-    record = systems.settled(root, before, here.slot, here.root, partitions.together(esps))
-    if record != before:
-        systems.save(root, record)
-    return record
-
-
-def _tidied(root: Root, here: Layout, esps: Sequence[str]) -> Record:
-    """Let every ESP have what is kept; remove what earlier attempts left, and systems that nobody would go back to."""
-    record = looked_at(root, here, esps)
-    entries = partitions.together(esps)
-    gone = systems.superfluous(record, here.slot, entries, _lost(record, here, esps, entries))
-    # What runs comes first, then what goes gives its room to the others, and what was the only good one goes last.
-    for numbers in ([here.slot], [slot.number for slot in entries if slot.number not in gone]):
-        _brought(esps, numbers)
-        for esp in esps:
-            for slot in slots.listing(esp):
-                if slot.number in gone:
-                    with contextlib.suppress(slots.NoSuchSlot):
-                        slots.remove(esp, slot.number)
-    root_of = _root_of(record)
-    partitions.see(root, esps, root_of)
-    good = {row.root for row in record.known.values() if row.state == "good"}
-    needed = {*map(root_of, (slot for esp in esps for slot in slots.listing(esp))), *partitions.held(root, esps, good)}
-    for number in systems.subvolumes(layout.TOP):
-        if number not in {*needed, here.root, systems.PRISTINE}:
-            candidate.delete(number)
-    record = looked_at(root, here, esps).without(gone)
-    systems.save(root, record)
-    return record
-
-
-def _root_of(record: Record) -> Callable[[Slot], int]:
-    """The root of an entry, also of one that another record knows: a reset gave that a /var of its own."""
-    return lambda slot: record.known[slot.number].root if slot.number in record.known else slots.root_of(slot)
-
-
-def _lost(record: Record, here: Layout, esps: Sequence[str], entries: Sequence[Slot]) -> set[int]:
-    """Entries that lead nowhere: without a root, done with while an ESP was away, or of data that a reset empties."""
-    roots, common, root_of = systems.subvolumes(layout.TOP), partitions.everywhere(esps), _root_of(record)
-    proved = any(slot.number == here.slot and slot.good for slot in entries)
-    mine = data.of_root(here.root)
-    lost = set()
-    for slot in entries:
-        row, own = record.known.get(slot.number), root_of(slot)
-        # A number above the last is of a record of its own, which a reset with the data began: it is newer.
-        forgotten = row is None and slot.number <= record.last and slot.number not in common
-        failed = row is not None and row.state == "failed" and not slot.good
-        # Only those before what runs: it is their data that were to go, and only once it came up well.
-        emptied = proved and slot.number < here.slot and mine and mine != (data.of_root(own) or mine)
-        pinned = slot.number in record.pinned
-        if own not in roots or forgotten or ((failed or emptied) and not pinned):
-            lost.add(slot.number)
-    return lost
-
-
-def _brought(esps: Sequence[str], numbers: Sequence[int]) -> None:
-    """Let every ESP have these slots. One that cannot take them must not decide about the others."""
-    for esp in esps:
-        try:
-            partitions.bring(esp, esps, numbers)
-        except (NodeError, OSError) as error:
-            sys.stderr.write(f"{esp} does not have all that this machine could start: {error}\n")
 
 
 def level(root: Root) -> None:
     """Let every ESP that is there have what the others have. Raises NodeError, OSError."""
     here, esps = begin(root)
     with layout.alone():
-        _tidied(root, here, esps)
+        keeping.tidied(root, here, esps)
 
 
 def bless(root: Root) -> dict[str, Any]:
@@ -270,14 +199,14 @@ def bless(root: Root) -> dict[str, Any]:
     with layout.alone():
         newer = [esp for esp in esps if partitions.ahead(esp, esps, here.slot)]
         # One that lacks it, or was cut off before it was published there, gets it now.
-        _brought(esps, [here.slot])
+        keeping.brought(esps, [here.slot])
         for esp in esps:
             if any(slot.number == here.slot and not slot.staged for slot in slots.listing(esp)):
                 if esp not in newer:
                     slots.bless(esp, here.slot)
                 _offer_recovery(esp, here.slot)
         files.remove(root.join(f"{systems.TRIALS}/{here.slot}"))
-        _tidied(root, here, esps)
+        keeping.tidied(root, here, esps)
         data.sweep(root)
     candidate.forget_cache()
     return status(root) or {}
@@ -302,7 +231,7 @@ def back(root: Root, number: int | None) -> dict[str, Any]:
         if number is None or number not in {slot.number for slot in entries if not slot.staged} - {here.slot}:
             kept = ", ".join(map(str, others)) or "no other"
             raise slots.NoSuchSlot(f"this machine has no system {number or ''} to go to (it keeps {kept})")
-        _brought(esps, [number])
+        keeping.brought(esps, [number])
         for esp in esps:
             if not any(slot.number == number and not slot.staged for slot in slots.listing(esp)):
                 continue
@@ -317,13 +246,13 @@ def drop(root: Root) -> dict[str, Any]:
     """Do without a candidate that is prepared, or waits for the next start. Raises NodeError, OSError."""
     here, esps = begin(root)
     with layout.alone():
-        record = looked_at(root, here, esps)
+        record = keeping.looked_at(root, here, esps)
         for number, row in record.known.items():
             if number != here.slot and row.state in ("staged", "published"):
                 _drop(esps, number)
                 record = record.put(number, replace(row, state="failed", reason="a person did without it"))
         systems.save(root, record)
-        _tidied(root, here, esps)
+        keeping.tidied(root, here, esps)
     return status(root) or {}
 
 
