@@ -16,6 +16,7 @@ from pathlib import Path
 
 import installs
 import pytest
+from golden_installs import MACHINES
 from installs import ANSWERS, BLANK, CANARY, RECOVERY, Told, names
 
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import Place
