@@ -20,7 +20,7 @@ sys.path[:0] = ["/run/code/collections", "/run/code/installer"]
 import diskplans  # noqa: E402
 
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root  # noqa: E402
-from kos_install import rehearsal  # noqa: E402
+from kos_install import beforehand  # noqa: E402
 from kos_install.actions import mount, mounts, pristine, target, unpack  # noqa: E402
 from kos_install.actions.context import Context  # noqa: E402
 from kos_install.answers import Answers  # noqa: E402
@@ -154,7 +154,7 @@ class Driver:
     def run(self):
         unpack.IMAGE = Path("/dev/disk/by-id/virtio-image")
         # This small system was not started from a medium.
-        rehearsal.data.size = lambda: 0
+        beforehand.data.size = lambda: 0
         if self.asked.get("sabotage"):
             SABOTAGES[self.asked["sabotage"]]()
         # A small system has nothing that could be configured but what it mounts.

@@ -17,7 +17,7 @@ CORE = (
     "storage/layouts.py",
     "storage/cost.py",
     "ready.py",
-    "rehearsal.py",
+    "beforehand.py",
     "engine/confirmation.py",
     "engine/engine.py",
     "engine/outcome.py",

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-from .. import ready, rehearsal
+from .. import beforehand, ready
 from ..actions import disks, mount, partitions, shared, table, wipe
 from ..actions import journal as journal_action
 from ..actions.context import Context
@@ -40,7 +40,7 @@ def install(context: Context) -> None:
         ready.check(context.plan)
         begun = _begun(context)
         if begun is None:
-            rehearsal.check(context)
+            beforehand.check(context)
         journal = apply(context, context.plan.actions, begun)
         if journal is not None and journal.finished:
             # It has served, and the hash of a password is among the answers: that is not left in clear.

@@ -11,7 +11,7 @@ import pytest
 from golden_installs import answers
 from installs import BLANK, DESK
 
-from kos_install import rehearsal
+from kos_install import beforehand
 from kos_install.actions.context import Context
 from kos_install.errors import ApplyFailed
 from kos_install.hardware.model import Disk
@@ -29,21 +29,21 @@ YUBIKEY = "/dev/hidraw0: vendor=0x1050, product=0x0407 (Yubico YubiKey OTP+FIDO+
 def medium(monkeypatch):
     """A medium whose system unpacks to 4 GB and whose data are 1 GB; what is run is noted, and answered."""
     said = {"runs": [], "tang": ("", 0), "-L": YUBIKEY, "-I": "extension strings: credProtect, hmac-secret\n"}
-    monkeypatch.setattr(rehearsal.unpack, "listed", lambda _image: [rehearsal.unpack._Entry("-", 4 * GB, "/usr/a")])
-    monkeypatch.setattr(rehearsal.data, "size", lambda: GB)
+    monkeypatch.setattr(beforehand.unpack, "listed", lambda _image: [beforehand.unpack._Entry("-", 4 * GB, "/usr/a")])
+    monkeypatch.setattr(beforehand.data, "size", lambda: GB)
 
     def outcome(argv, **_how):
         said["runs"].append(argv)
         return said["tang"]
 
-    monkeypatch.setattr(rehearsal, "outcome", outcome)
-    monkeypatch.setattr(rehearsal, "run", lambda argv, **_how: said[argv[1]])
+    monkeypatch.setattr(beforehand, "outcome", outcome)
+    monkeypatch.setattr(beforehand, "run", lambda argv, **_how: said[argv[1]])
     return said
 
 
 def check(**asked):
     wanted = answers(**{**LARGE, **asked})
-    rehearsal.check(Context(wanted, HERE, plan(wanted, HERE)))
+    beforehand.check(Context(wanted, HERE, plan(wanted, HERE)))
 
 
 def refused(**asked):
@@ -72,7 +72,7 @@ def test_what_fits_and_answers_is_begun(medium):
     ],
 )
 def test_what_is_brought_must_fit_where_it_is_planned(medium, monkeypatch, storage, data, fits):
-    monkeypatch.setattr(rehearsal.data, "size", lambda: data)
+    monkeypatch.setattr(beforehand.data, "size", lambda: data)
     if fits:
         check(storage=storage)
     else:
@@ -83,7 +83,7 @@ def test_without_the_mediums_data_nothing_is_begun(medium, monkeypatch):
     def size():
         raise ApplyFailed("the medium's data cannot be found: is the stick still plugged in?")
 
-    monkeypatch.setattr(rehearsal.data, "size", size)
+    monkeypatch.setattr(beforehand.data, "size", size)
     assert "the medium's data cannot be found" in refused()
 
 
@@ -94,7 +94,7 @@ def test_answers_that_no_journal_keeps_are_found_before_the_wipe(medium):
 def test_every_reason_is_told_at_once(medium, monkeypatch):
     medium["tang"] = ("Unable to fetch advertisement: http://192.0.2.9:7500/adv\n", 1)
     medium["-L"] = ""
-    monkeypatch.setattr(rehearsal.data, "size", lambda: 2000 * GB)
+    monkeypatch.setattr(beforehand.data, "size", lambda: 2000 * GB)
     said = refused(encryption={"tang": TANG, "fido2": True})
     assert "larger disk" in said and "(Unable to fetch" in said and "by DHCP" in said and "0 FIDO2 keys" in said
 
