@@ -62,7 +62,7 @@ def test_a_guest_names_no_file(monkeypatch, listening, tmp_path):
 
 def test_a_guest_has_no_shell_and_writes_no_file(monkeypatch):
     async def run():
-        monkeypatch.setattr(app, "save", lambda *_: pytest.fail("a file was written"))
+        monkeypatch.setattr(app.saving, "save", lambda *_, **_more: pytest.fail("a file was written"))
         monkeypatch.setattr(app.tools, "shell", lambda *_: pytest.fail("a shell"))
         async with Walk(Told(), guest=True) as person:
             await person.until("Language")
@@ -80,7 +80,7 @@ def test_a_guest_has_no_shell_and_writes_no_file(monkeypatch):
 
 def test_a_guest_at_a_plain_terminal_has_neither(monkeypatch):
     shown = []
-    monkeypatch.setattr(prompts, "choose", lambda labels: shown.extend(labels) or len(labels) - 1)
+    monkeypatch.setattr(prompts, "choose", lambda labels, **_: shown.extend(labels) or len(labels) - 1)
 
     class Nobody:
         def events(self):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import ast
 import re
+from pathlib import Path
 
 import polib
 import pytest
 import sentences
 
+from kos_install.hardware import describe
 from kos_install.screens import said, words
+from kos_install.screens.pages import disk
 
 GERMAN = {entry.msgid: entry for entry in polib.pofile(str(words.FOLDER / "de.po"))}
 MARKED, CORE = sentences.marked(), sentences.core()
@@ -99,6 +102,25 @@ def test_the_picture_keeps_its_columns(german):
     german_text = said.picture(english)
     assert "vorher" in german_text and "Startdateien" in german_text and "bleibt, wie sie ist" in german_text
     assert [line.find("|") for line in german_text.splitlines()] == [39, 39, -1]
+
+
+def test_the_picture_of_a_windows_disk_is_german_to_its_last_line(german):
+    english = (
+        "/dev/sda (Samsung, 2 TB, serial S-1)\n"
+        "   2 reserved by Windows       16.8 MB |   +2 kos-journal: resuming        1 MB\n"
+        "     free                       230 GB |\n"
+        "   4 recovery of Windows        734 MB |\n"
+        "/dev/sdb (Flash, 4 GB, no serial number) stays as is\n"
+    )
+    assert said.picture(english).splitlines() == [
+        "/dev/sda (Samsung, 2 TB, Nr. S-1)",
+        "   2 für Windows reserviert    16.8 MB |   +2 kos-journal: Fortsetzen      1 MB",
+        "     frei                       230 GB |",
+        "   4 Rettung von Windows        734 MB |",
+        "/dev/sdb (Flash, 4 GB, keine Seriennummer) bleibt, wie sie ist",
+    ]
+    laptop = describe.load(Path(__file__).parent / "machines" / "windows11_laptop.json")
+    assert "für Windows reserviert, " in disk.choices(laptop, 0)[0].label
 
 
 def test_english_is_its_own_translation():

@@ -87,11 +87,11 @@ def serial(disk: Disk, machine: Machine) -> str:
 
 
 def _described(disk: Disk, machine: Machine) -> str:
-    systems = ", ".join(dict.fromkeys(part.os for part in disk.partitions if part.os))
+    systems = ", ".join(dict.fromkeys(said(part.os) for part in disk.partitions if part.os))
     parts = _("partitions: {count}").format(count=len(disk.partitions)) if disk.partitions else disk.holds
     holds = systems or parts
-    said = [disk.path.removeprefix("/dev/"), human(disk.size), disk.model, serial(disk, machine), holds or _("empty")]
-    return "  ".join(filter(None, said))
+    named = [disk.path.removeprefix("/dev/"), human(disk.size), disk.model, serial(disk, machine), holds or _("empty")]
+    return "  ".join(filter(None, named))
 
 
 def _disk(path: str, label: str, options: list[Option], required: bool, mirror: bool = False) -> Question:
