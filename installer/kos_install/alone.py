@@ -31,7 +31,7 @@ from .engine.secrets import PASSWORD_HASH
 from .engine.world import World
 from .errors import Unplannable, UsageError
 from .hardware.model import Machine
-from .secrets import wanted
+from .secrets import place_of, wanted
 from .storage.refusals import unattended as refusals
 
 _ENGINE = "kos-install-engine.service"
@@ -193,9 +193,9 @@ def as_typed(answers: Answers) -> dict[str, Any]:
 
 
 def _typed(data: Any, key: str) -> None:
-    *way, last = key.replace("[", ".").replace("]", "").split(".")
+    *way, last = place_of(key)
     for step in way:
-        data = data[int(step)] if step.isdecimal() else data[step]
+        data = data[step]
     data[last] = {"credential": None, "file": None, "prompt": True}
 
 

@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 
-from .actions import data, unpack
+from .actions import data, keys, unpack
 from .actions.context import Context
-from .actions.runner import Log, outcome, run
+from .actions.runner import Log, one_line, outcome, run
 from .answers import Tang
 from .engine import journal
 from .errors import ApplyFailed
@@ -83,18 +82,17 @@ def _tang(context: Context) -> Iterator[str]:
 
 def _refused(tang: Tang, log: Log) -> str:
     """What clevis complains of when it asks for the server's keys and compares them; nothing where all is well."""
-    settings = json.dumps({"url": tang.url, "thp": tang.thumbprint})
-    said, code = outcome(["timeout", _PATIENCE, "clevis", "encrypt", "tang", settings], stdin="rehearsal", log=log)
-    return (" / ".join(said.split("\n")).strip(" /") or f"no answer, {code}") if code else ""
+    asked = ["timeout", _PATIENCE, "clevis", "encrypt", "tang", keys.settings_of(tang)]
+    said, code = outcome(asked, stdin="rehearsal", log=log)
+    return (one_line(said) or f"no answer, {code}") if code else ""
 
 
 def _fido2(context: Context) -> Iterator[str]:
     if not context.answers.encryption.fido2:
         return
-    keys = [
-        line.partition(": ")[0] for line in run(["fido2-token", "-L"], log=context.log).splitlines() if line.strip()
-    ]
-    if len(keys) != 1:
-        yield f"{len(keys)} FIDO2 keys are plugged in, and just one can be told: plug in that one alone"
-    elif not _HMAC.search(run(["fido2-token", "-I", keys[0]], log=context.log)):
-        yield f"the FIDO2 key {keys[0]} lacks hmac-secret, by which it would open a disk: take another key"
+    rows = run(["fido2-token", "-L"], log=context.log).splitlines()
+    found = [line.partition(": ")[0] for line in rows if line.strip()]
+    if len(found) != 1:
+        yield f"{len(found)} FIDO2 keys are plugged in, and just one can be told: plug in that one alone"
+    elif not _HMAC.search(run(["fido2-token", "-I", found[0]], log=context.log)):
+        yield f"the FIDO2 key {found[0]} lacks hmac-secret, by which it would open a disk: take another key"

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -68,15 +67,10 @@ def _asked(path: Path) -> tuple[Answers, Circumstances]:
         faults += error.faults
     if faults:
         raise ConfigurationError(
-            fault if fault.place and fault.place.line else replace(fault, place=place(_path(fault.key)))
+            fault if fault.place and fault.place.line else replace(fault, place=place(secrets.place_of(fault.key)))
             for fault in faults
         )
     return asked, known
-
-
-def _path(key: str) -> tuple[str | int, ...]:
-    """network[0].wifi as documents has it."""
-    return tuple(int(part) if part.isdigit() else part for part in re.findall(r"[^.\[\]]+", key))
 
 
 def _refuse(faults: list[dict[str, Any]], lines: list[str], as_json: bool) -> None:

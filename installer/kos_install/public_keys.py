@@ -47,8 +47,12 @@ def of_example(key: str) -> bool:
 def fingerprint(key: str) -> str:
     """As ssh-keygen -l shows it, with the comment."""
     _kind, written, *comment = key.split(maxsplit=2)
-    digest = hashlib.sha256(base64.b64decode(written)).digest()
-    return " ".join([f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}", *comment])
+    return " ".join([digest_of(base64.b64decode(written)), *comment])
+
+
+def digest_of(blob: bytes) -> str:
+    """Of a key's bytes, as every OpenSSH tool prints it."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 
 def _whole(kind: str, written: str) -> bool:

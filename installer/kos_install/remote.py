@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from . import public_keys
 from .engine.client import ATTACH
 from .errors import UsageError
 
@@ -81,7 +81,7 @@ def fingerprint_of(line: str) -> str:
         blob = base64.b64decode(line.split()[2], validate=True)
     except (IndexError, ValueError) as error:
         raise UsageError("the host sent something that is no SSH key") from error
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return public_keys.digest_of(blob)
 
 
 def _compared(host: str, seen: str) -> bool:

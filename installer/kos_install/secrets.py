@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,11 @@ def wanted(answers: Answers) -> dict[str, tuple[str, Secret]]:
         if one.wifi:
             found[f"wifi:{one.wifi.ssid}"] = (f"network[{number}].wifi.passphrase", one.wifi.passphrase)
     return found
+
+
+def place_of(key: str) -> tuple[str | int, ...]:
+    """``network[0].wifi`` step by step."""
+    return tuple(int(step) if step.isdecimal() else step for step in re.findall(r"[^.\[\]]+", key))
 
 
 def resolve(

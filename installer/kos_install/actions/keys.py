@@ -69,7 +69,10 @@ def _give_fido2(context: Context, device: str) -> None:
 
 
 def _give_tang(context: Context, device: str, tang: Tang) -> None:
-    # With the thumbprint nobody is asked whether the server is the right one: another is refused.
-    settings = json.dumps({"url": tang.url, "thp": tang.thumbprint})
-    bind = ["clevis", "luks", "bind", "-y", "-k", "-", "-d", device, "tang", settings]
+    bind = ["clevis", "luks", "bind", "-y", "-k", "-", "-d", device, "tang", settings_of(tang)]
     run(bind, stdin=context.secrets[luks.PASSPHRASE], log=context.log)
+
+
+def settings_of(tang: Tang) -> str:
+    """As clevis takes them. With the thumbprint nobody is asked whether it is the right server: another is refused."""
+    return json.dumps({"url": tang.url, "thp": tang.thumbprint})

@@ -57,7 +57,7 @@ def perform(context: Context, action: Table) -> None:
         _kept_as_planned(before, [*action.preserve, *action.remove])
         if action.remove:
             _still_empty(disk, before, action.remove)
-            before = _without(shadow, disk, [one.number for one in action.remove], context.log)
+            before = _without(shadow, disk, before, [one.number for one in action.remove], context.log)
         _make(shadow, disk, action, context.log)
         _compare(before, _rows(shadow, disk.sector), action)
         with wipe.quiet(disk.path):
@@ -85,7 +85,7 @@ def remove(disk: Node, uuids: Collection[str], log: Log) -> None:
         gone = [number for number, row in before.items() if row["uuid"] in uuids]
         if not gone:
             return
-        _without(shadow, disk, gone, log)
+        _without(shadow, disk, before, gone, log)
         with wipe.quiet(disk.path):
             _copy(shadow, disk)
     for number in gone:
@@ -96,9 +96,10 @@ def remove(disk: Node, uuids: Collection[str], log: Log) -> None:
         raise ApplyFailed(f"{disk.path} still shows partitions that are gone: somebody holds them; restart the machine")
 
 
-def _without(shadow: int, disk: Node, gone: Collection[int], log: Log) -> dict[int, dict[str, Any]]:
-    """Take partitions out of the copy of the table; the rows that are left. Raises ApplyFailed."""
-    before = _rows(shadow, disk.sector)
+def _without(
+    shadow: int, disk: Node, before: dict[int, dict[str, Any]], gone: Collection[int], log: Log
+) -> dict[int, dict[str, Any]]:
+    """Take partitions out of the copy of the table, which has the rows `before`; those left. Raises ApplyFailed."""
     delete = ["sfdisk", *_OPTIONS, "--sector-size", str(disk.sector), "--delete", f"/dev/fd/{shadow}"]
     run([*delete, *map(str, gone)], files=[shadow], log=log)
     left = {number: row for number, row in before.items() if number not in gone}

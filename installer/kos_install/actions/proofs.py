@@ -19,7 +19,7 @@ from ..storage.actions import Base, Btrfs, Fat, Journal, Luks, Mount, Plan, Tabl
 from . import disks, filesystems, keys, luks, wishes
 from . import mounts as node_mounts
 from .context import Context
-from .runner import outcome, run
+from .runner import one_line, outcome, run
 
 # Larger ones are programs, packages and images: nobody writes a passphrase into the middle of one.
 _LARGEST = 16 << 20
@@ -98,7 +98,7 @@ def machine_keys(context: Context) -> Iterator[Finding]:
         for slot in sorted(keys.marked(header, keys.TANG)):
             found, code = outcome(["clevis", "luks", "pass", "-d", device, "-s", slot])
             opens = not code and luks.slot_opens(device, found.rstrip("\n"), slot)
-            why = " / ".join(found.split("\n")).strip(" /") if code else ""
+            why = one_line(found) if code else ""
             yield Finding(f"{name}: what the Tang server answers opens slot {slot}", opens, why)
 
 

@@ -128,6 +128,11 @@ def _text(stream: IO[bytes]) -> str:
     return stream.read().decode(errors="replace")
 
 
+def one_line(said: str) -> str:
+    """All that a program said, as part of a sentence."""
+    return " / ".join(said.split("\n")).strip(" /")
+
+
 def _last_words(said: str) -> str:
     lines = [line.strip() for line in said.strip().splitlines() if line.strip()]
     return " / ".join(lines[-_LAST_LINES:]) or "it said nothing"

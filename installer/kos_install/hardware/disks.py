@@ -148,9 +148,10 @@ def _unbegun(root: Path, partitions: list[Partition]) -> bool:
     """Whether an install made partitions here and ended before its journal: what cannot be read is none."""
     ours = [one for one in partitions if one.label.startswith(names.PREFIX)]
     others = [one for one in ours if one.type != names.TYPES["journal"]]
-    if len(ours) != len(others) + 1:
+    journals = [one for one in ours if one.type == names.TYPES["journal"]]
+    if len(journals) != 1:
         return False
-    [place] = [root / one.path.lstrip("/") for one in ours if one not in others]
+    place = root / journals[0].path.lstrip("/")
     try:
         journal.read(place)
     except journal.NoJournal:

@@ -158,20 +158,19 @@ def _apart(draft: Draft) -> str:
 
 def before_after(session: Session) -> str:
     """The disk before and after, or why it cannot be done."""
-    if not taken(session):
-        return ""
-    try:
-        return picture(trial.picture(session))
-    except InstallError as error:
-        return said(str(error))
+    return "".join(_tried(session))
 
 
 def unplannable(session: Session) -> str:
     """Why the disk that is chosen cannot take this layout; empty where it can."""
+    return _tried(session)[1]
+
+
+def _tried(session: Session) -> tuple[str, str]:
+    """The picture, or why there is none; neither where no disk is chosen."""
     if not taken(session):
-        return ""
+        return "", ""
     try:
-        trial.picture(session)
+        return picture(trial.picture(session)), ""
     except InstallError as error:
-        return said(str(error))
-    return ""
+        return "", said(str(error))

@@ -64,7 +64,7 @@ def ahead(esp: str, esps: Sequence[str], number: int) -> bool:
     behind = [other for other in esps if grubstate.read(other).good == number]
     if good is None or good < number or not behind:
         return False
-    return not any(slot.number == good and not slot.staged for other in behind for slot in slots.listing(other))
+    return not any(slots.has(other, good, published=True) for other in behind)
 
 
 def away(root: Root, esps: Sequence[str]) -> list[str]:

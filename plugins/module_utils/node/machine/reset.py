@@ -43,10 +43,7 @@ def reset(root: Root, confirm: str, data: bool) -> dict[str, Any]:
     if confirm != name:
         what = "and empties /var and /home" if data else "and keeps /var and /home"
         raise NotConfirmed(f"this makes {name} as the installer left it {what}; to confirm, add: --confirm {name}")
-    here = layout.require(root)
-    layout.apart()
-    layout.mount_top(here)
-    esps = layout.esps()
+    here, esps = system_update.begin(root)
     if not os.path.isdir(candidate.path(systems.PRISTINE)):
         raise NotConfirmed("the installer's snapshot is not on this disk any more: install anew from the medium")
     with files.lock(root), layout.alone():

@@ -87,7 +87,7 @@ def stage(esp: str, entry: Entry, kind: str, key: Key | None = None) -> None:
 
     `key` signs a ``uki``. What an interrupted attempt with the same number left is replaced; a published one is not.
     """
-    if any(slot.number == entry.number and not slot.staged for slot in listing(esp)):
+    if has(esp, entry.number, published=True):
         raise NoSuchSlot(f"slot {entry.number} has a boot entry already: a new attempt takes a new number")
     fatfiles.require_room(esp, os.path.getsize(entry.kernel) + os.path.getsize(entry.initrd))
     _drop(esp, entry.number)
@@ -167,6 +167,11 @@ def listing(esp: str) -> list[Slot]:
     """Every boot entry of a slot, by number. Raises OSError."""
     found = [slot for kind in _FOLDERS for slot in _counted(esp, kind)]
     return sorted([*found, *_of_grub(esp)], key=lambda slot: slot.number)
+
+
+def has(esp: str, number: int, published: bool = False) -> bool:
+    """Whether an ESP has a boot entry of this slot; `published`: one that may be started. Raises OSError."""
+    return any(slot.number == number and not (published and slot.staged) for slot in listing(esp))
 
 
 def _counted(esp: str, kind: str) -> list[Slot]:

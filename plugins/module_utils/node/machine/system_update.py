@@ -112,10 +112,14 @@ def stage_everywhere(root: Root, esps: Sequence[str], entry: Entry) -> None:
 
 
 def _drop(esps: Sequence[str], number: int) -> None:
-    for esp in esps:
-        if any(slot.number == number for slot in slots.listing(esp)):
-            slots.remove(esp, number)
+    _take_away(esps, number)
     candidate.delete(number)
+
+
+def _take_away(esps: Sequence[str], number: int) -> None:
+    for esp in esps:
+        if slots.has(esp, number):
+            slots.remove(esp, number)
 
 
 def _note_baseline(root: Root) -> None:
@@ -143,7 +147,7 @@ def publish(root: Root) -> dict[str, Any]:
         number = staged[-1]
         if record.known[number].base != candidate.fingerprint(root):
             raise NothingStaged(_CHANGED)
-        with_it = [esp for esp in esps if any(slot.number == number for slot in slots.listing(esp))]
+        with_it = [esp for esp in esps if slots.has(esp, number)]
         if not with_it:
             raise NothingStaged("the boot entry of the update is on no EFI partition any more: prepare it again")
         # Should this be cut off between the two, the next look finds an entry that is not published and drops it.
@@ -169,9 +173,7 @@ def recheck(root: Root) -> dict[str, Any]:
             if number == here.slot or row.state != "published" or row.base in ("", now):
                 continue
             record = record.put(number, replace(row, state="failed", reason=_CHANGED))
-            for esp in esps:
-                if any(slot.number == number for slot in slots.listing(esp)):
-                    slots.remove(esp, number)
+            _take_away(esps, number)
             withdrawn.append(number)
         if withdrawn:
             systems.save(root, record)
@@ -201,7 +203,7 @@ def bless(root: Root) -> dict[str, Any]:
         # One that lacks it, or was cut off before it was published there, gets it now.
         keeping.brought(esps, [here.slot])
         for esp in esps:
-            if any(slot.number == here.slot and not slot.staged for slot in slots.listing(esp)):
+            if slots.has(esp, here.slot, published=True):
                 if esp not in newer:
                     slots.bless(esp, here.slot)
                 _offer_recovery(esp, here.slot)
@@ -233,7 +235,7 @@ def back(root: Root, number: int | None) -> dict[str, Any]:
             raise slots.NoSuchSlot(f"this machine has no system {number or ''} to go to (it keeps {kept})")
         keeping.brought(esps, [number])
         for esp in esps:
-            if not any(slot.number == number and not slot.staged for slot in slots.listing(esp)):
+            if not slots.has(esp, number, published=True):
                 continue
             slots.bless(esp, number)
             for slot in slots.listing(esp):
