@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import subprocess
@@ -153,6 +154,7 @@ class Media:
         return subprocess.run(line, check=True, capture_output=True).stdout
 
 
+@functools.cache
 def unavailable():
     """Why no medium can be booted here; empty where one can."""
     if os.geteuid():

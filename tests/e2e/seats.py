@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_install_screens import Terminal
+from terminal import Terminal
 
 # What the kernel says in between is gone after this many seconds: the person asks for the screen to be drawn anew.
 _REDRAWN = 60

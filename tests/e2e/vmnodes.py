@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from labnodes import Lab
@@ -45,6 +46,7 @@ class VmLab(Lab):
         return int(self.ssh(node, f"sed -n 's/^{name} //p' {group}/{file}"))
 
 
+@functools.cache
 def unavailable():
     """Why no virtual node can be had here; empty where one can."""
     if os.geteuid():
