@@ -106,8 +106,8 @@ def test_a_person_installs_it_by_keys_and_unlocks_it_by_hand(bench):
         assert bench.canary not in machine.said
     assert not bench.holds(bench.canary, recovery, "PRIVATE KEY")
     with bench.started(unlocked=False, firmware="bios") as (machine, shell):
-        machine.answer(r"passphrase for disk", "not the passphrase")
-        machine.wait(r"passphrase for disk")
+        machine.answer("recovery key for disk kos-root", "not the passphrase")
+        machine.wait("recovery key for disk kos-root")
         machine.type_german(bench.canary)
         shell.wait(machine)
         print(f"in, started by GRUB, after {machine.seconds():.0f} s")
