@@ -80,7 +80,7 @@ def update(shell, *words):
     argv = [KAI, "update", "-i", shell.inventory(), *words]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return done.stdout + done.stderr
 
 
 def system(shell):
