@@ -189,6 +189,11 @@ def _host(inventory: str | None, limit: str | None) -> tuple[str, dict[str, Any]
         for name, value in known.items()
         if "{{" in str(value) or "{%" in str(value)
     ]
+    faults += [
+        Fault("must be text", key=f"{name} of {names[0]}", fix="put it in quotes")
+        for name, value in known.items()
+        if name != _ACCEPTED and not isinstance(value, str)
+    ]
     if faults:
         raise ConfigurationError(faults)
     known[_ACCEPTED] = options.accepted_shortfalls(",".join(_words(known.get(_ACCEPTED))))

@@ -42,6 +42,7 @@ _LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A login in it would be a secret in user-data.
 _URL = re.compile(r"https?://[^\s/@]+/[!-~]+")
+_MIRROR = re.compile(r"https?://[^\s/@]+(/[!-~]*)?")
 _HEAD = "#cloud-config\n"
 
 
@@ -98,11 +99,14 @@ class Collection:
 
 
 def fault(machine: Machine) -> str:
-    """What is wrong with the names of a machine, with the way out; empty where they are good."""
+    """What is wrong with what a machine is told of itself, with the way out; empty where it is good."""
     if not _HOSTNAME.fullmatch(machine.hostname):
         return f"'{machine.hostname[:80]}' is no name for a machine: letters, digits and hyphens, at most 63"
     if not _LOGIN.fullmatch(machine.login) or machine.login == "root":
         return f"'{machine.login[:80]}' is no name for who logs in: small letters, digits, _ and -, and not root"
+    for mirror in filter(None, (machine.mirror, machine.security_mirror)):
+        if not _MIRROR.fullmatch(mirror):
+            return f"'{mirror[:200]}' is no address of a mirror: as in https://mirror.example/debian"
     if not machine.keys:
         return "nobody could log in: name a public key with --ssh-key ~/.ssh/id_ed25519.pub"
     return ""

@@ -338,6 +338,7 @@ def test_an_inventory_says_what_the_machine_is_and_none_of_its_secrets(kai, tmp_
         (["--shape", "push", "--login", "root"], 3, "is no name for who logs in"),
         (["--shape", "push", "--collection", URL], 2, "is for --shape pull"),
         (["--shape", "push", "--address", "192.0.2.300/24"], 3, "is no address"),
+        (["--shape", "push", "--apt-mirror", "http://x/\nTrusted: yes"], 3, "is no address of a mirror"),
         (["--shape", "push", "--gateway", "192.0.2.1"], 2, "go with --address"),
         (["--shape", "push", "--address", "192.0.2.7/24", "--nameserver", "x y"], 3, "is no address"),
         (["--shape", "seeded", "--profile", "personal_node", "--site", "lab"], 2, "has no layers of a site"),
@@ -361,6 +362,7 @@ def test_a_machine_that_nobody_could_log_in_to_is_refused(kai, tmp_path):
     "variables, says",
     [
         ({"kos_profile": "{{ inventory_hostname }}"}, "is a template, which only Ansible reads"),
+        ({"kos_profile": "personal_node", "kos_site_layer": 7}, "must be text"),
         ({"kos_profile": "personal_node", "ansible_user": "x; touch EXECUTED"}, "is no name for who logs in"),
     ],
 )
