@@ -35,7 +35,7 @@ command_of() {
     unit) echo "pytest -n 2 tests/unit" ;;
     sanity) echo "tests/run_sanity.sh" ;;
     molecule) echo "tests/run_scenarios.sh" ;;
-    e2e) echo "pytest -p no:cacheprovider -m $e2e -n 2 --dist loadfile --durations=30 tests/e2e" ;;
+    e2e) echo "pytest -p no:cacheprovider -m $e2e -n 2 --dist loadfile --no-loadscope-reorder --durations=30 tests/e2e" ;;
     e2e-*) echo "pytest -p no:cacheprovider --durations=5 tests/e2e/test_${1#e2e-}.py" ;;
     crashes) echo "pytest -p no:cacheprovider -s tests/e2e/test_crashes.py tests/e2e/test_full_disk.py" ;;
     vm) echo "pytest -p no:cacheprovider -m vm --durations=12 tests/e2e" ;;

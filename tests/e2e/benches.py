@@ -90,6 +90,17 @@ class Bench:
         ) as machine:
             yield machine
 
+    def install(self, answers=None, **how):
+        """What the machine said while the stick installed it, with nobody there; it is off."""
+        with self.installing(answers or self.answers(), **how) as machine:
+            found = machine.wait_for(
+                f"Installed: {HOSTNAME}", "FAILED: ", "kos-unattended.service: Failed", seconds=INSTALLS
+            )
+            assert found and found[0].startswith("Installed"), machine.said[-5000:]
+            machine.running.process.wait(300)
+            print(f"installed and off after {machine.seconds():.0f} s")
+            return machine.said
+
     @contextlib.contextmanager
     def started(self, unlocked=True, **how):
         """It starts from its disk, now with a network card; the passphrase comes from firmware where it is to be."""
@@ -130,18 +141,30 @@ class Shell:
             "-o", "ControlMaster=auto", "-o", "ControlPersist=600", "-o", f"ControlPath={control}",
         ]  # fmt: skip
 
-    def run(self, command, check=True, timeout=300):
-        """A command on the machine; what it printed."""
+    def run(self, command, check=True, timeout=300, given=None):
+        """A command on the machine, with an open file as its input; what it printed."""
         line = ["ssh", "-q", *self.options, "-p", str(self.port), f"{USER}@127.0.0.1", command]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(line, stdin=given, capture_output=True, text=True, timeout=timeout, check=False)
         if check:
             assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout.strip()
+
+    def hang_up(self):
+        """End the connection: the machine at its other end is going to forget it."""
+        line = ["ssh", "-q", *self.options, "-p", str(self.port), "-O", "exit", f"{USER}@127.0.0.1"]
+        subprocess.run(line, capture_output=True, check=False)
 
     def wait(self, machine, seconds=STARTS):
         """Until it lets somebody in."""
         wait_for(lambda: machine.ended or self.run("true; echo in", check=False, timeout=120) == "in", seconds)
         assert not machine.ended, machine.said[-3000:]
+
+    def healthy(self):
+        """What `kai status` says when the node's first start is over."""
+        self.run("until [ ! -e /var/lib/kos/pending ]; do sleep 3; done", False, 900)
+        said = self.run("sudo -i kai status")
+        assert f"{HOSTNAME} is healthy" in said, said
+        return said
 
     def fingerprint(self):
         """Of the host key that the machine showed."""

@@ -20,7 +20,7 @@ from .resume import named, sent, start_over, wanted
 from .widgets import Line
 from .words import _
 
-_DRAWN_EVERY = 0.5  # seconds: a serial line has 11 kB in each of them at most
+_DRAWN_EVERY = 1.0  # seconds
 
 
 class Progress(Framed):
@@ -38,6 +38,7 @@ class Progress(Framed):
         )
         self.keys = _("F1 help  F3 log  F9 tools")
         self._clock = Clock()
+        self._shown: tuple[str, ...] = ()
         yield Static(id="lead")
         yield Static(id="phases")
 
@@ -52,7 +53,7 @@ class Progress(Framed):
             yield Line(Content(_("[ Stop ]")), id="stop")
 
     def on_mount(self) -> None:
-        """Draw, twice a second at most."""
+        """Draw, once a second at most."""
         super().on_mount()
         self._draw()
         self.set_interval(_DRAWN_EVERY, self._draw)
@@ -68,9 +69,15 @@ class Progress(Framed):
         done, total = share(session)
         lead = _("It stopped at step {done} of {total}.") if failed else _("Step {done} of {total}")
         said = lead.format(done=min(done + 1, total), total=total)
-        self.query_one("#lead", Static).update(Content(said if failed else f"{bar(done, total, 40)} {said}"))
-        self.query_one("#phases", Static).update(Content("\n".join(lines(session, self._clock))))
+        headline = said if failed else f"{bar(done, total, 40)} {said}"
         sentence = session.failed.get("sentence", "") if failed else ""
+        shown = (headline, *lines(session, self._clock), sentence)
+        # To lay out a page anew costs a small machine as much as the install itself.
+        if shown == self._shown:
+            return
+        self._shown = shown
+        self.query_one("#lead", Static).update(Content(headline))
+        self.query_one("#phases", Static).update(Content("\n".join(shown[1:-1])))
         self.say_faults([sentence] if sentence else [])
         for name in ("retry", "secrets", "abandon"):
             self.query_one(f"#{name}").display = failed
