@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import tempfile
 from enum import StrEnum
@@ -35,6 +36,12 @@ app = typer.Typer(
 _PROFILE, _ENVIRONMENT, _SITE, _USER = "kos_profile", "kos_environment", "kos_site_layer", "kos_user_layer"
 _ACCEPTED, _LOGIN = "kos_accept_shortfall", "ansible_user"
 _TAKEN = (_PROFILE, _ENVIRONMENT, _SITE, _USER, _ACCEPTED, _LOGIN)
+
+# Of the collection, what a node needs. A checkout holds what is nobody else's business: inventories, seeds, media.
+_PUBLISHED = (
+    *("LICENSE", "README.md", "galaxy.yml", "site.yml"),
+    *("cli", "configs", "lab", "meta", "playbooks", "plugins", "roles", "services"),
+)
 
 
 class Shape(StrEnum):
@@ -164,12 +171,17 @@ def publish(
 def _packed(folder: Path) -> Path:
     """The collection as ansible-galaxy packs it. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as work:
-        argv = [ansible.program("ansible-galaxy"), "collection", "build", "--output-path", work, str(COLLECTION)]
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".packing-") as name:
+        work, tree = Path(name), Path(name) / "tree"
+        tree.mkdir()
+        for source in (COLLECTION / one for one in _PUBLISHED):
+            copy = shutil.copytree if source.is_dir() else shutil.copyfile
+            copy(source, tree / source.name)
+        argv = [ansible.program("ansible-galaxy"), "collection", "build", "--output-path", str(work), str(tree)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         if done.returncode:
             raise OSError(f"the collection cannot be packed: {done.stderr.strip().splitlines()[-1]}")
-        (made,) = Path(work).glob("*.tar.gz")
+        (made,) = work.glob("*.tar.gz")
         return made.rename(folder / made.name)
 
 

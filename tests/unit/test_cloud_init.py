@@ -386,7 +386,9 @@ def test_what_is_published_is_signed_and_has_no_secrets_in_it(kai, tmp_path):
     assert trust.signer_of(packed.read_bytes(), signature.read_text(), cloud_init.NAMESPACE, known) == "publisher"
     listed = subprocess.run(["tar", "-tzf", packed], capture_output=True, text=True, check=True).stdout.splitlines()
     assert {"cli/main.py", "playbooks/site.yml", "configs/profiles/personal_node.yaml"} <= set(listed)
-    assert not [name for name in listed if name.startswith("configs/secrets")]
+    assert not [name for name in listed if name.startswith("configs/secrets") or "__pycache__" in name]
+    # Nor what else somebody keeps in a checkout, such as their inventories.
+    assert not {"inventories", "tests", "docs", "public"} & {name.partition("/")[0] for name in listed}
     assert {path.name for path in packed.parent.iterdir()} == {packed.name, signature.name}
 
 
