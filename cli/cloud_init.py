@@ -20,7 +20,7 @@ from ..plugins.module_utils.node import trust
 from ..plugins.module_utils.node.files import NodeError
 from ..plugins.plugin_utils import apt, cloud_init, layers, public_keys, signing
 from ..plugins.plugin_utils.assemble import COLLECTION
-from ..plugins.plugin_utils.cloud_init import Collection, Layer, Machine, Node, Static
+from ..plugins.plugin_utils.cloud_init import Collection, Layer, Machine, Network, Node
 from ..plugins.plugin_utils.documents import read_text
 from ..plugins.plugin_utils.faults import ConfigurationError, Fault
 from . import ansible, options
@@ -90,15 +90,21 @@ def render(
     security_mirror: Annotated[
         str, typer.Option("--apt-security-mirror", envvar=apt.SECURITY_MIRROR, help="The same for security updates.")
     ] = "",
+    interface: Annotated[
+        str,
+        typer.Option(
+            "--interface", help="Its card: a name or a MAC; default: the first one that is connected, by DHCP."
+        ),
+    ] = "",
     address: Annotated[
-        str, typer.Option("--address", help="Its address with prefix, such as 192.0.2.7/24; default: DHCP.")
+        str, typer.Option("--address", help="With --interface: its address, such as 192.0.2.7/24; default: DHCP.")
     ] = "",
     gateway: Annotated[str, typer.Option("--gateway", help="With --address: the way out.")] = "",
     nameserver: Annotated[
         list[str] | None, typer.Option("--nameserver", help="With --address: who knows names.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder for all four files; default: print user-data.")
+        Path | None, typer.Option("--output", "-o", help="Folder for all of its files; default: print user-data.")
     ] = None,
 ) -> None:
     """Write user-data (with --output also meta-data, network-config and vendor-data) of one machine, without secrets.
@@ -116,7 +122,7 @@ def render(
     host, known = _host(inventory, limit)
     machine = _machine(
         ssh_key or [], hostname or host or cloud_init.HOSTNAME, login or known.get(_LOGIN) or cloud_init.LOGIN,
-        mirror, security_mirror, _static(address, gateway, nameserver or []),
+        mirror, security_mirror, _network(interface, address, gateway, nameserver or []),
     )  # fmt: skip
     _refuse_others(shape, {"--collection": collection, "--sha256": sha256}, Shape.pull)
     _refuse_others(shape, {"--signer": signer}, Shape.pull, Shape.push)
@@ -217,7 +223,7 @@ def _words(value: Any) -> list[str]:
 
 
 def _machine(
-    keys: list[Path], hostname: str, login: str, mirror: str, security: str, network: Static | None
+    keys: list[Path], hostname: str, login: str, mirror: str, security: str, network: Network | None
 ) -> Machine:
     machine = Machine(tuple(map(_ssh_key, keys)), hostname, login, mirror, security, network)
     if said := cloud_init.fault(machine):
@@ -232,18 +238,19 @@ def _ssh_key(path: Path) -> str:
         raise ConfigurationError([Fault(str(error), key=f"--ssh-key {path}")]) from error
 
 
-def _static(address: str, gateway: str, nameservers: list[str]) -> Static | None:
-    if not address:
-        if gateway or nameservers:
-            raise typer.BadParameter("--gateway and --nameserver go with --address; without it they come from DHCP")
-        return None
+def _network(interface: str, address: str, gateway: str, nameservers: list[str]) -> Network | None:
+    if (gateway or nameservers) and not address:
+        raise typer.BadParameter("--gateway and --nameserver go with --address; without it they come from DHCP")
+    if address and not interface:
+        raise typer.BadParameter("--address is of a card: name it with --interface, such as enp1s0 or its MAC")
     for option, value in (("--gateway", gateway), *(("--nameserver", one) for one in nameservers)):
         _address(option, value) if value else None
     try:
-        return Static(str(ip_interface(address)), gateway, tuple(nameservers))
+        given = str(ip_interface(address)) if address else ""
     except ValueError as error:
         fix = "with its prefix length, as in 192.0.2.7/24"
         raise ConfigurationError([Fault(f"'{address[:80]}' is no address", key="--address", fix=fix)]) from error
+    return Network(interface, given, gateway, tuple(nameservers)) if interface else None
 
 
 def _address(option: str, value: str) -> None:
@@ -303,10 +310,12 @@ def _deliver(documents: dict[str, str], output: Path | None) -> None:
         print(documents[cloud_init.USER_DATA], end="")
         return
     output.mkdir(parents=True, exist_ok=True)
+    for name in cloud_init.NAMES:
+        # Of an earlier run; and what is there keeps its mode.
+        (output / name).unlink(missing_ok=True)
     for name, text in documents.items():
         path = output / name
         # Layers are nobody else's business.
-        path.unlink(missing_ok=True)
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
     errors.print(f"wrote {len(documents)} files to {output}", style="dim", markup=False)

@@ -39,6 +39,9 @@ NAMESPACE = "kos-collection"
 _HOSTNAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 # As useradd(8) of Debian takes it.
 _LOGIN = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+# What the kernel and netplan take; no pattern: cloud-init gives those to netplan alone, and Debian may have networkd.
+_INTERFACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
+_MAC = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # A login in it would be a secret in user-data.
 _URL = re.compile(r"https?://[^\s/@]+/[!-~]+")
@@ -47,24 +50,28 @@ _HEAD = "#cloud-config\n"
 
 
 @dataclass(frozen=True)
-class Static:
-    """An address that does not come from DHCP: `address` with its prefix length, as in 192.0.2.7/24."""
+class Network:
+    """One card, by its name or its MAC: DHCP, or an `address` with its prefix length, as in 192.0.2.7/24."""
 
-    address: str
+    interface: str
+    address: str = ""
     gateway: str = ""
     nameservers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What it is called, who may log in, where its packages come from. `keys` are lines of OpenSSH, already proved."""
+    """What it is called, who may log in, where its packages come from. `keys` are lines of OpenSSH, already proved.
+
+    Without a `network` cloud-init itself sees to DHCP, on the first card that is connected.
+    """
 
     keys: tuple[str, ...]
     hostname: str = HOSTNAME
     login: str = LOGIN
     mirror: str = ""
     security_mirror: str = ""
-    network: Static | None = None
+    network: Network | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,9 @@ def fault(machine: Machine) -> str:
         return f"'{machine.hostname[:80]}' is no name for a machine: letters, digits and hyphens, at most 63"
     if not _LOGIN.fullmatch(machine.login) or machine.login == "root":
         return f"'{machine.login[:80]}' is no name for who logs in: small letters, digits, _ and -, and not root"
+    card = machine.network.interface if machine.network else ""
+    if card and not (_INTERFACE.fullmatch(card) or _MAC.fullmatch(card)):
+        return f"'{card[:80]}' is no card: its name as in enp1s0, or its MAC as in 52:54:00:12:34:56"
     for mirror in filter(None, (machine.mirror, machine.security_mirror)):
         if not _MIRROR.fullmatch(mirror):
             return f"'{mirror[:200]}' is no address of a mirror: as in https://mirror.example/debian"
@@ -181,13 +191,13 @@ def _documents(machine: Machine, more: Mapping[str, Any]) -> dict[str, str]:
     }
     closed = {"ssh_pwauth": False, "disable_root": True}
     data = {"hostname": machine.hostname, **closed, "users": [person], **_apt(machine), **more}
-    user, network = _HEAD + _yaml(data), _yaml(_network(machine.network))
+    user = _HEAD + _yaml(data)
     # Another seed is another machine to cloud-init, which then begins anew.
     instance = uuid5(UUID(int=0), user)
     return {
         USER_DATA: user,
         META_DATA: _yaml({"instance-id": f"kos-{instance}", "local-hostname": machine.hostname}),
-        NETWORK_CONFIG: network,
+        **({NETWORK_CONFIG: _yaml(_network(machine.network))} if machine.network else {}),
         # What holds where somebody gives the machine other user-data.
         VENDOR_DATA: _HEAD + _yaml(closed),
     }
@@ -199,18 +209,18 @@ def _apt(machine: Machine) -> dict[str, Any]:
     return {"apt": found} if found else {}
 
 
-def _network(static: Static | None) -> dict[str, Any]:
-    """Version 2, netplan's; whatever the kernel calls a card of the wire, its name begins with an e."""
-    card: dict[str, Any] = {"match": {"name": "e*"}}
-    if static is None:
-        card |= {"dhcp4": True, "dhcp6": True}
-    else:
-        six = ip_interface(static.address).version == 6
-        route = {"to": "::/0" if six else "0.0.0.0/0", "via": static.gateway}
-        card |= {"dhcp4": False, "dhcp6": False, "addresses": [static.address]}
-        card |= {"routes": [route]} if static.gateway else {}
-        card |= {"nameservers": {"addresses": list(static.nameservers)}} if static.nameservers else {}
-    return {"version": 2, "ethernets": {"wired": card}}
+def _network(asked: Network) -> dict[str, Any]:
+    """Version 2, netplan's."""
+    by_mac = _MAC.fullmatch(asked.interface)
+    card: dict[str, Any] = {"match": {"macaddress": asked.interface.lower()}} if by_mac else {}
+    card |= {"dhcp4": not asked.address, "dhcp6": not asked.address}
+    if asked.address:
+        six = ip_interface(asked.address).version == 6
+        route = {"to": "::/0" if six else "0.0.0.0/0", "via": asked.gateway}
+        card |= {"addresses": [asked.address]}
+        card |= {"routes": [route]} if asked.gateway else {}
+        card |= {"nameservers": {"addresses": list(asked.nameservers)}} if asked.nameservers else {}
+    return {"version": 2, "ethernets": {"wired" if by_mac else asked.interface: card}}
 
 
 class _Readable(yaml.SafeDumper):

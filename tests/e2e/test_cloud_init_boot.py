@@ -33,7 +33,7 @@ VAULT = "{kos_secrets: {valkey.password: known-to-the-operator}}\n"
 PASSWORD = "of the vault"
 STATUS = "cloud-init status --wait --long; echo ended with $?"
 # An emulated machine that installs a profile while this one is busy.
-PATIENCE = 3600
+PATIENCE = 2400
 
 
 @pytest.fixture(scope="module")

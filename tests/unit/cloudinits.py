@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ansible_collections.kind.kos.plugins.plugin_utils import cloud_init
-from ansible_collections.kind.kos.plugins.plugin_utils.cloud_init import Collection, Layer, Machine, Node, Static
+from ansible_collections.kind.kos.plugins.plugin_utils.cloud_init import Collection, Layer, Machine, Network, Node
 
 FOLDER = Path(__file__).resolve().parent / "golden_cloud_init"
 KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP nobody\'s "{{ key }}"'
@@ -21,7 +21,7 @@ COLLECTION = Collection("https://kos.example/kind-kos-0.1.0.tar.gz", SIGNER, 64 
 def documents() -> dict[str, dict[str, str]]:
     """Of every shape, by its name."""
     layer = Layer("logging:\n  level: info\n", ".yaml")
-    fixed = Static("192.0.2.7/24", "192.0.2.1", ("192.0.2.53",))
+    fixed = Network("enp1s0", "192.0.2.7/24", "192.0.2.1", ("192.0.2.53",))
     mirrors = ("https://mirror.example/debian", "https://mirror.example/security")
     return {
         "pull": cloud_init.pull(MACHINE, Node(NODE.profile, NODE.environment, layer, None), COLLECTION),

@@ -26,7 +26,7 @@ from ansible_collections.kind.kos.cli.main import main
 from ansible_collections.kind.kos.plugins.module_utils.node import trust
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.plugin_utils import cloud_init, cloud_scripts, own_node
-from ansible_collections.kind.kos.plugins.plugin_utils.cloud_init import Layer, Machine, Node, Static
+from ansible_collections.kind.kos.plugins.plugin_utils.cloud_init import Layer, Machine, Network, Node
 
 URL = "https://kos.example/kind-kos-0.1.0.tar.gz"
 SCRIPTS = {"pull": cloud_scripts.PULL, "seeded": cloud_scripts.SEEDED, "push": f"#!/bin/sh\n{cloud_scripts.PUSH}"}
@@ -86,7 +86,7 @@ def test_every_shape_is_reviewed():
 @pytest.mark.parametrize("shape", cloud_init.SHAPES)
 def test_every_document_is_there_and_begins_as_it_must(shape):
     found = cloudinits.documents()[shape]
-    assert tuple(found) == cloud_init.NAMES
+    assert set(found) == {"user-data", "meta-data", "vendor-data", *(["network-config"] if shape == "push" else [])}
     for name in ("user-data", "vendor-data"):
         assert found[name].startswith("#cloud-config\n")
     data = yaml.safe_load(found["user-data"])
@@ -127,10 +127,16 @@ def test_what_holds_a_layer_is_for_root_alone():
 
 @pytest.mark.parametrize("address, gateway", [("192.0.2.7/24", "192.0.2.1"), ("2001:db8::7/64", "2001:db8::1")])
 def test_an_address_that_was_given_is_the_only_one(address, gateway):
-    documents = cloud_init.push(replace(MACHINE, network=Static(address, gateway, (gateway,))))
-    card = yaml.safe_load(documents["network-config"])["ethernets"]["wired"]
+    documents = cloud_init.push(replace(MACHINE, network=Network("enp1s0", address, gateway, (gateway,))))
+    card = yaml.safe_load(documents["network-config"])["ethernets"]["enp1s0"]
     assert card["addresses"] == [address] and not card["dhcp4"] and not card["dhcp6"]
     assert card["routes"][0]["via"] == gateway and card["nameservers"] == {"addresses": [gateway]}
+
+
+def test_a_card_may_be_known_by_its_mac():
+    documents = cloud_init.push(replace(MACHINE, network=Network("52:54:00:AB:cd:ef")))
+    (card,) = yaml.safe_load(documents["network-config"])["ethernets"].values()
+    assert card == {"match": {"macaddress": "52:54:00:ab:cd:ef"}, "dhcp4": True, "dhcp6": True}
 
 
 # --- values are data -------------------------------------------------------------------------------------------------
@@ -151,7 +157,7 @@ def test_a_value_is_in_no_script_and_comes_out_as_it_went_in(comment, layer, pro
     assert data["users"][0]["ssh_authorized_keys"] == [comment]
     host = yaml.safe_load(found[own_node.INVENTORY])["kos"]["hosts"]["attic"]
     assert host["kos_profile"] == profile and host.get("kos_environment", "") == environment
-    for name in ("meta-data", "network-config", "vendor-data"):
+    for name in ("meta-data", "vendor-data"):
         assert isinstance(yaml.safe_load(documents[name]), dict)
 
 
@@ -295,7 +301,9 @@ def test_user_data_come_on_standard_output(kai, tmp_path):
 def test_all_files_come_into_a_folder_and_are_for_their_owner(kai, tmp_path):
     rendered(kai, tmp_path, "--shape", "push", "--output", tmp_path / "seed")
     found = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "seed").iterdir()}
-    assert found == dict.fromkeys(cloud_init.NAMES, 0o600)
+    assert found == dict.fromkeys(("user-data", "meta-data", "vendor-data"), 0o600)
+    rendered(kai, tmp_path, "--shape", "push", "--interface", "enp1s0", "--output", tmp_path / "seed")
+    assert {path.name for path in (tmp_path / "seed").iterdir()} == set(cloud_init.NAMES)
 
 
 def inventory(tmp_path, **variables):
@@ -337,10 +345,12 @@ def test_an_inventory_says_what_the_machine_is_and_none_of_its_secrets(kai, tmp_
         (["--shape", "push", "--hostname", "a'b"], 3, "is no name for a machine"),
         (["--shape", "push", "--login", "root"], 3, "is no name for who logs in"),
         (["--shape", "push", "--collection", URL], 2, "is for --shape pull"),
-        (["--shape", "push", "--address", "192.0.2.300/24"], 3, "is no address"),
+        (["--shape", "push", "--interface", "enp1s0", "--address", "192.0.2.300/24"], 3, "is no address"),
+        (["--shape", "push", "--address", "192.0.2.7/24"], 2, "name it with --interface"),
+        (["--shape", "push", "--interface", "e*"], 3, "is no card"),
         (["--shape", "push", "--apt-mirror", "http://x/\nTrusted: yes"], 3, "is no address of a mirror"),
         (["--shape", "push", "--gateway", "192.0.2.1"], 2, "go with --address"),
-        (["--shape", "push", "--address", "192.0.2.7/24", "--nameserver", "x y"], 3, "is no address"),
+        (["--shape", "push", "--interface", "e0", "--address", "::7/64", "--nameserver", "x y"], 3, "is no address"),
         (["--shape", "seeded", "--profile", "personal_node", "--site", "lab"], 2, "has no layers of a site"),
         (["--shape", "seeded", "--profile", "personal_node", "--accept-shortfall", "luck"], 2, "known are"),
     ],
