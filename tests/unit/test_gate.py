@@ -138,6 +138,15 @@ def test_hooks_of_what_answers_have_time_beyond_its_deadline(server, tmp_path, m
     assert health.healthy and health.seconds > 1
 
 
+def test_a_first_start_may_take_many_times_as_long(server, monkeypatch):
+    states = iter([*["activating"] * 6, *["active"] * 9])
+    monkeypatch.setattr(gate.system, "unit_states", lambda *_: {"web.service": {"ActiveState": next(states)}})
+    service = {**server.service(), **hooked(), "units": ["web.service"]}
+    service["probe"] = {**server.service()["probe"], "deadline": 0.5}
+    (health,) = gate.wait_healthy([service], hooks=True, patience=10)
+    assert health.healthy and health.seconds > 0.5
+
+
 def test_an_exit_hook_that_fails_keeps_nobody(tmp_path, monkeypatch):
     said = []
     monkeypatch.setattr(farewell, "tell", lambda sentence, warning=False: said.append((sentence, warning)))

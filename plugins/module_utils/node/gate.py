@@ -59,8 +59,10 @@ class ProbeFailed(NodeError):
     """The service did not answer as its manifest says it must."""
 
 
-def wait_healthy(services: list[dict[str, Any]], hooks: bool = False, updated: Collection[str] = ()) -> list[Health]:
-    """Wait, side by side, until each service is healthy or its deadline has passed.
+def wait_healthy(
+    services: list[dict[str, Any]], hooks: bool = False, updated: Collection[str] = (), patience: int = 1
+) -> list[Health]:
+    """Wait, side by side, until each service is healthy or its deadline, `patience` times as long, has passed.
 
     `hooks` runs each service's ``post_init`` once it answers. Those that were `updated` are then measured, one
     after the other, against the bounds of their manifests: merely slow is not healthy.
@@ -68,7 +70,7 @@ def wait_healthy(services: list[dict[str, Any]], hooks: bool = False, updated: C
     if not services:
         return []
     with ThreadPoolExecutor(max_workers=len(services)) as pool:
-        verdicts = list(pool.map(lambda service: _wait(service, hooks), services))
+        verdicts = list(pool.map(lambda service: _wait(service, hooks, patience), services))
     if all(health.healthy for health in verdicts):
         for service, health in zip(services, verdicts, strict=True):
             if service["name"] in updated and service.get("bounds"):
@@ -121,9 +123,9 @@ def check_once(services: list[dict[str, Any]]) -> list[Health]:
         return list(pool.map(lambda service: _attempt(service, states), services))
 
 
-def _wait(service: dict[str, Any], hooks: bool) -> Health:
+def _wait(service: dict[str, Any], hooks: bool, patience: int) -> Health:
     began = time.monotonic()
-    deadline = began + (service["probe"] or {}).get("deadline", 30)
+    deadline = began + patience * (service["probe"] or {}).get("deadline", 30)
     pause = 0.1
     hooked = not hooks
     extended = False
@@ -132,7 +134,7 @@ def _wait(service: dict[str, Any], hooks: bool) -> Health:
         hooked = hooked or health.healthy
         health.seconds = round(time.monotonic() - began, 2)
         if health.answers and not extended:
-            deadline, extended = max(deadline, time.monotonic() + _HOOKS), True
+            deadline, extended = max(deadline, time.monotonic() + patience * _HOOKS), True
         if health.healthy or time.monotonic() + pause > deadline or _keeps_crashing(service):
             break
         time.sleep(pause)

@@ -45,6 +45,9 @@ from .machine import system_update
 from .undo import take_back
 
 DEADLINE = 180
+# How many times as long the first start of an installed node may take: nobody waits for it, there is nothing to go back
+# to, and all data and keys are made then, on however slow a machine.
+_FIRST_START = 10
 # A controller that is alive calls again within this many seconds.
 _LEASE = 20
 _SECRET = re.compile(r"[A-Za-z0-9._~+=/-]{12,4096}")
@@ -234,6 +237,7 @@ def switch(root: Root, token: str, part: str, given_secrets: dict[str, str], dea
     with files.lock(root, wait=True):
         journal = _mine(root, token)
         generation = _staged_generation(root, journal)
+        deadline *= _patience(root)
         try:
             arm(root, journal, generation, deadline)
             comparison = _switch(root, journal, generation, part, given_secrets, deadline)
@@ -485,7 +489,11 @@ def _gate(root: Root, journal: Journal, comparison: Comparison, part: str) -> li
         if changes.part_of(service["tier"], service) == part and service["name"] not in sick
     ]
     updated = {change.service for change in comparison.changes if change.kind == "unit" and change.part == part}
-    return gate.wait_healthy(services, hooks=True, updated=updated)
+    return gate.wait_healthy(services, hooks=True, updated=updated, patience=_patience(root))
+
+
+def _patience(root: Root) -> int:
+    return _FIRST_START if os.path.exists(root.state("pending")) else 1
 
 
 def _remember_node(root: Root, node: dict[str, Any]) -> None:
