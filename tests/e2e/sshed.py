@@ -29,6 +29,7 @@ def key(path):
 def argv(port, private):
     """The words of ssh, for a machine that nobody has seen before."""
     options = ["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "ConnectTimeout=30"]
+    options += ["-o", "ServerAliveInterval=30"]
     return ["ssh", "-p", str(port), "-i", private, "-o", "LogLevel=ERROR", *options]
 
 

@@ -31,6 +31,7 @@ pytestmark = [
 MEMORY, DISK = 3072, 24 << 30
 VAULT = "{kos_secrets: {valkey.password: known-to-the-operator}}\n"
 PASSWORD = "of the vault"
+BOOT = "cat /proc/sys/kernel/random/boot_id"
 STATUS = "cloud-init status --wait --long; echo ended with $?"
 # An emulated machine that installs a profile while this one is busy.
 PATIENCE = 2400
@@ -93,19 +94,23 @@ def test_a_converge_that_fails_is_an_error_and_is_tried_again(image, seed, priva
     media = mediums.Media(f"cloud{os.getpid()}")
     options = {"seed": seed, "ssh": port, "size": DISK, "memory": MEMORY, "credentials": credentials}
     with media.booted(image, persist=True, **options) as machine:
-        machine.wait("kOS: this machine is not a node: kai deploy ended with 4", PATIENCE)
+        before = sshed.ssh(line, BOOT, patience=PATIENCE)
         said = sshed.ssh(line, STATUS)
         print(f"refused after {machine.seconds():.0f} s", *said, sep="\n")
         assert said[-1] == "ended with 1" and "status: error" in said
         assert any("50-kos" in row for row in said)
+        told = "\n".join(sshed.ssh(line, "sudo cat /var/log/cloud-init-output.log"))
+        assert "kOS: this machine is not a node: kai deploy ended with 4" in told
+        # Whoever only sees the machine's console learns it as well.
+        assert "kOS: this machine is not a node: kai deploy ended with 4" in machine.said
 
         found = yaml.safe_load("\n".join(sshed.ssh(line, f"sudo cat {own_node.INVENTORY}")))
         assert found["kos"]["hosts"]["attic"]["kos_profile"] == PROFILE
         mended = r's/"kos_profile"/"kos_accept_shortfall": ["cpu", "memory", "disk"], "kos_profile"/'
         sshed.ssh(line, f"sudo sed -i '{mended}' {own_node.INVENTORY} && (sudo systemctl reboot; true)")
 
-        machine.wait("kOS: this machine is a node", PATIENCE)
-        said = sshed.ssh(line, STATUS)
+        sshed.ssh(line, f"[ $({BOOT}) != {before[0]} ]", patience=PATIENCE)
+        said = sshed.ssh(line, STATUS, patience=PATIENCE)
         print(f"a node after {machine.seconds():.0f} s", *said, sep="\n")
         assert said[-1] == "ended with 0" and "status: done" in said
         said = "\n".join(sshed.ssh(line, "sudo kai status"))
