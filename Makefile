@@ -103,6 +103,7 @@ docs: setup ## Write the pages of docs/ that follow from data or code
 golden: setup ## Write the reviewed plans in tests/ again; review the difference before you commit it
 	$(BIN)/python tests/unit/golden.py
 	$(BIN)/python tests/unit/golden_installs.py
+	$(BIN)/python tests/unit/cloudinits.py
 
 .PHONY: schema
 schema: setup ## Write the JSON Schemas in docs/schema again from the models

@@ -49,7 +49,8 @@ class AnsibleFailed(Exception):
     """Ansible could not ask the hosts; the text is what it said."""
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
+    """Of Ansible, the one that was installed with kai; else the first on the way."""
     beside = Path(sys.executable).parent / name
     return str(beside) if beside.exists() else name
 
@@ -135,7 +136,7 @@ class Playbook:
         self.log = log or Path(self._folder.name) / "log"
         argv = [
             *within,
-            _program("ansible-playbook"),
+            program("ansible-playbook"),
             str(COLLECTION / "playbooks" / f"{name}.yml"),
             *target.arguments(),
         ]
@@ -212,7 +213,7 @@ def nobody(target: Target) -> str:
 
 def hosts(target: Target) -> dict[str, dict[str, Any]]:
     """The connection variables of every host of the group kos. Raises AnsibleFailed."""
-    argv = [_program("ansible-inventory"), *target.arguments()[:2], "--list"]
+    argv = [program("ansible-inventory"), *target.arguments()[:2], "--list"]
     done = subprocess.run(argv, capture_output=True, text=True, env=_environment(), check=False)
     if done.returncode != 0:
         raise AnsibleFailed(done.stderr.strip())
@@ -223,7 +224,7 @@ def hosts(target: Target) -> dict[str, dict[str, Any]]:
 
 def chosen(target: Target) -> list[str]:
     """The names of the group kos that the limit leaves. Raises AnsibleFailed."""
-    argv = [_program("ansible"), "kos", *target.arguments(), "--list-hosts"]
+    argv = [program("ansible"), "kos", *target.arguments(), "--list-hosts"]
     done = subprocess.run(argv, capture_output=True, text=True, env=_environment(), check=False)
     if done.returncode != 0:
         raise AnsibleFailed(done.stderr.strip())

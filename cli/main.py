@@ -17,6 +17,7 @@ from ..plugins.plugin_utils.faults import ConfigurationError
 from . import (
     backups,
     chat,
+    cloud_init,
     config,
     configuration,
     deployment,
@@ -74,6 +75,7 @@ app.command("restore")(backups.restore)
 app.command("verify")(backups.verify)
 app.command("migrate")(migration.migrate)
 app.add_typer(backups.backup_app, name="backup")
+app.add_typer(cloud_init.app, name="cloud-init")
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.logs_app, name="logs")

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kind.kos.plugins.plugin_utils import bundles, layers, signing
+from ansible_collections.kind.kos.plugins.plugin_utils import bundles, layers, own_node, signing
 from ansible_collections.kind.kos.plugins.plugin_utils.assemble import COLLECTION
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_document
 
@@ -22,7 +22,7 @@ from .stages import Folders, Stage
 
 SITE, DATA = python_site.TREE, "data"
 # Where on the disk of a node lies what a stick has in its partition of data.
-ON_A_NODE = "var/lib/kos-media"
+ON_A_NODE = own_node.MEDIA.lstrip("/")
 KEYS = "keys"
 _SHARED = "usr/share/kos"
 

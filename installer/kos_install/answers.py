@@ -19,11 +19,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ansible_collections.kind.kos.plugins.plugin_utils import public_keys
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import KeyPath, read_document
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict, parse
 
-from . import accounts, public_keys
+from . import accounts
 
 VERSION = 1
 # What crypt(5) of Debian makes and a machine may believe: yescrypt, SHA-512, SHA-256. Never a password.

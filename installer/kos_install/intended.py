@@ -9,7 +9,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from . import public_keys, secrets
+from ansible_collections.kind.kos.plugins.plugin_utils import public_keys
+
+from . import secrets
 from .answers import Answers, Encryption, Interface, Secret
 
 _INDENT = 10  # columns, as in the summary of the machine

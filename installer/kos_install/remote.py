@@ -14,7 +14,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import public_keys
+from ansible_collections.kind.kos.plugins.plugin_utils import public_keys
+
 from .engine.client import ATTACH
 from .errors import UsageError
 

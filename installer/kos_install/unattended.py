@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.kind.kos.plugins.plugin_utils import public_keys
+
 from . import answers as answered
-from . import glance, public_keys, secrets
+from . import glance, secrets
 from .actions.runner import run
 from .errors import Unplannable, UsageError
 

@@ -21,6 +21,7 @@ from ansible_collections.kind.kos.lab import state
 from ansible_collections.kind.kos.lab.identity import Lab as Names
 from ansible_collections.kind.kos.plugins.module_utils.node import system
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.plugin_utils import own_node
 from kos_install.actions import converge, own, target
 from kos_install.actions.context import Context
 from kos_install.answers import Answers
@@ -47,7 +48,7 @@ def disk(lab, tmp_path_factory):
         (folder / "usr/share/kos/keys").mkdir(parents=True)
         (folder / "usr/share/kos/keys/maker.pub").write_text(lab.kai("trust", "key").stdout)
         (folder / "var/lib/kos-media").mkdir()
-        shutil.copyfile(bundle, root.join(own.BUNDLE))
+        shutil.copyfile(bundle, root.join(own_node.BUNDLE))
         own.enrol(root)
         yield folder
     lab.kai("lab", "network", "restore")

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 
 import mediums
 import pytest
+import sshed
 import tampering
 from chains import BIOS, CHAINS, CONSOLE, FIRMWARE, NO_SECURE_BOOT, NOBODY, OWN_KEYS, SAYS, STOCK, WHAT
 from mediabuilds import Builder
@@ -133,44 +133,19 @@ def test_who_notices(builder, media, chain, folder, name, what):
 
 
 def test_a_virtual_machine_with_a_seed_reaches_ssh(builder, media, folder):
-    key = folder / "ssh"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    key = sshed.key(folder / "ssh")
     image, seed = folder / "kos.qcow2", folder / "seed.img"
     builder.build("qcow2", image)
     builder.build("nocloud", seed, "--ssh-key", key.with_suffix(".pub"), "--hostname", "attic")
-    port = free_port()
+    port = sshed.free_port()
     with media.booted(image, seed=seed, ssh=port, size=8 << 30) as machine:
         machine.wait("login:", 3 * mediums.PATIENCE)
-        argv = ["ssh", "-p", str(port), "-i", key, "-o", "UserKnownHostsFile=/dev/null"]
-        argv += ["-o", "StrictHostKeyChecking=no"]
         # The profile's minimum is more than this machine has, so what the seed tells it to deploy is refused.
-        said = ssh(argv, "hostname; df --output=size / | tail -1; cloud-id; kai --version")
+        said = sshed.ssh(sshed.argv(port, key), "hostname; df --output=size / | tail -1; cloud-id; kai --version")
         assert said[0] == "attic"
         assert int(said[1]) > 6 << 20, "the root has grown to its disk"
         assert said[2] == "nocloud"
         assert said[3].startswith("kai ")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def ssh(argv, command, user="kos"):
-    end = time.monotonic() + 600
-    while True:
-        done = subprocess.run(
-            [*argv, "-o", "ConnectTimeout=30", f"{user}@127.0.0.1", command],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            return done.stdout.splitlines()
-        if time.monotonic() > end:
-            pytest.fail(f"no SSH: {done.stderr}")
-        time.sleep(5)
 
 
 # --- arm64 -----------------------------------------------------------------------------------------------------------

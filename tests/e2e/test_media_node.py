@@ -13,6 +13,8 @@ import tampering
 import yaml
 from mediabuilds import PROFILE, Builder
 
+from ansible_collections.kind.kos.plugins.plugin_utils import cloud_scripts
+
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(bool(mediums.unavailable()), reason=f"no media here: {mediums.unavailable()}"),
@@ -44,7 +46,7 @@ def unpacked(builder, tmp_path_factory):
     builder.tool(folder, "unsquashfs", "-quiet", "-no-progress", "-dest", f"{at}/root", f"{at}/kos-root", *OURS)
     builder.tool(folder, "fsck.erofs", f"--extract={at}/data", f"{at}/kos-data")
     (folder / "me.pub").write_text(f"{KEY}\n")
-    builder.build("nocloud", folder / "seed.img", "--ssh-key", folder / "me.pub")
+    builder.build("nocloud", folder / "seed.img", "--ssh-key", folder / "me.pub", "--hostname", "island")
     builder.tool(folder, "mcopy", "-i", f"{at}/seed.img", "::user-data", f"{at}/user-data")
     yield folder
     shutil.rmtree(folder)
@@ -65,9 +67,11 @@ def island(lab, unpacked):
 
 
 def test_a_machine_with_a_seed_deploys_itself_from_what_is_on_it(lab, island, unpacked):
-    ((_sh, _c, script),) = yaml.safe_load((unpacked / "user-data").read_text())["runcmd"]
-    # As cloud-init runs it: without a home, a locale, or anything of a login's.
-    lab.kai("lab", "ssh", island, "cat >/root/seed.sh", input=script)
-    lab.ssh(island, "env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin sh /root/seed.sh")
+    # As cloud-init writes and runs it: without a home, a locale, or anything of a login's.
+    for row in yaml.safe_load((unpacked / "user-data").read_text())["write_files"]:
+        path = row["path"]
+        line = f"mkdir -p $(dirname {path}) /var/lib/cloud/instance && cat >{path} && chmod {row['permissions']} {path}"
+        lab.kai("lab", "ssh", island, line, input=row["content"])
+    lab.ssh(island, f"env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin {cloud_scripts.PATH}")
     said = lab.ssh(island, "kai status")
     assert "island is healthy" in said and PROFILE in said and "signed by this-machine" in said

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from installs import KEY
 
-from kos_install import public_keys
+from ansible_collections.kind.kos.plugins.plugin_utils import public_keys
 from kos_install.screens import keys
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 import yaml
 
-from ansible_collections.kind.kos.plugins.plugin_utils import oci
+from ansible_collections.kind.kos.plugins.plugin_utils import cloud_scripts, oci, own_node
 from kos_image import contents, nocloud, oci_base, python_site, sbom, toolbox
 from kos_image.asked import Asked
 from kos_image.definition import define
@@ -170,14 +170,14 @@ def test_a_seed_lets_in_who_holds_the_key_and_deploys(tmp_path):
     (user,) = data["users"]
     assert files["user-data"].startswith("#cloud-config\n") and data["hostname"] == "attic"
     assert user["ssh_authorized_keys"] == [KEY] and user["lock_passwd"] and not data["ssh_pwauth"]
-    script = data["runcmd"][0][2]
-    assert "kai deploy --profile personal_node --env local --bundle /var/lib/kos-media/bundle.kos" in script
-    assert script.index("kai trust add") < script.index("kai deploy")
-    assert subprocess.run(["sh", "-n", "-c", script], check=False).returncode == 0
+    given = {row["path"]: row["content"] for row in data["write_files"]}
+    assert given[cloud_scripts.PATH] == cloud_scripts.SEEDED
+    host = yaml.safe_load(given[own_node.INVENTORY])["kos"]["hosts"]["attic"]
+    assert (host["kos_profile"], host["kos_environment"]) == ("personal_node", "local")
 
 
 def test_a_seed_does_not_deploy_layers_that_are_not_on_the_image(tmp_path):
-    assert "runcmd" not in nocloud.files(asked(tmp_path, layers={"site": "home"}))["user-data"]
+    assert "write_files" not in nocloud.files(asked(tmp_path, layers={"site": "home"}))["user-data"]
 
 
 def test_another_seed_is_another_instance(tmp_path):
@@ -191,7 +191,7 @@ def test_a_seed_wants_a_public_key(tmp_path):
         nocloud.files(asked(tmp_path, ssh_keys=()))
     private = tmp_path / "id"
     private.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
-    with pytest.raises(UsageError, match="not a public key"):
+    with pytest.raises(UsageError, match="not the public key"):
         nocloud.files(asked(tmp_path, ssh_keys=(private,)))
 
 

@@ -61,7 +61,11 @@ def stands(context: Context, _action: Converge) -> bool:
 
 def variables(root: Root) -> dict[str, Any]:
     """What is said beyond the node's own inventory: paths as they are seen from here, and what to install from."""
-    return {"kos_root": root.path, "kos_user_layer": root.join(own_node.LAYER), "kos_bundle": root.join(own.BUNDLE)}
+    return {
+        "kos_root": root.path,
+        "kos_user_layer": root.join(own_node.LAYER),
+        "kos_bundle": root.join(own_node.BUNDLE),
+    }
 
 
 def _cleared(work: Path) -> None:

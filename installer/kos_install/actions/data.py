@@ -14,10 +14,10 @@ from pathlib import Path
 
 from ansible_collections.kind.kos.plugins.module_utils.node import files
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
+from ansible_collections.kind.kos.plugins.plugin_utils import own_node
 
 from .. import medium
 from ..errors import ApplyFailed
-from . import own
 from .runner import run
 
 _LABEL = "kos-data"
@@ -30,7 +30,7 @@ def take(root: Root, tell: Callable[[int, int], None]) -> None:
         wanted = sorted(path for path in source.rglob("*") if path.is_file())
         total, done = sum(path.stat().st_size for path in wanted), 0
         for path in wanted:
-            to = Path(root.join(f"{own.MEDIA}/{path.relative_to(source)}"))
+            to = Path(root.join(f"{own_node.MEDIA}/{path.relative_to(source)}"))
             if not _same(path, to):
                 _copy(path, to, partial(_told, tell, done, total))
             done += path.stat().st_size
@@ -51,7 +51,7 @@ def lies(root: Root) -> bool:
     """Whether every file of the medium's data is in the target, by its size; the bundle is proved when it is used."""
     with _mounted() as source:
         found = [path for path in source.rglob("*") if path.is_file()]
-        return all(_same(path, Path(root.join(f"{own.MEDIA}/{path.relative_to(source)}"))) for path in found)
+        return all(_same(path, Path(root.join(f"{own_node.MEDIA}/{path.relative_to(source)}"))) for path in found)
 
 
 def _same(path: Path, to: Path) -> bool:

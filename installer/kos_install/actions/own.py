@@ -8,52 +8,31 @@ With these `kai deploy` on the installed node does what the installer did.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.kind.kos.plugins.module_utils.node import files, trust
 from ansible_collections.kind.kos.plugins.module_utils.node.files import NodeError, Root
-from ansible_collections.kind.kos.plugins.plugin_utils import signing
-from ansible_collections.kind.kos.plugins.plugin_utils.own_node import INVENTORY, LAYER
+from ansible_collections.kind.kos.plugins.plugin_utils import own_node, signing
+from ansible_collections.kind.kos.plugins.plugin_utils.own_node import INVENTORY, ITSELF, LAYER, MAKER, MAKER_KEY
 
 from ..answers import Answers
 from ..errors import ApplyFailed
 from .target import Entry, File
 
-# As a node that was made of our image has it, too.
-MEDIA = "/var/lib/kos-media"
-BUNDLE = f"{MEDIA}/bundle.kos"
-MAKER = "/usr/share/kos/keys/maker.pub"
 SIGNING_KEY = "/root/.config/kos/signing_key"
-ITSELF = "this-machine"
 
 
 def entries(answers: Answers, profile: str) -> list[Entry]:
     """The inventory and the layer of a node, as files of it."""
-    node: dict[str, Any] = {
-        "ansible_connection": "local",
-        "ansible_python_interpreter": "/usr/bin/python3",
-        "kos_profile": answers.profile or profile,
-        "kos_user_layer": LAYER,
-    }
-    if answers.environment:
-        node["kos_environment"] = answers.environment
-    if answers.accept_shortfall:
-        node["kos_accept_shortfall"] = sorted(answers.accept_shortfall)
-    hosts = {"kos": {"hosts": {answers.hostname: node}}}
-    settings = _yaml("What this machine has beyond its profile; edit it, then: kai deploy", answers.settings)
+    inventory = own_node.inventory_text(
+        answers.hostname, answers.profile or profile, answers.environment, answers.accept_shortfall, user=LAYER
+    )
+    head = "What this machine has beyond its profile; edit it, then: kai deploy"
     # What is in them is nobody else's business.
     return [
-        File(INVENTORY, _yaml("This machine, as its own inventory: kai deploy uses it.", hosts), 0o600),
-        File(LAYER, settings, 0o600),
+        File(INVENTORY, inventory, 0o600),
+        File(LAYER, own_node.yaml_text(head, answers.settings), 0o600),
     ]
-
-
-def _yaml(head: str, data: Mapping[str, Any]) -> str:
-    # JSON is YAML, and says exactly which words are text.
-    return f"# {head}\n{json.dumps(data, indent=2)}\n"
 
 
 def enrol(root: Root) -> None:
@@ -61,9 +40,9 @@ def enrol(root: Root) -> None:
     try:
         own = signing.made(Path(root.join(SIGNING_KEY)), ITSELF).public
         trust.add(root, ITSELF, own)
-        maker = files.read(root.join(MAKER))
+        maker = files.read(root.join(MAKER_KEY))
         if maker is not None:
-            trust.add(root, "maker", maker.decode())
+            trust.add(root, MAKER, maker.decode())
     except (signing.SigningFailed, NodeError) as error:
         raise ApplyFailed(f"the node cannot be made its own operator: {error}") from error
 

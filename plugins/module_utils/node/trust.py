@@ -215,8 +215,13 @@ def _allowed(known: Mapping[str, str], namespace: str) -> str:
 
 
 def _write(root: Root, known: dict[str, str]) -> None:
+    files.write(_path(root), file_text(known).encode())
+
+
+def file_text(known: Mapping[str, str]) -> str:
+    """The list of the trusted, as it lies on a node: public keys (``type base64``) by name."""
     head = "# Who may sign this node's generations (kai trust). Format: ssh-keygen(1), ALLOWED SIGNERS.\n"
-    files.write(_path(root), (head + _allowed(known, NAMESPACE)).encode())
+    return head + _allowed(known, NAMESPACE)
 
 
 def _path(root: Root) -> str:
