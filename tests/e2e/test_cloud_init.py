@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from labnodes import ROOT, wait_for
 
+pytestmark = pytest.mark.long
+
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP nobody's {{ 7 * 7 }} 'key'"
 URL = "http://store:8099/kind-kos.tar.gz"
 BOOT = "cat /proc/sys/kernel/random/boot_id"
@@ -147,7 +149,6 @@ def seed(lab, machine, folder, layer):
     send(lab, machine, folder, SEED)
 
 
-@pytest.mark.long
 def test_a_collection_that_was_altered_is_not_used_and_cloud_init_says_so(lab, store, told):
     store(b"altered")
     code, said = start(lab, told)
@@ -156,7 +157,6 @@ def test_a_collection_that_was_altered_is_not_used_and_cloud_init_says_so(lab, s
     assert lab.ssh(told, "ls /usr/share/ansible/collections 2>/dev/null; true") == ""
 
 
-@pytest.mark.long
 def test_what_is_mended_is_tried_again_at_the_next_start(lab, store, told):
     store()
     code, said = start(lab, told)
@@ -165,7 +165,6 @@ def test_what_is_mended_is_tried_again_at_the_next_start(lab, store, told):
     assert f"{told} is healthy" in said and "signed by this-machine" in said
 
 
-@pytest.mark.long
 def test_a_node_is_left_alone_at_later_starts(lab, told):
     before = lab.ssh(told, "kai status --json")
     assert start(lab, told)[0] == 0
@@ -173,7 +172,6 @@ def test_a_node_is_left_alone_at_later_starts(lab, told):
     assert before.count("generation")
 
 
-@pytest.mark.long
 def test_a_converge_that_fails_is_reported_as_failed(lab, told, tmp_path):
     """Another instance of it, whose gateway cannot bind sshd's port."""
     layer = tmp_path / "site.yaml"
