@@ -8,7 +8,7 @@ Format: https://cloudinit.readthedocs.io/en/latest/reference/datasources/nocloud
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -17,6 +17,10 @@ from uuid import UUID, uuid5
 import yaml
 
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_text
+from kos_install.actions import networks
+from kos_install.actions.initrds import FOLDER
+from kos_install.actions.target import File
+from kos_install.answers import Answers, Interface
 
 from . import bundled, filesystems
 from .asked import Asked
@@ -28,6 +32,11 @@ HOSTNAME = "kos"
 # Where cloud-init finds a seed that came with the disk itself.
 ON_A_DISK = "var/lib/cloud/seed/nocloud"
 USER = "kos"
+# Not the one of the running system, whose key is another: SSH would warn of somebody in the middle.
+_UNLOCK, _UNLOCK_PORT = FOLDER.lstrip("/"), 2222
+_USUAL, _CABLES = "en*", "e*"
+_CLOUD_NETWORK = "etc/cloud/cloud.cfg.d/91_kos_network.cfg"
+_BUILT_IN = ("C", "POSIX", "C.UTF-8")
 # Where contents.py puts them on the disk of a node.
 _BUNDLE = f"/var/lib/kos-media/{bundled.FILE}"
 _MAKER = "/usr/share/kos/keys/maker.pub"
@@ -42,32 +51,71 @@ exec kai deploy --profile {profile} {environment}--bundle {bundle}
 """
 
 
-def files(asked: Asked) -> dict[str, str]:
-    """The seed's files by name. Raises UsageError, OSError."""
+@dataclass(frozen=True)
+class Seed:
+    """What a machine is told; `networks` are those of the answers, where they say more than DHCP by cable.
+
+    `unlock`: the keys that may open a locked card over SSH, and the port for that.
+    """
+
+    hostname: str
+    keys: tuple[str, ...]
+    user: str = USER
+    full_name: str = ""
+    locale: str = ""
+    timezone: str = ""
+    networks: tuple[Interface, ...] = ()
+    unlock: tuple[tuple[str, ...], int] | None = None
+
+
+def seed(asked: Asked) -> Seed:
+    """What somebody asked for. Raises UsageError, OSError."""
+    if asked.answers:
+        return _answered(asked, asked.answers)
     if not asked.ssh_keys:
         raise UsageError("nobody could log in: name a public key with --ssh-key ~/.ssh/id_ed25519.pub")
-    user = _user_data(asked, [_key(path) for path in asked.ssh_keys])
+    keys = tuple(_key(path) for path in asked.ssh_keys)
+    locked = asked.output == "pi" and not asked.in_clear
+    return Seed(asked.hostname or HOSTNAME, keys, unlock=(keys, _UNLOCK_PORT) if locked else None)
+
+
+def _answered(asked: Asked, answers: Answers) -> Seed:
+    keys, wish = tuple(answers.user.ssh_keys), answers.encryption.remote_unlock
+    unlock = (tuple(wish.ssh_keys), wish.port) if wish else (keys, _UNLOCK_PORT)
+    return Seed(
+        hostname=answers.hostname,
+        keys=keys,
+        user=answers.user.name,
+        full_name=answers.user.full_name,
+        locale="" if answers.locale in _BUILT_IN else answers.locale,
+        timezone="" if answers.timezone == "UTC" else answers.timezone,
+        networks=tuple(answers.network) if "network" in answers.model_fields_set else (),
+        unlock=None if asked.in_clear else unlock,
+    )
+
+
+def files(asked: Asked) -> dict[str, str]:
+    """The seed's files by name. Raises UsageError, OSError."""
+    told = seed(asked)
+    user = _user_data(asked, told)
     # Another seed is another machine to cloud-init, which then begins anew.
     instance = uuid5(UUID(int=0), user)
-    meta = yaml.safe_dump({"instance-id": f"kos-{instance}", "local-hostname": asked.hostname or HOSTNAME})
+    meta = yaml.safe_dump({"instance-id": f"kos-{instance}", "local-hostname": told.hostname})
     return {"user-data": user, "meta-data": meta}
 
 
-def _user_data(asked: Asked, keys: Sequence[str]) -> str:
-    data: dict[str, Any] = {
-        "hostname": asked.hostname or HOSTNAME,
-        "ssh_pwauth": False,
-        "disable_root": True,
-        "users": [
-            {
-                "name": USER,
-                "lock_passwd": True,
-                "shell": "/bin/bash",
-                "sudo": "ALL=(ALL) NOPASSWD:ALL",
-                "ssh_authorized_keys": list(keys),
-            }
-        ],
+def _user_data(asked: Asked, told: Seed) -> str:
+    person = {
+        "name": told.user,
+        "lock_passwd": True,
+        "shell": "/bin/bash",
+        "sudo": "ALL=(ALL) NOPASSWD:ALL",
+        "ssh_authorized_keys": list(told.keys),
     }
+    if told.full_name:
+        person["gecos"] = told.full_name
+    data: dict[str, Any] = {"hostname": told.hostname, "ssh_pwauth": False, "disable_root": True, "users": [person]}
+    data |= {key: value for key, value in (("locale", told.locale), ("timezone", told.timezone)) if value}
     if _deploys_itself(asked):
         environment = f"--env {quote(str(asked.layers['env']))} " if asked.layers.get("env") else ""
         script = _DEPLOY.format(profile=quote(asked.profile), environment=environment, bundle=_BUNDLE, maker=_MAKER)
@@ -88,12 +136,28 @@ def _key(path: Path) -> str:
     return line
 
 
+def laid(asked: Asked) -> dict[str, str]:
+    """What lies over the root of a disk that carries its own seed, by path. Raises UsageError, OSError."""
+    told = seed(asked)
+    found = {f"{ON_A_DISK}/{name}": text for name, text in files(asked).items()}
+    if told.networks:
+        # systemd-networkd reads what the installer would write; the cards of a Pi are called eth0 and so on.
+        named = [one.model_copy(update={"match": _CABLES}) if one.match == _USUAL else one for one in told.networks]
+        entries = [entry for entry in networks.entries(named, {}) if isinstance(entry, File)]
+        found |= {entry.path.lstrip("/"): entry.content for entry in entries}
+        found[_CLOUD_NETWORK] = "network: {config: disabled}\n"
+    if told.unlock:
+        keys, port = told.unlock
+        found[f"{_UNLOCK}/authorized_keys"] = "".join(f"{key}\n" for key in keys)
+        found[f"{_UNLOCK}/port"] = f"{port}\n"
+    return found
+
+
 def lay(asked: Asked, folder: Path) -> None:
-    """Write the seed where a disk carries its own, below `folder`. Raises OSError."""
-    seed = folder / ON_A_DISK
-    seed.mkdir(parents=True)
-    for name, text in files(asked).items():
-        (seed / name).write_text(text)
+    """Write all of it below `folder`. Raises UsageError, OSError."""
+    for name, text in laid(asked).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
 
 
 def write(box: Toolbox, asked: Asked, seed: UUID, work: Path, target: Path) -> None:
