@@ -17,6 +17,7 @@ import pytest
 import tampering
 from mediabuilds import Builder
 from tampering import Stick
+from test_remote_unlock import answered, free_port, until
 
 pytestmark = [
     pytest.mark.long,
@@ -24,14 +25,12 @@ pytestmark = [
 ]
 
 PASSPHRASE = "correct horse battery staple"
-KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP nobody"
 ANSWERS = {
     "version": 1,
     "profile": "development",
     "hostname": "shed",
     "timezone": "Europe/Berlin",
-    "network": [{"match": "en*", "dhcp": False, "addresses": ["192.0.2.7/24"], "gateway": "192.0.2.1"}],
-    "user": {"name": "anna", "full_name": "Anna Attic", "ssh_keys": [KEY]},
+    "network": [{"match": "en*", "dhcp": True, "dns": ["192.0.2.53"]}],
 }
 # A card reader of QEMU takes powers of two.
 CARD = 4 << 30
@@ -63,10 +62,21 @@ def media():
 
 
 @pytest.fixture(scope="module")
-def written(builder, folder):
+def key(folder):
+    """The private key of who may log in, and unlock."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "id"], check=True)
+    return folder / "id"
+
+
+@pytest.fixture(scope="module")
+def written(builder, folder, key):
     """The image as it is built, from answers."""
     image, answers = folder / "pi.raw", folder / "answers.yaml"
-    answers.write_text(json.dumps(ANSWERS))
+    keys = [key.with_suffix(".pub").read_text().strip()]
+    user = {"name": "anna", "full_name": "Anna Attic", "ssh_keys": keys}
+    # The port that leads into a machine here is this one.
+    encryption = {"remote_unlock": {"ssh_keys": keys, "port": 22}}
+    answers.write_text(json.dumps({**ANSWERS, "user": user, "encryption": encryption}))
     builder.run("build", "--output", "pi", "--answers", answers, "--to", image)
     return image
 
@@ -91,8 +101,8 @@ def encrypted(builder, media, folder, written):
     return image
 
 
-def on(media, image):
-    return media.booted(image, persist=True, size=CARD, restart=False)
+def on(media, image, **more):
+    return media.booted(image, persist=True, size=CARD, restart=False, **more)
 
 
 def root(image, target, length=None):
@@ -152,7 +162,9 @@ def test_every_byte_of_the_root_is_there_encrypted(builder, encrypted, written, 
     shutil.rmtree(work)
 
 
-def test_it_goes_on_to_what_it_is_for_and_asks_at_the_next_start(builder, media, encrypted, folder):
+@pytest.fixture(scope="module")
+def finished(builder, media, encrypted, folder):
+    """The card after that start, and what root sees on it at the next one."""
     with on(media, encrypted) as machine:
         if machine.wait_for(GOES_ON, LOGIN, seconds=PATIENCE)[0] != "login:":
             machine.send(f"{PASSPHRASE}\n")
@@ -180,10 +192,31 @@ def test_it_goes_on_to_what_it_is_for_and_asks_at_the_next_start(builder, media,
         machine.send(f"{ask}; df --output=size -B1M / | tail -n 1; networkctl cat 10-kos.network; echo 'it is do'ne\n")
         machine.wait(r"it is done", PATIENCE)
         said = machine.said
-        machine.send("sync; umount /boot/firmware; echo 'all is writ'ten\n")
-        machine.wait(r"all is written", PATIENCE)
+        # Its own initrd, with which it can be opened from afar; then nothing is left unwritten.
+        made = "until [ -e /etc/kos/unlock/made ]; do sleep 5; done"
+        machine.send(f"{made}; sync; umount /boot/firmware; echo 'all is writ'ten\n")
+        machine.wait(r"all is written", 2 * PATIENCE)
         machine.cut()
-    for wanted in ("/dev/mapper/kos-root", "shed", "Europe/Berlin", "Anna Attic", "Address=192.0.2.7/24"):
+    return encrypted, said
+
+
+def test_root_lies_in_what_was_encrypted_and_is_what_was_asked_for(finished):
+    image, said = finished
+    for wanted in ("/dev/mapper/kos-root", "shed", "Europe/Berlin", "Anna Attic", "DNS=192.0.2.53"):
         assert wanted in said, said[-3000:]
     assert "passphrase\r" not in said.partition("findmnt")[2].partition("Europe")[0].replace("\n", "\r")
-    assert not holds(encrypted, PASSPHRASE)
+    assert not holds(image, PASSPHRASE)
+
+
+def test_a_locked_card_is_opened_over_ssh(media, finished, key):
+    image, _said = finished
+    port = free_port()
+    options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "ConnectTimeout=60")
+    words = [word for option in options for word in ("-o", option)]
+    ssh = ["ssh", "-p", str(port), "-i", str(key), *words, "root@127.0.0.1"]
+    with on(media, image, ssh=port) as machine:
+        machine.wait(LOCKED, PATIENCE)
+        said = until([*ssh, "cat /etc/shadow"], PATIENCE)
+        assert "A passphrase is typed on a terminal" in said and "root:" not in said
+        assert answered(ssh, PASSPHRASE)
+        machine.wait(r"# ", PATIENCE)

@@ -121,7 +121,6 @@ def test_the_machine_follows_from_the_medium():
         (Medium(Path("/x"), "raw", 1, "arm64"), Boot(firmware="bios")),
         (CARD, Boot(firmware="secure-boot")),
         (CARD, Boot(credentials={"a": "b"})),
-        (CARD, Boot(ssh=22222)),
         (PC, Boot(memory=64)),
     ],
 )
@@ -143,6 +142,11 @@ def test_nothing_is_written_on_the_medium_unless_asked():
 def test_there_is_no_network_without_ssh():
     assert value(told(Boot()), "-nic") == "none"
     assert "hostfwd=tcp:127.0.0.1:2222-:22" in value(told(Boot(ssh=2222)), "-netdev")
+
+
+def test_a_pi_has_a_network_card_that_is_plugged_in():
+    assert "usb-net,netdev=net" in told(Boot(ssh=2222), CARD)
+    assert not [word for word in told(Boot(), CARD) if "net" in word]
 
 
 def test_who_may_log_in_is_said():

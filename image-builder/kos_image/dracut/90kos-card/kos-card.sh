@@ -68,9 +68,9 @@ with_fat() {
   mkdir -p "$run/fat"
   mount -t vfat -o umask=0077 "$system/dev/disk/by-partlabel/$fat" "$run/fat" || return 1
   "$@"
-  done=$?
+  ended=$?
   umount "$run/fat"
-  return $done
+  return $ended
 }
 
 # read_file: the first line of the file with a passphrase is in $answer, without what editors put around it. Fails where
