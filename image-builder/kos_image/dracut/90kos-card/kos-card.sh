@@ -18,7 +18,7 @@ run=$system/run/kos
 name=kos-root fat=kos-firmware
 room_kib=16384 # before the file system, as kos_image.filesystems has it
 first_kib=32   # both copies of what makes a header valid; behind them lie its key slots
-patience=300   # seconds for a card to appear
+patience=600   # seconds for a card to appear
 passphrases='passphrase passphrase.txt'
 # Nothing outside gives a Raspberry Pi a credential.
 thing=card credential=
