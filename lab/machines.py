@@ -93,8 +93,8 @@ def machine_for(medium: Medium, boot: Boot) -> str:
         raise UsageError(f"{medium.path.name} is for {' or '.join(fits)}, not for {machine}")
     if machine != PC and boot.firmware == BIOS:
         raise UsageError(f"a machine {machine} has no BIOS; leave --firmware away")
-    if machine == RASPI3B and (boot.firmware == SECURE_BOOT or boot.credentials or boot.seed or boot.ssh):
-        raise UsageError("a Raspberry Pi has no Secure Boot, and this one no credentials, second disk or network")
+    if machine == RASPI3B and (boot.firmware == SECURE_BOOT or boot.credentials or boot.seed):
+        raise UsageError("a Raspberry Pi has no Secure Boot, and this one no credentials or second disk")
     if machine == RASPI3B and (boot.disks or boot.tpm):
         raise UsageError("a Raspberry Pi has its card, and neither another disk nor a TPM here")
     if boot.tpm and boot.state is None:
@@ -114,7 +114,7 @@ def arguments(medium: Medium, boot: Boot, machine: str, accelerator: str, kernel
         f"-nodefaults -no-user-config -display none {_SANDBOX}",
         f"-qmp unix:{RUN}/{MONITOR},server=on,wait=off",
         "" if boot.restart else "-no-reboot",
-        *(_raspi() if machine == RASPI3B else _board(boot, machine, accelerator)),
+        *(_raspi(boot) if machine == RASPI3B else _board(boot, machine, accelerator)),
         *(_card(medium, boot) if machine == RASPI3B else _disks(medium, boot)),
         *(_tpm(machine) if boot.tpm else []),
     ]
@@ -132,7 +132,7 @@ def _board(boot: Boot, machine: str, accelerator: str) -> list[str]:
         f"-m {boot.memory} -rtc base=utc -device virtio-rng-pci {screens[machine]} -serial mon:stdio",
         *(_firmware(machine, secure, STATE if boot.state else RUN) if boot.firmware != BIOS else []),
         *[f"-smbios type=11,path={RUN}/credential-{number}" for number in range(len(boot.credentials))],
-        _network(boot.ssh),
+        _network(boot.ssh, "virtio-net-pci,romfile="),
     ]
 
 
@@ -146,11 +146,11 @@ def _firmware(machine: str, secure: bool, variables: str) -> list[str]:
     ]
 
 
-def _network(ssh: int | None) -> str:
+def _network(ssh: int | None, card: str) -> str:
     if ssh is None:
         return "-nic none"
     forward = f"hostfwd=tcp:127.0.0.1:{ssh}-:22"
-    return f"-netdev user,id=net,{forward} -device virtio-net-pci,netdev=net,romfile="
+    return f"-netdev user,id=net,{forward} -device {card},netdev=net"
 
 
 def _drive(medium: Medium, boot: Boot) -> str:
@@ -210,12 +210,16 @@ def _tpm(machine: str) -> list[str]:
     return [f"{socket} -tpmdev emulator,id=tpm,chardev=tpm -device {device},tpmdev=tpm"]
 
 
-def _raspi() -> list[str]:
-    """Its first serial port is the one that Bluetooth is on. QEMU starts the kernel, as it has no start.elf."""
+def _raspi(boot: Boot) -> list[str]:
+    """Its first serial port is the one that Bluetooth is on. QEMU starts the kernel, as it has no start.elf.
+
+    Its network card is one that is plugged in; QEMU has not the one that is built in.
+    """
     tcg = qemu.ACCELERATORS[qemu.TCG]
     return [
         f"-machine raspi3b -accel {tcg} -m 1G -serial null -serial mon:stdio",
         f"-kernel {RUN}/kernel -initrd {RUN}/initrd -dtb {RUN}/dtb",
+        _network(boot.ssh, "usb-net") if boot.ssh else "",
     ]
 
 

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kos_install.answers import Answers
+
 from . import definition
 from .definition import Architecture
 from .errors import UsageError
@@ -30,6 +32,10 @@ _NEXT = {
     "nocloud": "start a virtual machine with the qcow2 as its first disk and {name} as its second",
     "oci": "skopeo inspect oci-archive:{name}",
 }
+_FIRST_START = (
+    "; its first start encrypts it, and asks for a passphrase on its screen and serial line, unless you put a file "
+    "`passphrase` on the small partition of the written card"
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Asked:
     """The command line of a build. `layers` are the names or files of environment, site, user and configs.
 
     `test`: a medium for tests, which unlocks disks more cheaply than anybody should; it says so of itself.
+    `answers`: those of the installer, for a card, in the place of `hostname` and `ssh_keys`.
+    `in_clear`: a card that its first start does not encrypt.
     `secure_boot`: key and certificate (PEM) of whoever signs the kernel image; None is Debian's own chain.
     """
 
@@ -51,6 +59,8 @@ class Asked:
     hostname: str = ""
     ssh_keys: tuple[Path, ...] = ()
     test: bool = False
+    in_clear: bool = False
+    answers: Answers | None = None
 
     def __post_init__(self) -> None:
         if self.output not in OUTPUTS:
@@ -60,6 +70,8 @@ class Asked:
             "--ssh-key": (self.ssh_keys, (*NODES, "nocloud")),
             "--hostname": (self.hostname, (*NODES, "nocloud")),
             "--test-medium": (self.test, LIVE),
+            "--answers": (self.answers, ("pi",)),
+            "--no-encryption": (self.in_clear, ("pi",)),
             "--model": (self.models, (*definition.outputs(), "bundle")),
         }
         if self.hostname and not _HOSTNAME.fullmatch(self.hostname):
@@ -67,6 +79,14 @@ class Asked:
         for option, (value, outputs) in given.items():
             if value and self.output not in outputs:
                 raise UsageError(f"{option} is for {', '.join(outputs)}, not for {self.output}: leave it out")
+
+        if self.answers and (self.hostname or self.ssh_keys):
+            raise UsageError("--answers has the name of the machine and its keys: leave --hostname and --ssh-key away")
+
+    @property
+    def seeded(self) -> bool:
+        """Whether it is told who may log in."""
+        return bool(self.ssh_keys or self.answers)
 
     @property
     def is_medium(self) -> bool:
@@ -92,6 +112,8 @@ class Asked:
     def next(self, name: str) -> str:
         """What to do with the result, whose file is called `name`, as a command."""
         said = _NEXT[self.output].format(name=name, profile=self.profile)
-        if self.output in ("disk", "pi") and not self.ssh_keys:
+        if self.output == "pi" and not self.in_clear:
+            said += _FIRST_START
+        if self.output in ("disk", "pi") and not self.seeded:
             said += "; nobody can log in to it yet: build it with --ssh-key FILE"
         return said

@@ -61,14 +61,13 @@ def node_files(definition: Definition, boots: Kernel, seed: UUID, to: Path) -> N
     fat = node.PI if definition.boot.pi else node.UEFI
     node.files(seed, boots.initrd, boots.version, definition.initrd.drivers, fat, to)
     if definition.boot.pi:
-        pi.settings(str(node.root_uuid(seed)), definition.kernel_arguments, to)
+        pi.settings(pi.root(seed, definition.encrypted), definition.kernel_arguments, to)
 
 
 def node_boot(definition: Definition, root: Path, boots: Kernel, seed: UUID, to: Path) -> None:
     """Fill the folder `to` with what the firmware of a node's machine reads. Raises ImageError."""
-    uuid = str(node.root_uuid(seed))
     if definition.boot.pi:
-        pi.firmware(root, boots, uuid, to)
+        pi.firmware(root, boots, pi.root(seed, definition.encrypted), to)
         return
     esp.stock(root, definition.architecture, to)
     esp.menu(node.menu(boots.title, definition.kernel_arguments, _MENU_SECONDS, seed), to)

@@ -61,6 +61,8 @@ def plan(asked: Asked, keep: bool = True) -> Planned:
     target = locks.current(place, asked.architecture, folder, keep)
     tools = target if asked.architecture == own else locks.current(locks.place(asked.locks, own), own, folder, keep)
     definition = define(asked.output, asked.architecture) if asked.is_medium else None
+    if definition and asked.in_clear:
+        definition = definition.in_clear()
     if definition:
         locks.require(target, asked.output, definition.packages)
     locks.require(tools, toolbox.SET, toolbox.wanted(own))

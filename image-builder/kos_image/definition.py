@@ -45,6 +45,7 @@ class Root(Strict):
     verity: bool = False
     level: int = 3
     room_mb: int = Field(default=0, description="free room in an ext4 root before it has grown to its disk")
+    header_mb: int = Field(default=0, description="room before an ext4 root for the header of who encrypts it in place")
 
 
 class Boot(Strict):
@@ -88,6 +89,15 @@ class Definition(Strict):
     boot: Boot
     partitions: list[Partition]
     installed: Installed | None = None
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether its first start encrypts it."""
+        return self.root.header_mb > 0
+
+    def in_clear(self) -> Definition:
+        """The same, and nothing is ever encrypted."""
+        return self.model_copy(update={"root": self.root.model_copy(update={"header_mb": 0})})
 
 
 def architecture(name: str) -> Architecture:

@@ -73,17 +73,18 @@ def verity(toolbox: Toolbox, data: Path, seed: UUID, target: Path) -> Verity:
     return Verity(found[1])
 
 
-def ext4(toolbox: Toolbox, archive: Path, uuid: UUID, target: Path, room_mb: int) -> None:
-    """Write a tree archive as ext4 with at least `room_mb` left free. Raises ImageError."""
+def ext4(toolbox: Toolbox, archive: Path, uuid: UUID, target: Path, room_mb: int, before_mb: int = 0) -> None:
+    """Write a tree archive as ext4 with at least `room_mb` left free, behind `before_mb`. Raises ImageError."""
     content, entries = tree.size(archive, BLOCK)
     needed = int((content + entries * _INODE) * 1.05) + _SPARE + room_mb * _MIB
+    size, before = -(-needed // _STEP) * _STEP, before_mb * _MIB
     with target.open("wb") as stream:
-        stream.truncate(-(-needed // _STEP) * _STEP)
+        stream.truncate(before + size)
     toolbox.run(
         [
             *("mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-U", str(uuid), "-b", str(BLOCK), "-m", "1"),
-            *("-E", f"hash_seed={uuid},root_owner=0:0,nodiscard", "-d", f"/build/in/{archive.name}"),
-            f"/build/out/{target.name}",
+            *("-E", f"hash_seed={uuid},root_owner=0:0,nodiscard,offset={before}", "-d", f"/build/in/{archive.name}"),
+            *(f"/build/out/{target.name}", str(size // BLOCK)),
         ],
         {"in": archive.parent, "out": target.parent},
         {"E2FSPROGS_FAKE_TIME": str(toolbox.epoch)},

@@ -26,7 +26,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.documents import read_doc
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.signing import SigningFailed
 
-from . import building, checking, definition, host, view, writer
+from . import answered, building, checking, definition, host, view, writer
 from .asked import OUTPUTS, Asked
 from .errors import ImageError, Stopped
 
@@ -85,6 +85,13 @@ def build(
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="Of a node's disk, card or seed: a public key that may log in."),
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Of a card: the installer's answers, as far as a card goes."),
+    ] = None,
+    no_encryption: Annotated[
+        bool, typer.Option("--no-encryption", help="Of a card: its first start encrypts nothing.")
+    ] = False,
     test_medium: Annotated[
         bool, typer.Option("--test-medium", help="Only for tests: it lets answers ask for a cheap argon2id.")
     ] = False,
@@ -104,8 +111,17 @@ def build(
 
       kos-image build --profile personal_node --output qcow2 --to node.qcow2
 
+      kos-image build --profile personal_node --output pi --hostname shed --ssh-key ~/.ssh/id_ed25519.pub
+
+      kos-image build --output pi --answers shed.yaml
+
       kos-image build --profile personal_node --output nocloud --ssh-key ~/.ssh/id_ed25519.pub --hostname attic
     """
+    told = answered.load(answers, no_encryption) if answers else None
+    if told and profile and told.profile not in (None, profile):
+        raise typer.BadParameter(f"the answers are for {told.profile}: leave --profile away, or name that")
+    profile = profile or (told.profile if told else None)
+    environment = environment or (told.environment if told else None)
     if not profile:
         raise typer.BadParameter("name one: --profile personal_node")
     if bool(secure_boot_key) != bool(secure_boot_certificate):
@@ -116,6 +132,7 @@ def build(
         layers={"env": environment, "site": site, "user": user, "configs": str(configs) if configs else None},
         models=tuple(model or ()), secure_boot=_pair(secure_boot_key, secure_boot_certificate),
         hostname=hostname, ssh_keys=tuple(ssh_key or ()), test=test_medium,
+        in_clear=no_encryption, answers=told,
     )  # fmt: skip
     if not dry_run:
         host.enter()

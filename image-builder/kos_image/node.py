@@ -33,6 +33,16 @@ def root_uuid(seed: UUID) -> UUID:
     return uuid5(seed, "root")
 
 
+def partition_uuid(seed: UUID) -> UUID:
+    """Of the partition that it lies on, where something must find that before it is opened."""
+    return uuid5(seed, "root partition")
+
+
+def luks_uuid(seed: UUID) -> UUID:
+    """Of the header that its first start makes."""
+    return uuid5(seed, "root encrypted")
+
+
 def volume(seed: UUID) -> str:
     """The serial number of the FAT, as Linux writes it."""
     number = seed.hex[:8].upper()

@@ -11,9 +11,11 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
-from . import tree
+from . import node, tree
 from .errors import ImageError
 from .esp import Kernel
 
@@ -41,33 +43,56 @@ _CONSOLE = "console="
 _MAGIC_AT, _MAGIC = 56, b"ARM\x64"
 
 
-def firmware(root: Path, boots: Kernel, uuid: str, folder: Path) -> None:
-    """Write the partition's content into `folder`: `root` is the root's archive, `uuid` its file system's.
+@dataclass(frozen=True)
+class Root:
+    """Where a card's root is found: the device, in the words of `root=`, and what else the kernel is told for that."""
+
+    device: str
+    arguments: tuple[str, ...] = ()
+
+
+def root(seed: UUID, encrypted: bool) -> Root:
+    """The root of the card with this seed; one that is encrypted is so from the end of its first start on.
+
+    `kos.card` names its partition for dracut's module 90kos-card, which makes the header that `rd.luks.name` names.
+    """
+    if not encrypted:
+        return Root(f"UUID={node.root_uuid(seed)}")
+    name = "kos-root"
+    # The header may appear late: whoever chooses a passphrase is not hurried. Nobody is shut out for a typing error.
+    options = "rd.luks.options=discard,tries=0,x-systemd.device-timeout=0"
+    told = (f"kos.card={node.partition_uuid(seed)}", f"rd.luks.name={node.luks_uuid(seed)}={name}", options)
+    return Root(f"/dev/mapper/{name}", told)
+
+
+def firmware(archive: Path, boots: Kernel, place: Root, folder: Path) -> None:
+    """Write the partition's content into `folder`: `archive` is the root's.
 
     Raises ImageError where the root lacks the firmware or a board's device tree, or something else is wrong with it.
     """
     boards = f"usr/lib/linux-image-{boots.version}/broadcom"
     names = {f"usr/lib/raspi-firmware/{name}": name for name in _START}
-    tree.extract(root, {**names, **{f"{boards}/{name}": name for name in _DTBS}}, folder)
+    tree.extract(archive, {**names, **{f"{boards}/{name}": name for name in _DTBS}}, folder)
     kernel, initrd = f"vmlinuz-{boots.version}", f"initrd.img-{boots.version}"
     shutil.copyfile(boots.image, folder / kernel)
     shutil.copyfile(boots.initrd, folder / initrd)
     (folder / "config.txt").write_text(_CONFIG.format(kernel=kernel, initrd=initrd, custom=_CUSTOM))
     first, others = _split(boots.arguments)
-    line = " ".join((*first, f"root=UUID={uuid}", "rw", "fsck.repair=yes", "net.ifnames=0", "rootwait", *others))
+    usual = (f"root={place.device}", "rw", "fsck.repair=yes", "net.ifnames=0", "rootwait")
+    line = " ".join((*first, *usual, *others, *place.arguments))
     (folder / "cmdline.txt").write_text(f"{line}\n")
-    if found := faults(folder, uuid):
+    if found := faults(folder, place):
         raise ImageError(f"the Raspberry Pi's card would not boot: {'; '.join(found)}")
 
 
-def settings(uuid: str, arguments: Sequence[str], folder: Path) -> None:
+def settings(place: Root, arguments: Sequence[str], folder: Path) -> None:
     """Write what lies over the root so that raspi-firmware writes the same at each upgrade. Raises OSError."""
     first, others = _split(arguments)
     consoles = " ".join(word.removeprefix(_CONSOLE) for word in first)
     defaults = folder / "etc/default"
     defaults.mkdir(parents=True)
-    (defaults / "raspi-firmware").write_text(f'ROOTPART="UUID={uuid}"\nCONSOLES="{consoles}"\nCMA=0\n')
-    (defaults / "raspi-extra-cmdline").write_text(" ".join(others) + "\n")
+    (defaults / "raspi-firmware").write_text(f'ROOTPART="{place.device}"\nCONSOLES="{consoles}"\nCMA=0\n')
+    (defaults / "raspi-extra-cmdline").write_text(" ".join((*others, *place.arguments)) + "\n")
     (defaults / "raspi-firmware-custom").write_text(_CUSTOM)
 
 
@@ -77,8 +102,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return consoles, [word for word in arguments if word not in consoles]
 
 
-def faults(folder: Path, uuid: str) -> list[str]:
-    """What is wrong with a firmware partition's content, as sentences; `uuid` is the root file system's."""
+def faults(folder: Path, place: Root) -> list[str]:
+    """What is wrong with a firmware partition's content, as sentences."""
     found = [f"{name} is missing or empty" for name in (*_START, *_DTBS) if not _there(folder / name)]
     if not (_there(folder / "config.txt") and _there(folder / "cmdline.txt")):
         return [*found, "config.txt or cmdline.txt is missing"]
@@ -91,8 +116,8 @@ def faults(folder: Path, uuid: str) -> list[str]:
             found.append(f"{named[1]} is no kernel for arm64 that the firmware can start")
     if "arm_64bit=1" not in config.splitlines():
         found.append("config.txt does not ask for 64 bits")
-    if line.count("\n") != 1 or f"root=UUID={uuid}" not in line.split():
-        found.append("cmdline.txt is not one line that names the root file system")
+    if line.count("\n") != 1 or not {f"root={place.device}", *place.arguments} <= set(line.split()):
+        found.append("cmdline.txt is not one line that says where the root is")
     return found
 
 

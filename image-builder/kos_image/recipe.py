@@ -194,20 +194,22 @@ def installed(kit: Kit) -> Stage:
             boot.mkdir()
             boots = starts.kernel(definition.kernel_arguments)
             assembly.node_files(definition, boots, kit.seed, own)
-            if kit.asked.ssh_keys:
+            if kit.asked.seeded:
                 nocloud.lay(kit.asked, own)
             shutil.copytree(made[data.name] / contents.DATA, own / contents.ON_A_NODE, copy_function=os.link)
             tree.merge(made[over.name] / _TAR, [own], kit.epoch, archive)
-            filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, definition.root.room_mb)
+            place = definition.root
+            filesystems.ext4(box, archive, node.root_uuid(kit.seed), image, place.room_mb, place.header_mb)
             assembly.node_boot(definition, archive, boots, kit.seed, boot)
             raw = folder / RESULT if definition.image == "raw" else work / "disk.raw"
-            assembly.write_disk(box, definition, boot, {"root": Content(image)}, kit.seed, raw)
+            lies = Content(image, node.partition_uuid(kit.seed) if definition.encrypted else None)
+            assembly.write_disk(box, definition, boot, {"root": lies}, kit.seed, raw)
             if definition.image == "qcow2":
                 disk.qcow2(box, raw, folder / RESULT)
         sealed = assembly.seal(folder / RESULT, _about(kit), signer, carried=False)
         finish(folder, {"merkle_root": sealed})
 
-    inputs = {**_inputs(kit, signer), "seed": settings(nocloud.files(kit.asked) if kit.asked.ssh_keys else None)}
+    inputs = {**_inputs(kit, signer), "seed": settings(nocloud.laid(kit.asked) if kit.asked.seeded else None)}
     return Stage("medium", "writing the disk and its manifest", make, inputs, (kit.toolbox, below, started, over, data))
 
 

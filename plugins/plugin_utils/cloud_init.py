@@ -72,6 +72,9 @@ class Machine:
     mirror: str = ""
     security_mirror: str = ""
     network: Network | None = None
+    full_name: str = ""
+    locale: str = ""
+    timezone: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,9 +191,11 @@ def _documents(machine: Machine, more: Mapping[str, Any]) -> dict[str, str]:
         "shell": "/bin/bash",
         "sudo": "ALL=(ALL) NOPASSWD:ALL",
         "ssh_authorized_keys": list(machine.keys),
+        **({"gecos": machine.full_name} if machine.full_name else {}),
     }
+    place = {key: value for key, value in (("locale", machine.locale), ("timezone", machine.timezone)) if value}
     closed = {"ssh_pwauth": False, "disable_root": True}
-    data = {"hostname": machine.hostname, **closed, "users": [person], **_apt(machine), **more}
+    data = {"hostname": machine.hostname, **closed, "users": [person], **place, **_apt(machine), **more}
     user = _HEAD + _yaml(data)
     # Another seed is another machine to cloud-init, which then begins anew.
     instance = uuid5(UUID(int=0), user)

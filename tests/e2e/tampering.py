@@ -82,7 +82,9 @@ class Stick:
         return folder / "file"
 
     def _mtools(self, program, *argv):
-        where = f"/run/image@@{partitions(self.image)['kos-esp'].start}"
+        found = partitions(self.image)
+        fat = found.get("kos-esp") or found["kos-firmware"]
+        where = f"/run/image@@{fat.start}"
         folder = self._file.parent
         self.media.tool("amd64", folder, {"image": self.image}, program, argv[0], "-i", where, *argv[1:])
 

@@ -23,8 +23,8 @@ from ansible_collections.kind.kos.lab.errors import LabError, UsageError
 from ansible_collections.kind.kos.lab.identity import Lab
 from ansible_collections.kind.kos.lab.machines import Boot
 from ansible_collections.kind.kos.lab.medium import Medium
+from ansible_collections.kind.kos.plugins.plugin_utils import cloud_init
 from ansible_collections.kind.kos.plugins.plugin_utils import media as manifests
-from kos_image import nocloud
 from kos_image.asked import Asked
 
 ROOT = {"amd64": "4f68bce3-e8cd-4db1-96e7-fbcaf984b709", "arm64": "b921b045-1df0-41c3-af44-4c6f280d3fae"}
@@ -121,7 +121,6 @@ def test_the_machine_follows_from_the_medium():
         (Medium(Path("/x"), "raw", 1, "arm64"), Boot(firmware="bios")),
         (CARD, Boot(firmware="secure-boot")),
         (CARD, Boot(credentials={"a": "b"})),
-        (CARD, Boot(ssh=22222)),
         (PC, Boot(memory=64)),
     ],
 )
@@ -145,9 +144,14 @@ def test_there_is_no_network_without_ssh():
     assert "hostfwd=tcp:127.0.0.1:2222-:22" in value(told(Boot(ssh=2222)), "-netdev")
 
 
+def test_a_pi_has_a_network_card_that_is_plugged_in():
+    assert "usb-net,netdev=net" in told(Boot(ssh=2222), CARD)
+    assert not [word for word in told(Boot(), CARD) if "net" in word]
+
+
 def test_who_may_log_in_is_said():
     assert booting._login(PC, 2222) == "ssh -p 2222 root@localhost"
-    assert booting._login(Medium(Path("/x"), "qcow2", 1, "amd64"), 2222) == f"ssh -p 2222 {nocloud.USER}@localhost"
+    assert booting._login(Medium(Path("/x"), "qcow2", 1, "amd64"), 2222) == f"ssh -p 2222 {cloud_init.LOGIN}@localhost"
 
 
 @pytest.mark.parametrize(("accelerator", "said"), [(qemu.KVM, "half a minute"), (qemu.TCG, "emulated")])

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "image-builder/kos_image/dracut/90kos-live/kos-root.sh"
+MODULES = Path(__file__).parents[2] / "image-builder/kos_image/dracut"
+SCRIPT, ASKING = MODULES / "90kos-live/kos-root.sh", MODULES / "90kos-asking/kos-asking.sh"
 LAST = 400_000  # sectors: where the system's partitions end
 PASSPHRASE = "correct horse"
 
@@ -88,6 +89,7 @@ def boot(stick, *answers, credential=None):
     for name in ("journal", "asked"):
         (stick / name).write_text("")
     environ = {"PATH": f"{stick / 'bin'}:{os.environ['PATH']}", "KOS_LIVE_SYSTEM": str(stick)}
+    environ["KOS_ASKING"] = str(ASKING)
     if credential:
         (stick / "credentials").mkdir(exist_ok=True)
         (stick / "credentials/kos.passphrase").write_text(credential)

@@ -24,6 +24,7 @@ KEY = Path("key.pub")
         ("bundle", {"hostname": "attic"}, "--hostname is for .*, not for bundle"),
         ("nocloud", {"hostname": "bad name!"}, "'bad name!' is no name for a machine"),
         ("disk", {"test": True}, "--test-medium is for usb, portable, not for disk"),
+        ("qcow2", {"in_clear": True}, "--no-encryption is for pi, not for qcow2"),
         ("iso", {}, "there is no output 'iso': one of disk, pi, portable, qcow2, usb, nocloud, oci, bundle"),
     ],
 )
@@ -42,6 +43,11 @@ def test_every_output_has_a_name_of_its_own_and_says_what_comes_next(output):
 def test_a_card_that_lets_nobody_in_says_so():
     assert "nobody can log in" in Asked("development", "pi", "arm64").next("x")
     assert "nobody" not in Asked("development", "pi", "arm64", ssh_keys=(KEY,)).next("x")
+
+
+def test_a_card_says_what_its_first_start_asks_unless_it_stays_in_clear():
+    assert "asks for a passphrase" in Asked("development", "pi", "arm64").next("x")
+    assert "passphrase" not in Asked("development", "pi", "arm64", in_clear=True).next("x")
 
 
 def test_a_medium_for_tests_is_called_so():

@@ -14,35 +14,9 @@ sysroot=$system/sysroot run=$system/run/kos
 persist=$run/persist
 mapped=/dev/mapper/kos-persist
 least_mib=512   # as in repart.d
-shortest=8      # of a passphrase, in bytes
-credential=kos.passphrase
-
-say() {
-  while read -r tty _; do
-    [ -w "$system/dev/$tty" ] && printf '\r\n%s\r\n' "$1" >"$system/dev/$tty"
-  done <"$system/proc/consoles"
-}
-
-# give_up SENTENCE: nothing of the main system starts.
-give_up() {
-  if ! systemd-ask-password --timeout=0 --emoji=no --echo=yes --no-output "$1 Press Enter to power off:"; then
-    say "$1"
-    sleep 60
-  fi
-  systemctl --force poweroff
-  sleep 60 # it takes a moment, and a failure before then would start the emergency mode
-  exit 1
-}
-
-# ask QUESTION: the answer is in $answer. The first may come from outside, the next ones are typed.
-ask() {
-  answer=
-  if [ -n "$credential" ]; then
-    answer=$(systemd-ask-password --timeout=0 --emoji=no --credential=$credential --id=kos-live "$1")
-  else
-    answer=$(systemd-ask-password --timeout=0 --emoji=no --id=kos-live "$1")
-  fi
-}
+thing=stick credential=kos.passphrase
+# shellcheck source=image-builder/kos_image/dracut/90kos-asking/kos-asking.sh
+. "${KOS_ASKING:-/usr/libexec/kos-asking}"
 
 unattended() {
   [ -e "${CREDENTIALS_DIRECTORY:-/nowhere}/kos.passphrase" ]
@@ -105,30 +79,10 @@ make_partition() {
   [ -n "$new" ] || give_up "The partition for what you keep was made, but does not appear: start again."
 }
 
-# A new passphrase, typed twice, is in $answer.
-choose_passphrase() {
-  said="This stick will remember what you do, encrypted."
-  while :; do
-    ask "$said Choose a passphrase of at least $shortest characters:" || continue
-    first=$answer
-    if [ ${#first} -lt $shortest ]; then
-      said="That is shorter than $shortest characters."
-    elif ask "The same passphrase again:" && [ "$answer" = "$first" ]; then
-      return
-    else
-      said="These two were not the same."
-    fi
-    credential=
-  done
-}
-
-# Never what the tool measures: on a busy machine that is far too little.
+# $(header) is words, and none of them has a space or a pattern in it.
+# shellcheck disable=SC2046
 format() {
-  memory=$(awk '/^MemTotal:/ { kib = int($2 / 4); print (kib > 1048576 ? 1048576 : kib) }' "$system/proc/meminfo")
-  processors=$(awk '/^processor/ { n++ } END { print (n > 4 ? 4 : (n ? n : 1)) }' "$system/proc/cpuinfo")
-  printf %s "$answer" | cryptsetup luksFormat --batch-mode --type luks2 --cipher aes-xts-plain64 --key-size 512 \
-    --pbkdf argon2id --pbkdf-memory "$memory" --pbkdf-parallel "$processors" --pbkdf-force-iterations 4 \
-    --label kos-persist --key-file=- "/dev/$1"
+  printf %s "$answer" | cryptsetup luksFormat $(header) --label kos-persist "/dev/$1"
 }
 
 open() {
@@ -143,23 +97,14 @@ fill() {
     sync
 }
 
-show_recovery_key() {
-  key=$(PASSWORD=$answer systemd-cryptenroll --recovery-key "/dev/$1" 2>/dev/null) ||
-    give_up "The recovery key of this stick cannot be made: start again."
-  say "The recovery key of this stick, shown this once. It opens the stick when the passphrase is lost:"
-  say "    $key"
-  key=
-  unattended || systemd-ask-password --timeout=0 --emoji=no --echo=yes --no-output \
-    "Write the recovery key down, and keep it apart from the stick. Then press Enter:"
-}
-
 first_boot() {
   new=$(partition kos-persist-new)
   [ -n "$new" ] || make_partition
-  choose_passphrase
+  choose_passphrase "This stick will remember what you do, encrypted."
   say "Encrypting: this takes up to a minute …"
   { format "$new" && open "$new" && fill; } || give_up "What you keep cannot be stored on this stick: is it worn out?"
-  show_recovery_key "$new"
+  show_recovery_key "/dev/$new"
+  unattended || wait_until_written_down
   number=$(cat "$system/sys/class/block/$new/partition")
   sfdisk --quiet --no-reread --no-tell-kernel --part-label "/dev/$disk" "$number" kos-persist ||
     give_up "This stick cannot be finished: start again."

@@ -6,22 +6,22 @@
 # dracut: what lays a writable root over that of a live medium. Only on request.
 
 check() {
-  require_binaries blkid cryptsetup e2fsck mkfs.ext4 sfdisk systemd-cryptenroll systemd-repart || return 1
+  require_binaries blkid e2fsck mkfs.ext4 sfdisk systemd-repart || return 1
   return 255
 }
 
 depends() {
-  echo dm systemd systemd-ask-password systemd-udevd
+  echo kos-asking
 }
 
 installkernel() {
   # A medium does not know its machine.
-  hostonly='' instmods drbg dm_crypt overlay ext4 =crypto
+  hostonly='' instmods overlay
 }
 
 install() {
-  inst_multiple awk basename blkid blockdev cat cp cryptsetup dirname e2fsck head mkdir mkfs.ext4 mount mv readlink rm \
-    sfdisk sleep sync systemctl systemd-ask-password systemd-cryptenroll systemd-repart udevadm umount
+  inst_multiple basename blkid blockdev cat cp dirname e2fsck head mkdir mkfs.ext4 mount mv readlink rm sfdisk sync \
+    systemd-repart udevadm umount
   inst_simple /etc/mke2fs.conf
   inst_script "$moddir/kos-root.sh" /usr/libexec/kos-root
   inst_simple "$moddir/repart.d/persist.conf" /usr/share/kos-live/repart.d/persist.conf
