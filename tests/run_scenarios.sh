@@ -15,6 +15,8 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# xargs calls it.
+# shellcheck disable=SC2317
 tried() {
   local scenario=$1 said=$2/$1.said result=ok profile services tests
   SECONDS=0
