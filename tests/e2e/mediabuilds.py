@@ -79,6 +79,14 @@ class Builder:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def stick(self, folder):
+        """The stick that KOS_TEST_STICK names, or the one in a folder, built where it is not there yet."""
+        image = Path(os.environ.get("KOS_TEST_STICK") or folder / "stick.raw")
+        if not image.exists():
+            self.run("lock")
+            self.build("usb", image)
+        return image
+
     def tool(self, work, *argv):
         """The output of a program of the toolbox that the media were made in; it sees `work` as /build/work."""
         tree = max((self.folder / "stages").glob("toolbox-*/tree"), key=os.path.getmtime)

@@ -9,12 +9,10 @@ Its plan comes out of the recording, and so does what it unpacked and made.
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 
 import benches
 import crashrun
@@ -86,13 +84,9 @@ class Recorded:
 def record(media, folder):
     """The recording that a folder has, or a new one of a stick that is built for it: ten minutes of two cores."""
     builder, canary = mediabuilds.Builder(folder), folder / "canary"
-    stick = Path(os.environ.get("KOS_TEST_STICK") or folder / "stick.raw")
     if not canary.exists():
         canary.write_text(f"canary-{secrets.token_hex(12)}")
-    if not stick.exists():
-        builder.run("lock")
-        builder.build("usb", stick)
-    found = Recorded(benches.Bench(media, builder, stick, folder, canary.read_text()))
+    found = Recorded(benches.Bench(media, builder, builder.stick(folder), folder, canary.read_text()))
     if not found.disk.exists():
         found.bench.fresh()
         found.log.unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from pathlib import Path
 
 import mediums
 import pytest
@@ -28,11 +27,7 @@ def stick(tmp_path_factory):
     """A stick, and who built it."""
     builder = Builder(tmp_path_factory.mktemp("own"))
     folder = tmp_path_factory.mktemp("stick")
-    image = Path(os.environ.get("KOS_TEST_STICK") or folder / "stick.raw")
-    if not image.exists():
-        builder.run("lock")
-        builder.build("usb", image)
-    yield image, builder
+    yield builder.stick(folder), builder
     shutil.rmtree(folder)
 
 

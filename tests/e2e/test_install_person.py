@@ -12,7 +12,6 @@ import os
 import re
 import secrets
 import shutil
-from pathlib import Path
 
 import mediums
 import pytest
@@ -39,10 +38,7 @@ def bench(tmp_path, monkeypatch):
     """A machine with a blank disk, and a stick."""
     monkeypatch.chdir(tmp_path)
     builder = Builder(tmp_path)
-    stick = Path(os.environ.get("KOS_TEST_STICK") or tmp_path / "stick.raw")
-    if not stick.exists():
-        builder.run("lock")
-        builder.build("usb", stick)
+    stick = builder.stick(tmp_path)
     made = Bench(
         mediums.Media(f"person{os.getpid()}"),
         builder,

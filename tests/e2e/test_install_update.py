@@ -37,10 +37,7 @@ PATIENCE = 3000
 def bench(tmp_path):
     """A machine that a stick has installed; it is off."""
     builder = Builder(tmp_path)
-    stick = Path(os.environ.get("KOS_TEST_STICK") or tmp_path / "stick.raw")
-    if not stick.exists():
-        builder.run("lock")
-        builder.build("usb", stick)
+    stick = builder.stick(tmp_path)
     made = Bench(mediums.Media(f"after{os.getpid()}"), builder, stick, tmp_path, f"canary-{secrets.token_hex(12)}")
     made.fresh()
     made.install()
