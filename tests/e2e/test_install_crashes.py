@@ -38,7 +38,8 @@ PLAN = diskplans.startable(DISK, esp=ESP)
 RESUMED = 6 if crashtable.FULL else 2
 # To read a whole system takes some ten seconds a state.
 _READ_ONE_IN = 25
-STATES, SAMPLE, OF_A_CONTROL = 1200, 150, 150
+SAMPLE, OF_A_CONTROL = 150, 150
+NUMBER, LEAST = (1200, 1000) if crashtable.FULL else (SAMPLE, SAMPLE)
 
 
 class Recorder:
@@ -93,14 +94,14 @@ def recorder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def table(recorder):
     """The crashes of one install."""
-    return recorder.crashes("an install", STATES if crashtable.FULL else SAMPLE)
+    return recorder.crashes("an install", NUMBER)
 
 
 def test_no_power_cut_leaves_anything_in_between(table):
     assert not table.faults, table.faults
     # Of each kind there are some, or it was no install that was recorded.
     assert all(table.rows[what] for what in (COMPLETE, RESUMABLE, NOTHING))
-    assert table.states >= (1000 if crashtable.FULL else SAMPLE)
+    assert table.states >= LEAST
 
 
 def test_what_a_power_cut_leaves_is_really_gone_on_with(recorder, table, tmp_path):
@@ -171,12 +172,12 @@ def recorded(recorder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(recorder, recorded):
     """The crashes of that one."""
-    return noted(recorded.judged(recorder.machine, STATES, crashtable.SEED, _READ_ONE_IN))
+    return noted(recorded.judged(recorder.machine, NUMBER, crashtable.SEED, _READ_ONE_IN))
 
 
 def test_nor_does_one_when_a_stick_installs_the_whole_system(whole):
     assert not whole.faults, whole.faults
-    assert whole.rows[COMPLETE] and whole.states >= 1000
+    assert whole.rows[COMPLETE] and whole.states >= LEAST
 
 
 def test_the_stick_goes_on_with_what_a_power_cut_left_of_each_phase(recorded, whole):
