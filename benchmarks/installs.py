@@ -70,9 +70,7 @@ def installs() -> tuple[list[Result], list[str]]:
     with tempfile.TemporaryDirectory(prefix="kos-bench-", dir="/var/tmp") as name:
         folder = Path(name)
         builder = Builder(folder)
-        builder.run("lock")
-        builder.build("usb", folder / "stick.raw")
-        bench = Bench(mediums.Media("bench"), builder, folder / "stick.raw", folder, secrets.token_hex(12))
+        bench = Bench(mediums.Media("bench"), builder, builder.stick(folder), folder, secrets.token_hex(12))
         bench.fresh()
         with bench.installing(bench.answers(after="wait"), credentials=_CREDENTIALS) as machine:
             took = steps(machine)

@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,12 +104,24 @@ def built(tmp_path_factory):
     return Parts(newest("root-*/root.tar"), newest("node-initrd-*"), newest("toolbox-*/tree"))
 
 
+@dataclass(frozen=True)
+class Unlock:
+    """What else opens the disk while it is locked: a public key that may answer over SSH, the URL of a Tang server.
+
+    `give` makes the server's slot in the encrypted image.
+    """
+
+    key: str = ""
+    tang: str = ""
+    give: Callable[[Path], None] = lambda image: None
+
+
 def make(
-    parts: Parts, folder: Path, luks: str, drive: str, packages: dict[int, dict[str, str]], unlock: str = ""
+    parts: Parts, folder: Path, luks: str, drive: str, packages: dict[int, dict[str, str]], unlock: Unlock | None = None
 ) -> Path:
     """The path of a disk whose system runs the script `drive`; `packages`: files of kos-probe by version.
 
-    `unlock`: the public key that may answer for the passphrase over SSH; it is in an initrd made here then.
+    Its initrd is that of a medium, or one made here with what is to `unlock` it over a network.
     """
     system = folder / "system"
     system.mkdir()
@@ -121,6 +134,8 @@ def make(
     toolbox = Toolbox(parts.toolbox, 0)
     _fill(system, root)
     _encrypt(root, luks, toolbox)
+    if unlock:
+        unlock.give(root)
     esp = folder / "esp"
     _boot(system, esp, ARGUMENTS.format(luks=luks))
     disk = _assemble(root, esp, toolbox, folder / "disk.raw")
@@ -175,14 +190,17 @@ def _prepare(system: Path, parts: Parts, luks: str, drive: str, packages: dict[i
                     "/var/lib/kos-test/repository/kos-probe_1.deb"], check=True, capture_output=True)  # fmt: skip
 
 
-def _unlockable(system: Path, key: str) -> None:
-    """An initrd with an SSH server, as the installer makes it on the target."""
+def _unlockable(system: Path, unlock: Unlock) -> None:
+    """An initrd with a network, as the installer makes it on the target."""
     place = system / "etc/kos/unlock"
     place.mkdir(parents=True)
-    (place / "authorized_keys").write_text(f"{key}\n")
-    (place / "port").write_text("22\n")
-    host_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "ssh_host_ed25519_key"]
-    subprocess.run(host_key, check=True)
+    if unlock.key:
+        (place / "authorized_keys").write_text(f"{unlock.key}\n")
+        (place / "port").write_text("22\n")
+        host_key = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / "ssh_host_ed25519_key"]
+        subprocess.run(host_key, check=True)
+    if unlock.tang:
+        (place / "tang").write_text(f"{unlock.tang}\n")
     (system / "etc/systemd/network/80-wired.network").write_text("[Match]\nName=en*\n[Network]\nDHCP=yes\n")
     (initrd,) = (system / "boot").glob("initrd.img-*")
     version = initrd.name.removeprefix("initrd.img-")

@@ -177,7 +177,9 @@ def whole(recorder, recorded):
 
 def test_nor_does_one_when_a_stick_installs_the_whole_system(whole):
     assert not whole.faults, whole.faults
-    assert whole.rows[COMPLETE] and whole.states >= LEAST
+    assert whole.states >= LEAST
+    # Of so long an install few are: a sample may have none.
+    assert whole.rows[COMPLETE] or not crashtable.FULL
 
 
 def test_the_stick_goes_on_with_what_a_power_cut_left_of_each_phase(recorded, whole):

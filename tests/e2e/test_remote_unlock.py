@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A machine that waits for its passphrase is given it over SSH, and the key that may do so may do nothing else."""
+"""A machine that waits for its passphrase is opened from afar: over SSH, by a key that may do nothing else; by Tang."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import uuid
 import mediums
 import pytest
 import slotdisks
+import tangs
 from test_system_rollback import PACKAGES, parts  # noqa: F401  (a fixture)
 
 pytestmark = [
@@ -23,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(bool(mediums.unavailable()), reason=f"no media here: {mediums.unavailable()}"),
 ]
 
+ASKED, UP = r"(?i)passphrase.*for disk|kos-unlock.*SSH|Please enter passphrase", r'KOS-TEST {"up": 1}'
 DRIVE = "echo 'KOS-TEST {\"up\": 1}' >/dev/console\nsystemctl poweroff\n"
 
 
@@ -34,10 +36,22 @@ def key(tmp_path_factory):
 
 
 def test_the_passphrase_is_given_over_ssh(parts, key, tmp_path):  # noqa: F811
-    disk = slotdisks.make(
-        parts, tmp_path, str(uuid.uuid4()), DRIVE, PACKAGES, unlock=key.with_suffix(".pub").read_text().strip()
-    )
+    unlock = slotdisks.Unlock(key.with_suffix(".pub").read_text().strip())
+    disk = slotdisks.make(parts, tmp_path, str(uuid.uuid4()), DRIVE, PACKAGES, unlock)
     unlocked(mediums.Media(f"unlock{os.getpid()}"), disk, key, free_port())
+
+
+def test_a_server_of_the_network_opens_it(parts, tmp_path):  # noqa: F811
+    media = mediums.Media(f"tang{os.getpid()}")
+    server = tangs.Server(tangs.ensure(media.lab, media.apt), tmp_path, free_port())
+    unlock = slotdisks.Unlock(tang=server.url, give=server.give)
+    disk = slotdisks.make(parts, tmp_path, str(uuid.uuid4()), DRIVE, PACKAGES, unlock)
+    # `ssh` is what gives it a network.
+    with media.booted(disk, persist=True, usb=False, ssh=free_port()) as machine:
+        machine.wait(ASKED)
+        assert machine.wait_for(UP, seconds=30) is None, "without the server it stays closed"
+        with server.serving():
+            machine.wait(UP)
 
 
 def unlocked(media, disk, key, port):
@@ -45,12 +59,12 @@ def unlocked(media, disk, key, port):
     words = [word for option in options for word in ("-o", option)]
     ssh = ["ssh", "-p", str(port), "-i", str(key), *words, "root@127.0.0.1"]
     with media.booted(disk, persist=True, usb=False, ssh=port) as machine:
-        machine.wait(r"(?i)passphrase.*for disk|kos-unlock.*SSH|Please enter passphrase")
+        machine.wait(ASKED)
         # Whatever is asked for, a key gets the question for the passphrase alone.
         said = until([*ssh, "cat /etc/shadow"], 300)
         assert "A passphrase is typed on a terminal" in said and "root:" not in said
         assert answered(ssh, slotdisks.PASSPHRASE)
-        machine.wait(r'KOS-TEST {"up": 1}')
+        machine.wait(UP)
 
 
 def until(line, seconds):
