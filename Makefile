@@ -73,7 +73,7 @@ e2e-crashes: setup ## The crash table in full: a kill after every record of the 
 	@KOS_E2E=full tests/run.sh crashes
 
 e2e-%: setup ## One of them: e2e-uninstall, e2e-backup (the restore drill), e2e-rollback (drift), e2e-media_boot (every way to boot), … (root)
-	@tests/run.sh $@
+	@KOS_E2E=full tests/run.sh $@
 
 .PHONY: vm-test
 vm-test: setup ## End-to-end tests on a node with a kernel of its own, in full (root; emulated: a quarter of an hour or more)

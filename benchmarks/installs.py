@@ -29,7 +29,7 @@ _BLOCK = 4 << 20
 # Documentation/block/stat.rst).
 _FLOOR = f"""\
 set -eu
-until systemctl show -P SubState kos-unattended.service | grep -qx dead; do sleep 1; done
+until systemctl show -P ExecMainExitTimestamp kos-unattended.service | grep -q .; do sleep 1; done
 written=$(($(awk '{{print $7}}' /sys/block/vda/stat) * 512))
 cryptsetup open --key-file /run/credentials/@system/kos.passphrase /dev/disk/by-partlabel/kos-root floor
 sync

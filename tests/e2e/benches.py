@@ -162,7 +162,7 @@ class Shell:
     def healthy(self):
         """What `kai status` says when the node's first start is over."""
         self.run("until [ ! -e /var/lib/kos/pending ]; do sleep 3; done", False, 1800)
-        said = self.run("sudo -i kai status")
+        said = self.run("sudo -i kai status", timeout=STARTS)
         assert f"{HOSTNAME} is healthy" in said, said
         return said
 

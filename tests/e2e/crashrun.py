@@ -19,7 +19,7 @@ from pathlib import Path
 import crashstates
 import diskmachine
 from crashclear import Clear
-from crashoracle import LOADER, Broken, Oracle, digests
+from crashoracle import COMPLETE, LOADER, Broken, Oracle, digests
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from ansible_collections.kind.kos.plugins.plugin_utils import cpio
@@ -49,6 +49,7 @@ class Table:
     recording: crashstates.Recording
     rows: Counter = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    read: int = 0  # of how many the whole system was read
     judged: list[Judged] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -56,11 +57,17 @@ class Table:
     def states(self):
         return sum(self.rows.values())
 
+    @property
+    def torn(self):
+        """How many left something of an epoch, and not all of it."""
+        return sum(bool(one.state.kept) for one in self.judged)
+
     def lines(self):
         """The table as text."""
         found = self.recording
         head = f"{self.title}: {found.writes} writes, {found.size >> 20} MiB, {len(found.epochs)} epochs"
         rows = [f"  {count:5} {what}" for what, count in sorted(self.rows.items())]
+        rows.append(f"  {self.torn:5} in the midst of an epoch; the system was read in {self.read}")
         speed = f"  {self.states} states in {self.seconds:.0f} s ({self.seconds / max(1, self.states):.3f} s each)"
         return [head, *rows, speed]
 
@@ -106,6 +113,7 @@ def run(install, folder, number, seed, expect, of=(names.ESP, names.JOURNAL, nam
                 verdict = "BROKEN"
                 table.faults.append(f"epoch {state.epoch} of {len(epochs)}, {state.how}: {error}")
             table.rows[verdict] += 1
+            table.read += oracle.reads_all or verdict == COMPLETE
             table.judged.append(Judged(state, verdict, oracle.phase(file)))
             replayed.undo(undo)
     table.seconds = time.monotonic() - began
