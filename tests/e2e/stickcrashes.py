@@ -27,8 +27,9 @@ from ansible_collections.kind.kos.plugins.plugin_utils import partition_table
 from kos_install.engine import journal
 from kos_install.storage.actions import Plan
 
-# Where the power is cut for those that are gone on with: one step of each phase.
+# Where the power is cut for those that are gone on with, if the table has a state there: one step of each phase.
 PHASES = ("luks", "unpack", "converge", "boot", "finish")
+_RESUMED = 5
 # Done again by every install: the first is no more after a start, and the second is never believed.
 _AGAIN = ("mount", "verify")
 _STEP = re.compile(r"\[\d+/\d+\] (\S+): (done|skipped)")
@@ -106,11 +107,18 @@ def _ended(machine):
 
 
 def spread(table):
-    """A state of each phase, with its name: the middle one of those that have something of an epoch."""
-    for phase in PHASES:
-        left = [one.state for one in table.judged if (one.verdict, one.phase) == (RESUMABLE, phase)]
-        torn = [state for state in left if state.kept] or left
-        yield phase, torn[len(torn) // 2]
+    """Five states that have something of an epoch, with the step that was under way: of as many steps as there are."""
+    left = {}
+    for one in table.judged:
+        if one.verdict == RESUMABLE and one.phase and one.state.kept:
+            left.setdefault(one.phase, []).append(one.state)
+    first = [phase for phase in PHASES if phase in left] + sorted(left, key=lambda phase: -len(left[phase]))
+    phases = [phase for number, phase in enumerate(first) if phase not in first[:number]][:_RESUMED]
+    chosen = [(phase, left[phase].pop(len(left[phase]) // 2)) for phase in phases]
+    while len(chosen) < _RESUMED:
+        longest = max(left, key=lambda phase: len(left[phase]))
+        chosen.append((longest, left[longest].pop(len(left[longest]) // 2)))
+    return chosen
 
 
 def plan_of(recording, disk, work):

@@ -102,6 +102,12 @@ class Walk:
         await self.pilot.press(*keys)
         await self.pilot.pause()
 
+    async def rush(self, *keys):
+        """Press keys faster than anything is drawn."""
+        for key in keys:
+            self.app.post_message(events.Key(key, key if len(key) == 1 else None))
+        await self.pilot.pause()
+
     async def type(self, text):
         """Type a text; what is long is pasted, as a person would."""
         if len(text) > 16:

@@ -9,6 +9,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from unittest.mock import Mock
 
 import installs
 import pytest
@@ -19,6 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
 from screenshots import Walk
+from textual import events
+from textual.widgets import Input
 
 from kos_install import strength
 from kos_install.answers import Answers
@@ -111,6 +114,62 @@ def test_back_loses_no_answer_and_the_engine_has_the_draft():
     assert kept.answers["storage"]["disk"] == {"serial": "WD-1"} and kept.secrets["passphrase"] == CANARY
     assert told.history.newest("draft")["answers"]["user"] == {"full_name": "Anna"}
     assert CANARY not in json.dumps(told.events)
+
+
+async def to_the_page_before_the_review(person):
+    """Whole disk, passphrase, key; where that leads to no disk that is wiped, nothing more is asked for."""
+    await person.press("ctrl+n", "ctrl+n")
+    await person.until("WDC")
+    await person.press("tab", "down", "down")
+    await person.press("ctrl+n")
+    await person.until("Passphrase")
+    await person.type(CANARY)
+    await person.press("tab")
+    await person.type(CANARY)
+    await person.press("ctrl+n", "ctrl+n")
+    await person.until("User name")
+    await person.press("tab", "tab", "tab", "tab")
+    await person.type(KEY)
+    await person.press("ctrl+n", "ctrl+n")
+    await person.until("qdrant")
+
+
+def test_what_is_typed_after_tab_goes_into_the_next_field_however_fast_it_comes():
+    async def steps(person):
+        await person.press("ctrl+n", "ctrl+n")
+        await person.until("WDC")
+        await person.press("tab", "down", "down", "ctrl+n")
+        await person.until("Passphrase")
+        await person.rush(*"abcdefgh", "tab", *"ijk")
+        for _ in range(100):
+            await person.pilot.pause(0.02)
+            if "k" in (last := person.app.focused.value):
+                break
+        return last, [field.value for field in person.app.screen.query(Input)]
+
+    last, fields = walked(steps)
+    assert last == "ijk" and fields[:2] == ["abcdefgh", "ijk"]
+
+
+def test_a_review_that_nobody_has_seen_is_not_answered():
+    """Continue, and continue again because the page is slow: the last screen before the disk is not passed by that."""
+    told = Told()
+
+    async def steps(person):
+        asked = person.app.confirm = Mock()
+        await to_the_page_before_the_review(person)
+        early = events.Key("ctrl+n", None)
+        await person.rush("ctrl+n", "ctrl+n")
+        await person.until("kos-root")
+        # As a machine does that was busy with drawing.
+        person.app.post_message(early)
+        await person.pilot.pause(0.2)
+        before = asked.call_count
+        await person.press("ctrl+n")
+        await person.pilot.pause(0.2)
+        return before, asked.call_count
+
+    assert walked(steps, told) == (0, 1)
 
 
 def test_a_refused_disk_is_never_chosen():

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from textual import work
-from textual.app import App
 from textual.binding import Binding
 from textual.screen import Screen
 from textual.scrollbar import ScrollBar, ScrollBarRender
@@ -23,6 +22,7 @@ from . import flow, saving, tools
 from .done import Done, Key
 from .form import Form
 from .frame import Ask, Dialog, Framed, Reading
+from .in_turn import InTurn
 from .model import Session
 from .pages import PAGES
 from .progress import Progress
@@ -37,7 +37,7 @@ _AGAIN = 1.0  # seconds between two tries to reach the engine
 _WORKING = {"applying", "verifying", "failed"}
 
 
-class Installer(App[None]):
+class Installer(InTurn):
     """`connect` reaches the engine; `local`: the engine's machine is this one, and the person's own.
 
     `guest`: the person came in over SSH, and gets no file and no shell of this machine.
@@ -74,6 +74,7 @@ class Installer(App[None]):
         """Reach the engine."""
         self.push_screen(Waiting())
         self._listen()
+        self.answer_keys()
         if not self.is_headless:
             self.set_interval(_LOOKS_AT_TERMINAL, self._leave_a_terminal_that_is_gone)
 

@@ -23,6 +23,8 @@ from .words import _
 class Key(Framed):
     """The recovery key; it is not shown again once it is noted."""
 
+    must_be_seen = True
+
     def body(self) -> ComposeResult:
         """As text, and as a code for a telephone."""
         self.title_text = _("Recovery key")
@@ -65,6 +67,7 @@ class Done(Framed):
     """What to do next."""
 
     BINDINGS = [Binding("f3,ctrl+o", "log", show=False)]
+    must_be_seen = True
 
     def body(self) -> ComposeResult:
         """Where it is found, how it is known, and a way to start it."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -35,6 +37,18 @@ class Framed(Screen[None]):
     title_text = ""
     help_text = ""
     keys = ""
+    # Whether a key counts here only if it was pressed when the page had been drawn.
+    must_be_seen = False
+    seen = math.inf
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether it was drawn."""
+        return self.seen < math.inf
+
+    def look(self) -> None:
+        """It is drawn, or something that one has to have seen is: from now on keys count."""
+        self.seen = time.monotonic()
 
     @property
     def installer(self) -> Installer:
@@ -76,6 +90,7 @@ class Framed(Screen[None]):
 
     def on_mount(self) -> None:
         """Say where one is."""
+        self.call_after_refresh(self.look)
         self.headline()
         self.query_one("#below", Static).update(Content(f" {self.keys}".ljust(self.app.size.width)))
 

@@ -27,6 +27,7 @@ class Progress(Framed):
     """Phases, bytes, time left; the log on a key."""
 
     BINDINGS = [Binding("f3,ctrl+o", "log", show=False)]
+    must_be_seen = True
 
     def body(self) -> ComposeResult:
         """The phases; ways on where it failed."""

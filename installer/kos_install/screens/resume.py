@@ -62,6 +62,8 @@ def meant(typed: str | None) -> bool:
 class Resume(Framed):
     """Resume or start over what was `found`."""
 
+    must_be_seen = True
+
     def __init__(self, found: dict[str, Any]) -> None:
         super().__init__()
         self.found = found

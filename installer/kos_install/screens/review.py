@@ -29,6 +29,8 @@ class Review(Framed):
         Binding("escape,ctrl+b", "back", show=False),
         Binding("ctrl+n", "install", show=False),
     ]
+    must_be_seen = True
+    _plan_is_seen = False
 
     def body(self) -> ComposeResult:
         """Summary, plan, a field for each disk that is wiped."""
@@ -87,6 +89,12 @@ class Review(Framed):
             )
         first = typed.query(Input)
         (first.first() if first else self.query_one("#install")).focus()
+        self._plan_is_seen = False
+        self.call_after_refresh(self._look_at_plan)
+
+    def _look_at_plan(self) -> None:
+        self._plan_is_seen = True
+        self.look()
 
     def _wiped(self) -> list[Disk]:
         return [Disk.model_validate(disk) for disk in self.session.plan.get("wipes", [])]
@@ -105,7 +113,7 @@ class Review(Framed):
 
     def action_install(self) -> None:
         """Confirm; the engine sees whether what was typed is right."""
-        if self.session.plan:
+        if self.session.plan and self._plan_is_seen:
             self.say_faults([])
             self.installer.confirm([field.value for field in self.query(Input)])
 

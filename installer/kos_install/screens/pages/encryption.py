@@ -43,8 +43,8 @@ def page(session: Session) -> Page:
         "encryption",
         _("Encryption"),
         _(
-            "The whole disk is encrypted. The passphrase opens it at every start; without it nobody gets in, you"
-            " neither."
+            "All that kOS has on a disk is encrypted. The passphrase opens it at every start; without it nobody gets"
+            " in, you neither."
         ),
         _(
             "Four or five words that do not belong together are strong and easy to type. At every start of the machine"
