@@ -471,6 +471,8 @@ def test_time_left_is_told_once_it_can_be():
     assert clock.left(session, "unpack", 0.0) is None
     session.progress["unpack"] = {"done": 400, "total": 1000, "unit": "bytes"}
     assert clock.left(session, "unpack", 10.0) == pytest.approx(20.0)
+    session.state = "failed"
+    assert clock.left(session, "unpack", 40.0) is None
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class Clock:
     def left(self, session: Session, name: str, now: float | None = None) -> float | None:
         """Seconds that an action is still going to take, where that can be told."""
         seen = session.progress.get(name)
-        if not seen or not seen["total"]:
+        if not seen or not seen["total"] or session.state == "failed":
             return None
         now = time.monotonic() if now is None else now
         since, first = self.begun.setdefault(name, (now, seen["done"]))
