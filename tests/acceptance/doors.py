@@ -20,6 +20,8 @@ from typing import Any
 
 import needs
 
+# What pytest ends with where it collected nothing.
+NO_NODE = 5
 DOORS = ("playbook", "usb", "cloud-init")
 PASSED, FAILED, NOT_SHOWN, NOT_PLANNED, SKIPPED = "passed", "failed", "not shown", "not planned", "skipped"
 _MARKS = {NOT_SHOWN: "not shown", NOT_PLANNED: "-", SKIPPED: "skipped"}
@@ -87,8 +89,15 @@ class Recorder:
         elif report.skipped:
             row |= _skipped(report.longrepr)
 
+    def pytest_sessionfinish(self, session: Any) -> None:
+        """A run that met no node has shown nothing, however many checks it skipped."""
+        if session.testscollected and not self.reports and not session.config.option.collectonly:
+            session.exitstatus = session.exitstatus or NO_NODE
+
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what could not be shown here, and write the reports."""
+        if not self.reports:
+            terminalreporter.write_line("no node was looked at: --hosts names none that the inventory has")
         for mine in self.reports.values():
             mine.seconds = round(time.monotonic() - self._began, 1)
             for why, names in _reasons([mine]).items():

@@ -1,18 +1,21 @@
 # Copyright: (c) 2026, the kOS authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The acceptance suite, run on a node as it stands."""
+"""The acceptance suite, run on a node as it stands, and what the node is made of kept beside the suite's report."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from labnodes import BIN, ROOT
 
+# The folder of this run's reports; without one nothing is kept.
+_REPORTS = os.environ.get("KOS_REPORTS")
 _PATIENCE = 3000
 
 
@@ -42,3 +45,14 @@ def accept(inventory, node, door, *argv, suite="tests/acceptance", environment=N
 def _path():
     # Ansible's programs come from where pytest does.
     return f"{BIN}{os.pathsep}{os.environ['PATH']}"
+
+
+def keep(inventory, node, door, place, environment=None):
+    """Write down what `node` is made of, to be compared with what other doors lead to (`make doors`)."""
+    if not _REPORTS:
+        return
+    folder = Path(_REPORTS) / "made-of"
+    line = [str(BIN / "kai"), "compare", node, "-i", str(inventory), "--save", str(folder)]
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (folder / f"{node}.json").rename(folder / f"{door}-{place}.json")

@@ -178,7 +178,9 @@ class Shell:
 
     def accepted(self, *options):
         """Run the acceptance suite, the one of every door; what it said."""
-        return accepting.accept(self.inventory(), HOSTNAME, "usb", *options)
+        said = accepting.accept(self.inventory(), HOSTNAME, "usb", *options)
+        accepting.keep(self.inventory(), HOSTNAME, "usb", "vm")
+        return said
 
 
 def _free_port():

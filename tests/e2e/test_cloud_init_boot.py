@@ -123,3 +123,4 @@ def test_a_converge_that_fails_is_an_error_and_is_tried_again(image, seed, priva
         assert sshed.ssh(line, "sudo grep -rlF known-to-the-operator /etc /var/lib /var/log; true") == []
         inventory = accepting.reached(folder, "attic", port, sshed.options(private))
         accepting.accept(inventory, "attic", "cloud-init", "--profile", PROFILE, "--restart")
+        accepting.keep(inventory, "attic", "cloud-init", "vm")

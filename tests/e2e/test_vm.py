@@ -146,6 +146,7 @@ def test_it_is_what_every_node_is_and_comes_back_so_from_a_reboot_without_a_cont
     before, generation = boots(vm, node), vm.status(node)["generation"]["id"]
     asked = ["--profile", PROFILE, "--without", "vector_db", "--restart"]
     accepting.accept(f"{INVENTORY}/hosts.py", node, "playbook", *asked, environment=vm.environment)
+    accepting.keep(INVENTORY, node, "playbook", "vm", vm.environment)
     assert boots(vm, node) != before
     assert vm.status(node)["generation"]["id"] == generation
 
