@@ -73,6 +73,7 @@ class Recorder:
         self._door = config.getoption("--door") or DOORS[0]
         self._folder = config.getoption("--reports")
         self._began = time.monotonic()
+        self._nobody = False
         self.reports: dict[str, Report] = {}
 
     def pytest_runtest_logreport(self, report: Any) -> None:
@@ -91,12 +92,13 @@ class Recorder:
 
     def pytest_sessionfinish(self, session: Any) -> None:
         """A run that met no node has shown nothing, however many checks it skipped."""
-        if session.testscollected and not self.reports and not session.config.option.collectonly:
+        self._nobody = bool(session.testscollected) and not self.reports and not session.config.option.collectonly
+        if self._nobody:
             session.exitstatus = session.exitstatus or NO_NODE
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Say what could not be shown here, and write the reports."""
-        if not self.reports:
+        if self._nobody:
             terminalreporter.write_line("no node was looked at: --hosts names none that the inventory has")
         for mine in self.reports.values():
             mine.seconds = round(time.monotonic() - self._began, 1)
