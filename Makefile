@@ -75,6 +75,15 @@ e2e-crashes: setup ## The crash table in full: a kill after every record of the 
 e2e-%: setup ## One of them: e2e-uninstall, e2e-backup (the restore drill), e2e-rollback (drift), e2e-media_boot (every way to boot), … (root)
 	@KOS_E2E=full tests/run.sh $@
 
+# A report for each node, and what each is made of; a run of one door leaves those of the others.
+DOORS := $(CURDIR)/.cache/doors
+.PHONY: doors
+doors: setup ## One suite behind every door, joined into one table, and their nodes compared (root, hours; docs/acceptance.md)
+	@KOS_E2E=full KOS_REPORTS=$(DOORS) tests/run.sh $(or $(ONLY),molecule e2e-doors e2e-vm e2e-cloud_init e2e-cloud_init_boot e2e-install)
+	$(BIN)/python tests/acceptance/doors.py $(if $(ONLY),--some) $(DOORS)
+	@# Named, and not judged here: test_vm.py takes a layer of its own, to be quick where machines are emulated.
+	-$(BIN)/kai compare $(DOORS)/made-of/*.json
+
 .PHONY: vm-test
 vm-test: setup ## End-to-end tests on a node with a kernel of its own, in full (root; emulated: a quarter of an hour or more)
 	@KOS_E2E=full tests/run.sh vm

@@ -18,6 +18,7 @@ from . import (
     backups,
     chat,
     cloud_init,
+    comparison,
     config,
     configuration,
     deployment,
@@ -70,6 +71,7 @@ app.command("uninstall")(uninstall.uninstall)
 app.command("status")(nodes.status)
 app.command("doctor")(nodes.doctor)
 app.command("generations")(nodes.generations)
+app.command("compare")(comparison.compare)
 app.command("chat")(chat.chat)
 app.command("restore")(backups.restore)
 app.command("verify")(backups.verify)

@@ -283,6 +283,33 @@ def generations_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     return table if rows else Text(f"{host}: no generation yet", style="yellow")
 
 
+def comparison_view(row: dict[str, Any]) -> RenderableType:
+    """Two nodes side by side: what makes them unequal, then what may differ between any two."""
+    one, other = row["one"], row["other"]
+    named, rest = row["packages"]["named"], row["packages"]["base"]
+    generations = [found[:12] or "none" for found in row["generations"].values()]
+    if row["equal"]:
+        said = f"generation {generations[0]}, {counted(named, 'package')} that it names in the same versions"
+        head: RenderableType = Text(f"{one} and {other} are equal: {said}", style="green")
+    else:
+        title = f"{one} and {other} are not equal: {counted(len(row['differences']), 'difference')}"
+        head = _differences(title, one, other, row["differences"])
+    parts = [head]
+    if row["base"]:
+        title = f"The rest of the system ({len(row['base'])} of {counted(rest, 'package')} not alike)"
+        parts += [Text(), _differences(title, one, other, row["base"])]
+    if row["machine"]:
+        parts += [Text(), _differences("The machines", one, other, row["machine"])]
+    return Group(*parts, Text())
+
+
+def _differences(title: str, one: str, other: str, rows: list[dict[str, str]]) -> Table:
+    table = table_of("what", "which", one, other, title=title)
+    for row in rows:
+        table.add_row(row["kind"], Text(row["name"], style="bold"), row["one"], row["other"])
+    return table
+
+
 def trust_view(host: str, rows: list[dict[str, Any]]) -> RenderableType:
     """The keys whose signature a node accepts."""
     if not rows:

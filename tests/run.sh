@@ -69,7 +69,9 @@ for name in "$@"; do
 done
 
 said=$(mktemp)
-trap 'rm -f "$said"' EXIT
+# What the acceptance suite showed of each node, one report each (docs/acceptance.md).
+reports=${KOS_REPORTS:-$(mktemp -d)}
+trap 'rm -f "$said"; [[ $reports == "${KOS_REPORTS:-}" ]] || rm -rf "$reports"' EXIT
 summary=()
 passed=0 failed=0 skipped=0 quick_failed=0
 for check in "${checks[@]}"; do
@@ -82,7 +84,7 @@ for check in "${checks[@]}"; do
       ((skipped += 1))
       continue
     fi
-    command=("${as_root[@]}" "${command[@]}")
+    command=("${as_root[@]}" env KOS_REPORTS="$reports" "${command[@]}")
   fi
   printf '\n== %s: %s\n' "$check" "${command[*]}"
   started=$SECONDS
@@ -97,6 +99,11 @@ for check in "${checks[@]}"; do
     needs_lab "$check" || quick_failed=1
   fi
 done
+
+if compgen -G "$reports/*.json" >/dev/null; then
+  printf '\n== What was shown of nodes, by the door that they came through\n'
+  python tests/acceptance/doors.py --some "$reports"
+fi
 
 printf '\n== Summary, %d s\n' "$SECONDS"
 printf '  %s\n' "${summary[@]}"

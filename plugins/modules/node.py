@@ -11,8 +11,8 @@ module: node
 short_description: Ask a kOS node about itself, roll it back, or take kOS off it
 version_added: "0.1.0"
 description:
-  - Returns the node's status, the findings of its doctor, or its stored generations; or makes an earlier generation
-    current again through the same gate as a deploy.
+  - Returns the node's status, the findings of its doctor, its stored generations, or what it is made of; or makes an
+    earlier generation current again through the same gate as a deploy.
   - O(query=uninstall) takes kOS off the machine and leaves it as it was before the first deploy.
 author:
   - The kOS authors (@kind-os)
@@ -33,7 +33,7 @@ options:
     description: What to ask or do.
     type: str
     required: true
-    choices: [facts, status, doctor, generations, rollback, uninstall]
+    choices: [facts, status, doctor, generations, composition, rollback, uninstall]
   number:
     description: The generation to go back to; without it, the one committed before the current.
     type: int
@@ -59,6 +59,7 @@ answer:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kind.kos.plugins.module_utils.node import (
+    composition,
     drift,
     facts,
     rollback,
@@ -69,7 +70,13 @@ from ansible_collections.kind.kos.plugins.module_utils.node import (
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.module_utils.outcome import told
 
-QUERIES = {"facts": facts.facts, "status": status.status, "doctor": drift.findings, "generations": store.listing}
+QUERIES = {
+    "facts": facts.facts,
+    "status": status.status,
+    "doctor": drift.findings,
+    "generations": store.listing,
+    "composition": composition.composition,
+}
 
 
 def main() -> None:
@@ -79,7 +86,7 @@ def main() -> None:
             "query": {
                 "type": "str",
                 "required": True,
-                "choices": ["facts", "status", "doctor", "generations", "rollback", "uninstall"],
+                "choices": [*QUERIES, "rollback", "uninstall"],
             },
             "number": {"type": "int"},
             "purge": {"type": "bool", "default": False},

@@ -34,9 +34,9 @@ def fetch(host, *arguments):
     return host.check_output(shlex.join(["python3", "-c", FETCH, *arguments]))
 
 
-def secret(host, name):
-    """A secret of the node, as root may read it."""
-    return host.check_output(f"systemd-creds decrypt --name=kos-{name} /var/lib/kos/secrets/{name}.cred -")
+def secret(name):
+    """A secret of the node, for a shell there to put in: it is in no argument of a process, here or on the node."""
+    return f'"$(systemd-creds decrypt --name=kos-{name} /var/lib/kos/secrets/{name}.cred -)"'
 
 
 def eventually(condition, seconds=90):
@@ -70,11 +70,11 @@ class Mqtt:
 
     def __init__(self, host):
         self.host = host
-        password = secret(host, "mosquitto.password")
+        form = r"'-u kos\n-P %s\n-h 127.0.0.1\n'"
         for program in ("pub", "sub"):
-            text = f"-u kos\n-P {password}\n-h 127.0.0.1\n"
             host.check_output(
-                f"install -d -m 0700 /run/accept; umask 077; printf -- '{text}' > /run/accept/mosquitto_{program}"
+                "install -d -m 0700 /run/accept; umask 077;"
+                f" printf -- {form} {secret('mosquitto.password')} > /run/accept/mosquitto_{program}"
             )
 
     def publish(self, topic, message, *options):
@@ -116,7 +116,7 @@ def test_retained_messages_come_back_from_a_backup(host, mqtt, drill):
 def etcd(host, planned):
     """Run etcdctl as kos."""
     planned("etcd")
-    login = f"ETCDCTL_USER=kos:{secret(host, 'etcd.kos')}"
+    login = f"ETCDCTL_USER=kos:{secret('etcd.kos')}"
     return lambda command: host.check_output(f"{login} {ETCD} {command}")
 
 
@@ -124,7 +124,7 @@ def test_etcd_keeps_a_value_for_whoever_may(host, etcd):
     etcd("put /kos/accept 42")
     assert etcd("get --print-value-only /kos/accept") == "42"
     assert host.run(f"{ETCD} get /kos/accept").rc != 0, "without a login"
-    login = f"ETCDCTL_USER=kos:{secret(host, 'etcd.kos')}"
+    login = f"ETCDCTL_USER=kos:{secret('etcd.kos')}"
     assert "permission denied" in host.run(f"{login} {ETCD} put /patroni/kos/leader me").stderr
 
 
@@ -168,11 +168,10 @@ def test_patroni_takes_the_place_of_postgresql(host, planned, manifest):
     assert "postgresql" not in [service["name"] for service in manifest["services"]]
     folder = "/run/accept.kos"
     host.check_output(f"install -d -m 0700 {folder}; sh /etc/kos/certificates/client.sh accept {folder}")
-    password = secret(host, "patroni.password")
     tls = f"sslmode=verify-ca sslrootcert={folder}/ca.crt sslcert={folder}/tls.crt sslkey={folder}/tls.key"
     for given, known in ((f"{tls}", True), ("sslmode=require", False)):
         target = shlex.quote(f"host=127.0.0.1 user=kos dbname=kos {given}")
-        asked = host.run(f"PGPASSWORD={password} psql -XAtq {target} -c 'SELECT current_user'")
+        asked = host.run(f"PGPASSWORD={secret('patroni.password')} psql -XAtq {target} -c 'SELECT current_user'")
         assert (asked.stdout.strip() == "kos") is known, asked.stderr
     host.check_output(f"rm -r {folder}")
     if "pgvector" in [service["name"] for service in manifest["services"]]:
@@ -204,8 +203,9 @@ class Directory:
 
     def __init__(self, host):
         self.host = host
-        password = secret(host, "slapd.password")
-        host.check_output(f"umask 077; printf %s '{password}' > /run/accept.admin; printf %s secret > /run/accept.ada")
+        host.check_output(
+            f"umask 077; printf %s {secret('slapd.password')} > /run/accept.admin; printf %s secret > /run/accept.ada"
+        )
 
     def run(self, tool, who, *arguments, text=""):
         name = {"admin": f"cn=admin,{BASE}", "ada": f"uid=ada,ou=people,{BASE}"}[who]

@@ -9,12 +9,12 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import accepting
 import yaml
-from labnodes import ROOT, wait_for
+from labnodes import wait_for
 
 from ansible_collections.kind.kos.lab.machines import Disk
 
@@ -174,21 +174,13 @@ class Shell:
 
     def inventory(self):
         """The machine as an inventory of Ansible's."""
-        path = self.folder / "inventory.yml"
-        host = {
-            "ansible_host": "127.0.0.1", "ansible_port": self.port, "ansible_user": USER, "ansible_become": True,
-            "ansible_ssh_common_args": " ".join(self.options), "ansible_python_interpreter": "/usr/bin/python3",
-        }  # fmt: skip
-        path.write_text(yaml.safe_dump({"kos": {"hosts": {HOSTNAME: host}}}))
-        return path
+        return accepting.reached(self.folder, HOSTNAME, self.port, self.options, USER)
 
-    def accepted(self):
-        """Run the acceptance suite, the one of every door; its last line."""
-        argv = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "tests/acceptance"]
-        argv += [f"--hosts=ansible://{HOSTNAME}", f"--ansible-inventory={self.inventory()}"]
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500)
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-        return done.stdout.strip().splitlines()[-1]
+    def accepted(self, *options):
+        """Run the acceptance suite, the one of every door; what it said."""
+        said = accepting.accept(self.inventory(), HOSTNAME, "usb", *options)
+        accepting.keep(self.inventory(), HOSTNAME, "usb", "vm")
+        return said
 
 
 def _free_port():

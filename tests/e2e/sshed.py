@@ -26,11 +26,15 @@ def key(path):
     return path
 
 
+def options(private):
+    """SSH's, for a machine that nobody has seen before."""
+    unknown = ["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "ConnectTimeout=30"]
+    return ["-i", private, "-o", "LogLevel=ERROR", *unknown, "-o", "ServerAliveInterval=30"]
+
+
 def argv(port, private):
-    """The words of ssh, for a machine that nobody has seen before."""
-    options = ["-o", "UserKnownHostsFile=/dev/null", "-o", "StrictHostKeyChecking=no", "-o", "ConnectTimeout=30"]
-    options += ["-o", "ServerAliveInterval=30"]
-    return ["ssh", "-p", str(port), "-i", private, "-o", "LogLevel=ERROR", *options]
+    """The words of ssh to that machine."""
+    return ["ssh", "-p", str(port), *options(private)]
 
 
 def ssh(line, command, user="kos", patience=_PATIENCE):

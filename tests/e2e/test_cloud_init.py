@@ -12,8 +12,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import accepting
 import pytest
-from labnodes import ROOT, wait_for
+from labnodes import INVENTORY, ROOT, wait_for
 
 pytestmark = pytest.mark.long
 
@@ -163,6 +164,12 @@ def test_what_is_mended_is_tried_again_at_the_next_start(lab, store, told):
     assert (code, "status: done" in said) == (0, True), output(lab, told)[-3000:]
     said = lab.ssh(told, "kai status")
     assert f"{told} is healthy" in said and "signed by this-machine" in said
+
+
+def test_it_is_what_every_node_is(lab, told):
+    accepting.accept(
+        f"{INVENTORY}/hosts.py", told, "cloud-init", "--profile", "personal_node", environment=lab.environment
+    )
 
 
 def test_a_node_is_left_alone_at_later_starts(lab, told):

@@ -4,7 +4,7 @@
 """A disk of `kos-image` with Debian 13's cloud-init and a kernel of its own: it says *error* while it is no node.
 
 `make e2e-cloud_init_boot`. One machine and two boots, because each takes minutes where emulated: the first converge is
-refused, what was wrong is mended, and the next start goes on.
+refused, what was wrong is mended, and the next start goes on. Then it is what every node is, and restarts once more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 
+import accepting
 import mediums
 import pytest
 import sshed
@@ -88,7 +89,7 @@ def credentials(folder):
     return {"kos.vault": (folder / "vault").read_text(), "kos.vault-password": PASSWORD}
 
 
-def test_a_converge_that_fails_is_an_error_and_is_tried_again(image, seed, private, credentials):
+def test_a_converge_that_fails_is_an_error_and_is_tried_again(image, seed, private, credentials, folder):
     port = sshed.free_port()
     line = sshed.argv(port, private)
     media = mediums.Media(f"cloud{os.getpid()}")
@@ -120,3 +121,6 @@ def test_a_converge_that_fails_is_an_error_and_is_tried_again(image, seed, priva
         sealed = "/var/lib/kos/secrets/valkey.password.cred"
         assert sshed.ssh(line, f"sudo systemd-creds decrypt --name={name} {sealed} -") == ["known-to-the-operator"]
         assert sshed.ssh(line, "sudo grep -rlF known-to-the-operator /etc /var/lib /var/log; true") == []
+        inventory = accepting.reached(folder, "attic", port, sshed.options(private))
+        accepting.accept(inventory, "attic", "cloud-init", "--profile", PROFILE, "--restart")
+        accepting.keep(inventory, "attic", "cloud-init", "vm")

@@ -13,22 +13,7 @@ from pathlib import Path
 import pytest
 from labnodes import ROOT, wait_for
 
-SCAN = """
-import asyncio, sys
-async def probe(host, port, gate):
-    async with gate:
-        try:
-            _, writer = await asyncio.wait_for(asyncio.open_connection(host, port), 1.0)
-        except (OSError, asyncio.TimeoutError):
-            return None
-        writer.close()
-        return port
-async def main(host):
-    gate = asyncio.Semaphore(3000)
-    found = await asyncio.gather(*(probe(host, port, gate) for port in range(1, 65536)))
-    print(*(port for port in found if port))
-asyncio.run(main(sys.argv[1]))
-"""
+SCAN = (ROOT / "tests/acceptance/scan.py").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +81,7 @@ def test_a_scan_finds_the_plans_ports_and_no_other(lab, node, run, family):
         address = lines[0].split()[3].split("/")[0]
         # A positive control: without the firewall a listener of its own would be found.
         lab.ssh(node, "systemd-run --quiet --unit=control python3 -m http.server 9999 --bind ::")
-        found = lab.ssh(
-            "scanner", f"cat > /tmp/scan.py <<'EOF'\n{SCAN}\nEOF\nulimit -n 4096; python3 /tmp/scan.py {address}"
-        )
+        found = lab.kai("lab", "ssh", "scanner", f"python3 -I - {address}", input=SCAN).stdout
         assert {int(port) for port in found.split()} == opened
         lab.ssh(
             node,

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 
+import accepting
 import pytest
-from labnodes import BIN, ROOT
+from labnodes import INVENTORY, ROOT
 
 LAYER = ROOT / "configs" / "overrides" / "lab-services.yaml"
 ASKED = {"mosquitto", "etcd", "patroni", "slapd", "victoriametrics", "journal", "sqlite"}
@@ -44,13 +44,12 @@ def test_a_second_run_changes_nothing(lab, running):
 
 def test_every_one_does_its_work(lab, running):
     """Their acceptance tests, of which none may be left out."""
-    path = {"PATH": f"{BIN}:{os.environ['PATH']}", "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    done = lab.run(
-        "pytest", "-p", "no:cacheprovider", "-q", "-rs", "tests/acceptance/test_debian_services.py",
-        f"--hosts=ansible://{running}", "--ansible-inventory=inventories/lab/hosts.py", env=path,
+    said = accepting.accept(
+        f"{INVENTORY}/hosts.py", running, "playbook", "-rs", suite="tests/acceptance/test_debian_services.py",
+        environment=lab.environment,
     )  # fmt: skip
-    skipped = set(re.findall(r"(\w+) is not in the plan", done.stdout))
-    assert not skipped & ASKED, done.stdout
+    skipped = set(re.findall(r"(\w+) is not in the plan", said))
+    assert not skipped & ASKED, said
 
 
 def test_they_go_with_the_layer_and_their_data_stays_for_the_next_time(lab, running, tmp_path):

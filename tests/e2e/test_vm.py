@@ -14,6 +14,7 @@ import os
 import time
 from pathlib import Path
 
+import accepting
 import pytest
 from labnodes import INVENTORY, wait_for
 from vmnodes import VmLab, unavailable
@@ -141,11 +142,12 @@ def test_a_service_cannot_have_more_of_a_processor_than_its_quota(vm, node):
     assert vm.counter(node, HALVED, "cpu.stat", "nr_throttled") > before
 
 
-def test_after_a_reboot_everything_is_healthy_without_a_controller(vm, node):
+def test_it_is_what_every_node_is_and_comes_back_so_from_a_reboot_without_a_controller(vm, node):
     before, generation = boots(vm, node), vm.status(node)["generation"]["id"]
-    vm.reboot(node)
+    asked = ["--profile", PROFILE, "--without", "vector_db", "--restart"]
+    accepting.accept(f"{INVENTORY}/hosts.py", node, "playbook", *asked, environment=vm.environment)
+    accepting.keep(INVENTORY, node, "playbook", "vm", vm.environment)
     assert boots(vm, node) != before
-    wait_for(lambda: settled(vm, node), 180)
     assert vm.status(node)["generation"]["id"] == generation
 
 

@@ -17,6 +17,7 @@ from . import (
     backup,
     chat,
     cleanup,
+    composition,
     drift,
     facts,
     files,
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", _status),
         ("doctor", _doctor),
         ("generations", _generations),
+        ("composition", _composition),
     ):
         verbs.add_parser(name).set_defaults(run=run)
     verbs.add_parser("serve-status").set_defaults(run=_serve)
@@ -107,6 +109,10 @@ def _doctor(root: Root, _options: argparse.Namespace) -> int:
 
 def _generations(root: Root, _options: argparse.Namespace) -> int:
     return _print(store.listing(root))
+
+
+def _composition(root: Root, _options: argparse.Namespace) -> int:
+    return _print(composition.composition(root))
 
 
 def _serve(root: Root, _options: argparse.Namespace) -> int:

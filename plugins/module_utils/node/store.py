@@ -201,9 +201,18 @@ def _numbers(root: Root) -> list[int]:
         return []
 
 
+def leaves(generation: Generation) -> list[tuple[str, str]]:
+    """What the id of a stored generation is computed from: each file's name and its digest, as they are on disk."""
+    return _content(generation.path)
+
+
 def _remembered_id(path: str) -> str:
     """The id recomputed from what is on disk: a stored generation that was touched no longer has its id."""
-    return merkle.root(leaf for leaf in _leaves(path) if leaf[0] not in _NOT_CONTENT)
+    return merkle.root(_content(path))
+
+
+def _content(path: str) -> list[tuple[str, str]]:
+    return [leaf for leaf in _leaves(path) if leaf[0] not in _NOT_CONTENT]
 
 
 def _leaves(path: str) -> list[tuple[str, str]]:

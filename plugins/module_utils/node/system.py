@@ -72,14 +72,20 @@ def in_root(root: Root, argv: list[str]) -> list[str]:
 
 def package_states(root: Root) -> dict[str, str]:
     """Dpkg's status (``installed``, ``config-files``, ``half-configured`` …) by package; one read of its database."""
-    return _shown(root, "Status-Status")
+    return _shown(root, "db:Status-Status")
+
+
+def package_versions(root: Root) -> dict[str, str]:
+    """The version of every package that is installed, by name."""
+    states = package_states(root)
+    return {name: version for name, version in _shown(root, "Version").items() if states.get(name) == "installed"}
 
 
 def _shown(root: Root, field: str) -> dict[str, str]:
     """What dpkg's database says of every package in one of its fields, by package."""
     if not os.path.exists(root.join("/var/lib/dpkg/status")):
         return {}
-    folder, form = root.join("/var/lib/dpkg"), f"${{db:{field}}} ${{Package}}\n"
+    folder, form = root.join("/var/lib/dpkg"), f"${{{field}}} ${{Package}}\n"
     rows = run(["dpkg-query", f"--admindir={folder}", "-W", "-f", form]).stdout.decode().splitlines()
     return {name: value for value, name in (row.split(" ") for row in rows)}
 
@@ -193,7 +199,7 @@ def remove_packages(root: Root, added: Iterable[str], configured: Iterable[str])
 
 def _remove_half_unpacked(root: Root, added: set[str], configured: set[str]) -> None:
     """Remove what dpkg was stopped inside of: apt does nothing at all before it has the archive, which may be gone."""
-    broken = {name for name, flag in _shown(root, "Status-Eflag").items() if flag == "reinstreq"} & added
+    broken = {name for name, flag in _shown(root, "db:Status-Eflag").items() if flag == "reinstreq"} & added
     force = ["--force-remove-reinstreq", "--force-depends"]
     for verb, names in (("--purge", broken - configured), ("--remove", broken & configured)):
         if names:
