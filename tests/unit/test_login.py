@@ -74,7 +74,7 @@ def test_sshd_sees_what_it_would_read_with_the_change(root, sshd):
 
 def test_a_refusal_is_a_sentence_with_the_names_that_a_person_knows(root, sshd):
     sshd.refuses = "ROOM/50-site.conf: line 1: Bad configuration option: Foo\nROOM/sshd_config: terminating\n"
-    with pytest.raises(LoginRefused, match="nothing was changed") as caught:
+    with pytest.raises(LoginRefused, match="sshd refuses the configuration that this would make") as caught:
         login.check(root, comparison())
     assert "/etc/ssh/sshd_config.d/50-site.conf: line 1: Bad configuration option: Foo" in str(caught.value)
     assert "/etc/ssh/sshd_config: terminating" in str(caught.value) and "kos-sshd-" not in str(caught.value)

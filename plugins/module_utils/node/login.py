@@ -72,9 +72,7 @@ def _require(done: subprocess.CompletedProcess[bytes], room: str) -> None:
         return
     said = done.stderr.decode(errors="replace").replace(f"{room}/sshd_config", _MAIN)
     lines = said.replace(room, _FOLDER).strip().splitlines()
-    raise LoginRefused(
-        f"sshd refuses the configuration that this would make, and nothing was changed: {' / '.join(lines[-3:])}"
-    )
+    raise LoginRefused(f"sshd refuses the configuration that this would make: {' / '.join(lines[-3:])}")
 
 
 def _require_way_in(effective: dict[str, str]) -> None:
