@@ -19,6 +19,7 @@ from ..plugins.plugin_utils.assemble import Request
 from ..plugins.plugin_utils.container_units import UnitTrust
 from ..plugins.plugin_utils.documents import read_facts
 from ..plugins.plugin_utils.faults import ConfigurationError, fault_from
+from ..plugins.plugin_utils.hardening import Rules
 from ..plugins.plugin_utils.hardware import Facts
 from ..plugins.plugin_utils.images import ImageLock
 from ..plugins.plugin_utils.manifest import Service
@@ -36,6 +37,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "requirements": Requirements,
     "service": Service,
     "asks": Asks,
+    "hardening": Rules,
     "images": ImageLock,
     "image": Recipe,
     "image_base": ImageBase,

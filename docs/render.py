@@ -21,6 +21,7 @@ from typer.cli import get_docs_for_click
 from ansible_collections.kind.kos.cli.main import app
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.hardening import Rule, load_rules
 from ansible_collections.kind.kos.plugins.plugin_utils.hardware import KindOfHardware
 from ansible_collections.kind.kos.plugins.plugin_utils.manifest import Service
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
@@ -301,9 +302,47 @@ def _row(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
+def hardening_page() -> str:
+    """Every rule of hardening, and what none does."""
+    rules = load_rules(assemble.COLLECTION / "services")
+    head = ("rule", "level", "sets", "may break", "CIS")
+    parts = [
+        "# Rules of hardening",
+        _MADE,
+        "`security.hardening: {level: none | baseline | strict, off: [rule, …]}`; what it is about is in"
+        " [Hardening](../hardening.md). Strict has the rules of baseline too. *Kernel*: set only on a machine with a"
+        " kernel of its own, so not in a container. CIS: numbers of its benchmark for Debian 13, 1.0.0.",
+        "\n".join(_table(head, [_rule_cells(rule) for rule in rules.rules])),
+        "## What no level sets",
+        "Benchmarks and scanners ask for these, and this is why no rule does them.",
+        "\n".join(
+            _table(("what", "why not", "CIS"), [(row.what, row.why, ", ".join(row.cis)) for row in rules.left_out])
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _rule_cells(rule: Rule) -> tuple[str, ...]:
+    sets = [f"`{name}={value}`" for name, value in rule.sysctl.items()]
+    sets += [f"`{name} {str(value).replace(',', ', ')}`" for name, value in rule.sshd.items()]
+    sets += [f"no module `{name}`" for name in rule.modules]
+    sets += [f"mode {mode} of `{path}`" for path, mode in rule.modes.items()]
+    sets += [f"package `{name}`" for name in rule.packages]
+    sets += [f"file `{file.path}`" for file in rule.files]
+    where = "<br>*kernel*" if rule.needs else ""
+    return (
+        f"`{rule.id}`<br>{rule.title}{where}",
+        rule.level,
+        "<br>".join(sets),
+        rule.may_break or "–",
+        ", ".join(rule.cis),
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "profiles.md": profiles_page,
     "services.md": services_page,
+    "reference/hardening.md": hardening_page,
     "reference/roles.md": roles_page,
     "reference/modules.md": modules_page,
     "reference/kai.md": kai_page,

@@ -37,7 +37,10 @@ class ActionModule(Watched):
     def on_node(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         """One call of the module, and more with what the node asks for: the archive, images, parts of a bundle."""
         if arguments.get("step") != "stage":
-            return super().on_node(arguments, task_vars)
+            result = super().on_node(arguments, task_vars)
+            if arguments.get("part") == "hardening" and not result.get("failed"):
+                self._log_in_anew()
+            return result
         path = arguments.pop("bundle", None)
         if not path:
             return self._stage({**arguments, "bring": True}, task_vars)
@@ -46,6 +49,11 @@ class ActionModule(Watched):
                 return self._stage_from(bundle, arguments, task_vars)
         except BundleRefused as error:
             return {"failed": True, "msg": str(error)}
+
+    def _log_in_anew(self) -> None:
+        """Let the commit come over a new connection: a node that would not let us in again takes everything back."""
+        if self._connection.transport == "ssh":
+            self._connection.reset()
 
     def _stage(self, arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         archive = arguments.pop("archive", None)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +17,8 @@ from .node.transaction import SwitchFailed
 @contextlib.contextmanager
 def told(module: Any) -> Iterator[None]:
     """End the AnsibleModule `module` with a sentence for whatever the node's core or its system refused."""
+    # As the node's own verbs: never what the person's session has.
+    os.umask(0o022)
     try:
         yield
     except SwitchFailed as error:

@@ -12,6 +12,7 @@ from typing import Any
 from .asks import NO_ASKS, Asks, load_asks
 from .documents import read_document
 from .faults import ConfigurationError, Fault, Place, nearest, shown_path
+from .hardening import NO_RULES, Rules, load_rules
 from .images import Image, load_images
 from .manifest import Service
 from .models import parse
@@ -29,12 +30,14 @@ class Catalogue:
         sandbox: dict[str, str | list[str]],
         asks: Asks = NO_ASKS,
         images: Mapping[str, Image] | None = None,
+        rules: Rules = NO_RULES,
     ) -> None:
         self.folder = folder
         self.services = services
         self.sandbox = sandbox
         self.asks = asks
         self.images = images or {}
+        self.rules = rules
         self.variants = {entry.name: (service, entry) for service in services.values() for entry in service.variants}
 
     @property
@@ -58,7 +61,7 @@ class Catalogue:
 
     def with_services(self, services: dict[str, Service]) -> Catalogue:
         """The same catalogue with other manifests."""
-        return Catalogue(self.folder, services, self.sandbox, self.asks, self.images)
+        return Catalogue(self.folder, services, self.sandbox, self.asks, self.images, self.rules)
 
     def without(self, name: str, why: str) -> Catalogue:
         """The same catalogue where the service `name` cannot run, because of `why`."""
@@ -110,7 +113,7 @@ def load_catalogue(folder: Path, site_lock: Path | None = None) -> Catalogue:
     faults += _missing_images(services, images, places)
     if faults:
         raise ConfigurationError(faults)
-    catalogue = Catalogue(folder, services, _sandbox(folder), load_asks(folder), images)
+    catalogue = Catalogue(folder, services, _sandbox(folder), load_asks(folder), images, load_rules(folder))
     _check_asks(catalogue)
     return catalogue
 

@@ -24,6 +24,9 @@ class DebSubstrate(Strict):
 
     packages: list[str]
     masks: list[str] = []
+    unless: Annotated[
+        dict[str, str], Field(description="a package -> another, or a virtual one: with that installed, it stays away")
+    ] = {}
     architectures: list[Architecture] = ["amd64", "arm64"]
 
 
@@ -109,9 +112,10 @@ class Secret(Strict):
 
 
 class FileManifest(Strict):
-    """A template and where it lands; `sealed` ones are encrypted on the node for one systemd unit."""
+    """A template, or a `text`, and where it lands; `sealed` ones are encrypted on the node for one systemd unit."""
 
-    template: str
+    template: str | None = None
+    text: str | None = None
     of: ServiceName | None = Field(default=None, description="the service whose template it is; default: this one")
     path: Annotated[str, Field(pattern=r"^/")] | None = None
     sealed: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")] | None = None
@@ -119,16 +123,36 @@ class FileManifest(Strict):
     mode: Annotated[str, Field(pattern=r"^0[0-7]{3}$")] = "0644"
     owner: str = "root"
     group: str = "root"
-    units: list[str] | None = Field(default=None, description="systemd units it affects; default: all of the service")
+    units: list[str] | None = Field(
+        default=None, description="systemd units or daemons it affects; default: all units of the service"
+    )
     phase: Literal["packages", "tier"] = "tier"
 
     @model_validator(mode="after")
     def _one_destination(self) -> FileManifest:
+        if (self.template is None) == (self.text is None):
+            raise ValueError("needs either `template` or `text`")
         if (self.path is None) == (self.sealed is None):
             raise ValueError("needs either `path` or `sealed`")
         if self.sealed and not self.unit:
             raise ValueError("a sealed file needs the `unit` that reads it")
         return self
+
+
+class MachineSetting(Strict):
+    """A value of the machine that is no file of ours; the one before it is remembered and given back."""
+
+    kind: Literal["sysctl", "mode"]
+    name: Annotated[str, Field(description="a sysctl, `*` for every interface, or the path of a file or directory")]
+    value: str
+
+
+class Daemon(Strict):
+    """A program of Debian's that reads a file of ours: how it is told; with `unit`, only while that is active."""
+
+    name: str
+    unit: str | None = None
+    tell: Argv
 
 
 class SandboxException(Strict):
@@ -372,6 +396,8 @@ class Service(Strict):
     secrets: list[Secret] = []
     files: list[FileManifest] = []
     units: list[UnitManifest] = []
+    settings: list[MachineSetting] = []
+    daemons: list[Daemon] = []
     check: Annotated[
         Argv | None, Field(description="refuses its new files before they are in place; run in a room of its own")
     ] = None

@@ -172,6 +172,18 @@ class Compliance(Strict):
     audit_retention: Duration | None = None
 
 
+HardeningLevel = Literal["none", "baseline", "strict"]
+
+
+class HardeningSettings(Strict):
+    """How far the machine itself is hardened; docs/hardening.md has every rule, and what each may break."""
+
+    level: HardeningLevel | None = Field(
+        default=None, description="default: baseline where comprehensive audit is asked for, else none"
+    )
+    off: list[str] | None = Field(default=None, description="rules that are left out, by id")
+
+
 class Security(Strict):
     vault: Literal["local_encrypted", "encrypted_local"] | None = None
     auth: Literal["development_mode", "biometric_optional", "biometric_required", "local", "none"] | None = None
@@ -185,6 +197,7 @@ class Security(Strict):
     compliance: list[Framework] | Compliance | None = None
     content_security_policy: Literal["strict", "relaxed"] | None = None
     permissions: Literal["minimal_required", "all"] | None = None
+    hardening: HardeningSettings | None = None
 
 
 class PrometheusSettings(Strict):

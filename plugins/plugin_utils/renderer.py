@@ -92,6 +92,9 @@ def _manifest(plan: Plan, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "files": sorted(rows, key=lambda row: row["path"]),
         "units": [_unit_row(service, unit) for service in plan.services for unit in service.manifest.units],
         "packages": plan.packages,
+        "unless": plan.unless,
+        "settings": [row for service in plan.services for row in _setting_rows(service)],
+        "daemons": [row for service in plan.services for row in _daemon_rows(service)],
         "mirror": _mirror(plan),
         "images": _image_rows(plan.services, plan),
         "users": plan.users,
@@ -141,6 +144,16 @@ def _service_row(service: PlannedService) -> dict[str, Any]:
         "imports": {name: commands.model_dump() for name, commands in sorted(manifest.imports.items())},
         "check": {"exec": manifest.check, "packages": _packages(manifest)} if manifest.check else None,
     }
+
+
+def _setting_rows(service: PlannedService) -> Iterator[dict[str, Any]]:
+    for setting in service.manifest.settings:
+        yield {**setting.model_dump(), "service": service.name, "tier": service.tier}
+
+
+def _daemon_rows(service: PlannedService) -> Iterator[dict[str, Any]]:
+    for daemon in service.manifest.daemons:
+        yield {**daemon.model_dump(), "service": service.name, "tier": service.tier}
 
 
 def _image_places(plan: Plan, catalogue: Catalogue) -> list[ImagePlace]:
@@ -300,6 +313,8 @@ def _rendered(
     catalogue: Catalogue,
     templates: SandboxedEnvironment,
 ) -> str:
+    if file.text is not None:
+        return file.text
     owner = file.of or service.name
     source = catalogue.text(owner, f"templates/{file.template}")
     try:

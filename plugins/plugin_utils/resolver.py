@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from . import venvs
+from . import hardening, venvs
 from .asks import State, asked, leaves
 from .catalogue import Catalogue
 from .contradictions import contradictions
@@ -42,6 +42,7 @@ ACTED_ON = (
     "orchestration.watch.",
     "backup.",
     "security.compliance.data_retention",
+    "security.hardening.",
     "security.tls",
     "monitoring.metrics.prometheus.retention",
     "monitoring.metrics.victoriametrics.retention",
@@ -179,6 +180,12 @@ class Plan:
         return sorted(found)
 
     @property
+    def unless(self) -> dict[str, str]:
+        """Packages that stay away where another is installed."""
+        debs = [service.manifest.substrates.deb for service in self.services if service.substrate == "deb"]
+        return {name: other for deb in debs if deb for name, other in deb.unless.items()}
+
+    @property
     def users(self) -> list[str]:
         """Every system user, sorted."""
         return sorted({user for service in self.services for user in service.manifest.users})
@@ -253,8 +260,9 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     offered = catalogue
     catalogue, unfit = preferring(catalogue, wanted)
     sandboxes = deployment.settings.get("orchestration", {}).get("sandbox") or {}
-    catalogue = on_kind(sandboxed(catalogue, sandboxes), kind)
-    choices = _Choices(faults=[*contradictions(deployment), *unfit], insisted=_insisted(deployment))
+    catalogue = on_kind(sandboxed(_hardened(catalogue, deployment), sandboxes), kind)
+    strange = hardening.faults(catalogue.rules, deployment.settings, deployment.place)
+    choices = _Choices(faults=[*contradictions(deployment), *unfit, *strange], insisted=_insisted(deployment))
     for section, capability, requested, place in _requests(deployment):
         if requested not in catalogue.names:
             choices.faults.append(
@@ -265,6 +273,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     _asks(deployment, catalogue, kind, choices)
     _features(deployment, catalogue, kind, choices)
     _backup(deployment, catalogue, kind, choices)
+    _hardening(deployment, catalogue, kind, choices)
     _unanswered_ports(deployment, choices)
     gateway = listening(deployment, choices.faults)
     catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
@@ -441,6 +450,23 @@ def _backup(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware, 
         choices.unavailable.append(Unavailable("backup", BACKUP_SERVICE, why))
         return
     _choose("backup", BACKUP_SERVICE, deployment.place(("backup", "repository")), catalogue, kind, choices)
+
+
+def _hardened(catalogue: Catalogue, deployment: Deployment) -> Catalogue:
+    """The catalogue where the service `hardening` is what the rules of the wanted level make of it."""
+    service = catalogue.services.get(hardening.SERVICE)
+    if service is None:
+        return catalogue
+    made = hardening.hardened(service, catalogue.rules, deployment.settings)
+    return catalogue.with_services({**catalogue.services, hardening.SERVICE: made})
+
+
+def _hardening(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware, choices: _Choices) -> None:
+    """A level other than none is planned as a service."""
+    level, key = hardening.level_of(catalogue.rules, deployment.settings)
+    if level == "none" or hardening.SERVICE not in catalogue.services:
+        return
+    _choose(hardening.SERVICE, hardening.SERVICE, deployment.place(tuple(key.split("."))), catalogue, kind, choices)
 
 
 def _unanswered_ports(deployment: Deployment, choices: _Choices) -> None:

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from . import (
     accounts,
     bundle,
     changes,
+    daemons,
     fallback,
     farewell,
     files,
@@ -20,6 +22,7 @@ from . import (
     ledger,
     merkle,
     packages,
+    settings,
     store,
     system,
 )
@@ -86,8 +89,7 @@ def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> Non
         for name in units:
             if name in masks and masks[name] not in book.files and not journal.has("replaced", name=name):
                 journal.write("replaced", name=name)
-        previous = store.load(root, journal.begin["previous"] or 0, journal.begin.get("previous_alternative", ""))
-        leaving = farewell.gone(previous.manifest if previous else None, comparison.generation.manifest)
+        leaving = farewell.gone(_manifest_before(root, journal), comparison.generation.manifest)
         farewell.run_exit_hooks(leaving)
         system.systemctl("stop", units)
         farewell.clear_away(root, leaving, journal.begin.get("because") or "nothing asks for it any more")
@@ -95,11 +97,23 @@ def _remove_orphans(root: Root, journal: Journal, comparison: Comparison) -> Non
     for path in paths:
         journal.keep_original(root, path)
         ledger.restore_original(root, book, path)
+    if root.booted:
+        manifest = comparison.generation.manifest
+        left = settings.give_back(root, journal, settings.unasked(root, manifest))
+        left += daemons.let_go(root, journal, daemons.gone(_manifest_before(root, journal), manifest))
+        for sentence in left:
+            farewell.tell(sentence, warning=True)
     again = [name for name in book.replaced if f"{changes.UNITS}/{name}" in paths]
     if root.booted and again:
         _note_units(root, journal, again)
         system.run(["systemctl", "daemon-reload"])
         system.systemctl("start", again, "--no-block")
+
+
+def _manifest_before(root: Root, journal: Journal) -> dict[str, Any] | None:
+    """The manifest of the generation that the open transaction replaces."""
+    previous = store.load(root, journal.begin["previous"] or 0, journal.begin.get("previous_alternative", ""))
+    return previous.manifest if previous else None
 
 
 def switch_part(root: Root, journal: Journal, comparison: Comparison, part: str) -> None:
@@ -115,6 +129,10 @@ def switch_part(root: Root, journal: Journal, comparison: Comparison, part: str)
     _seal_files(root, journal, comparison, names)
     if not root.booted:
         return
+    here = {change.name for change in comparison.changes if change.part == part and change.action == "set"}
+    differing = settings.differing(root, comparison.generation.manifest)
+    settings.set_all(root, journal, [row.setting for row in differing if row.setting.name in here])
+    daemons.tell(root, journal, comparison, [name for kind, name in names if kind == "daemon"])
     touched = {change.service for change in comparison.changes if change.part == part}
     for service in comparison.generation.manifest["services"]:
         if set(service["units"]) & set(units) or (not service["units"] and service["name"] in touched):

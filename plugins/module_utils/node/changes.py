@@ -14,13 +14,14 @@ import stat
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from . import accounts, cleanup, cluster, files, images, ledger, merkle, packages, store, system
+from . import accounts, cleanup, cluster, files, images, ledger, merkle, packages, settings, store, system
 from .files import Root
 from .join import Joiner
 from .secrets import Vault
 
 # The order in which parts of a generation are switched; each is a role of the collection.
-PARTS = ("rootless_runtime", "firewall", "kernel_extensions", "base_services", "agent_modules", "environment_adapters")
+PARTS = ("rootless_runtime", "firewall", "kernel_extensions", "base_services", "agent_modules", "environment_adapters",
+         "hardening")  # fmt: skip
 # What no part is named for: packages, users, removals. It comes with whichever part is switched first.
 SHARED = "kernel_extensions"
 UNITS = "/etc/systemd/system"
@@ -36,6 +37,8 @@ def part_of(tier: int, service: dict[str, Any] | None) -> str:
         return "firewall"
     if service and "container_runtime" in service["capabilities"]:
         return "rootless_runtime"
+    if service and "hardening" in service["capabilities"]:
+        return "hardening"
     return _TIER_PARTS[tier]
 
 
@@ -128,7 +131,11 @@ def compare(
         add(Change("secret", name, "make", part, name.split(".")[0], why))
     known = packages.table(root)
     installed = {name for name, package in known.items() if package.status == "installed"}
-    comparison.missing_packages = [name for name in manifest["packages"] if name not in installed]
+    comparison.missing_packages = [
+        name
+        for name in manifest["packages"]
+        if name not in installed and not packages.stood_in_for(known, manifest.get("unless", {}).get(name))
+    ]
     for name in comparison.missing_packages:
         add(Change("package", name, "install", SHARED, why="not installed"))
     comparison.changes += _user_changes(root, generation)
@@ -154,6 +161,8 @@ def compare(
     comparison.changes += _removals(root, manifest, book)
     if root.booted:
         comparison.changes += _unit_changes(root, comparison, services)
+        comparison.changes += _setting_changes(root, manifest, services)
+        comparison.changes += _daemon_changes(root, comparison, services)
     active = store.current(root)
     if active is None or active.id != generation.id:
         add(Change("generation", generation.id[:12], "switch", SHARED, why="another one is current"))
@@ -247,8 +256,9 @@ def _difference(ids: system.Accounts, path: str, row: dict[str, Any], content: b
 
 
 def _unit_inputs(generation: store.Generation, wanted: list[Wanted]) -> dict[str, str]:
-    """For each systemd unit, the digest of everything it is started with."""
-    leaves: dict[str, list[tuple[str, str]]] = {unit["name"]: [] for unit in generation.manifest["units"]}
+    """For each systemd unit, and each daemon of Debian's that reads our files, the digest of what it starts with."""
+    readers = [*generation.manifest["units"], *generation.manifest.get("daemons", [])]
+    leaves: dict[str, list[tuple[str, str]]] = {row["name"]: [] for row in readers}
     for entry in wanted:
         for unit in entry.row["units"]:
             if unit in leaves:
@@ -310,6 +320,27 @@ def _unit_changes(root: Root, comparison: Comparison, services: dict[str, Any]) 
             action = "start" if not running else "reload" if reloads else "restart"
             part = part_of(row["tier"], services[row["service"]])
             found.append(Change("unit", name, action, part, row["service"], why))
+    return found
+
+
+def _setting_changes(root: Root, manifest: dict[str, Any], services: dict[str, Any]) -> list[Change]:
+    """Values of the machine that must be set, and those that nothing asks for any more."""
+    found = []
+    for row in settings.differing(root, manifest):
+        part = part_of(row.row["tier"], services[row.row["service"]])
+        why = f"is {row.found}, not {row.setting.value}"
+        found.append(Change(row.setting.kind, row.setting.name, "set", part, row.row["service"], why))
+    leaving = settings.unasked(root, manifest)
+    return [*found, *(Change(row.kind, row.name, "give back", SHARED, why=_UNASKED) for row in leaving)]
+
+
+def _daemon_changes(root: Root, comparison: Comparison, services: dict[str, Any]) -> list[Change]:
+    found = []
+    for row in comparison.generation.manifest.get("daemons", []):
+        stamp = files.read(stamp_path(root, row["name"]))
+        if stamp is None or stamp.decode() != comparison.inputs[row["name"]]:
+            part = part_of(row["tier"], services[row["service"]])
+            found.append(Change("daemon", row["name"], "tell", part, row["service"], "has read other files than these"))
     return found
 
 

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from typing import Any
 
-from . import changes, files, system
+from . import changes, files, login, system
 from .changes import Comparison
 from .files import NodeError, Root
 
@@ -33,13 +33,15 @@ class CheckFailed(NodeError):
 
 
 def check_files(root: Root, comparison: Comparison, part: str | None = None) -> None:
-    """Have every service whose files change checked, of `part` or of all parts.
+    """Have every service whose files change checked, of `part` or of all parts, and sshd.
 
     A service whose packages are still to be installed is passed over: its part asks again once they are.
-    Raises CheckFailed.
+    Raises CheckFailed, LoginRefused.
     """
     if not root.booted:
         return
+    if part in (None, "hardening"):
+        login.check(root, comparison)
     touched = {entry.row["service"] for entry in comparison.wanted if entry.differs}
     for service in comparison.generation.manifest["services"]:
         wanted = service.get("check")

@@ -40,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one verb; returns the exit code (0 ok, 1 unexpected, 5 reverted, 6 not reverted)."""
     options = _parser().parse_args(arguments)
     root = Root(options.root)
+    # Whoever is logged in may keep what they make to themselves; what is made here must be readable by daemons.
+    os.umask(0o022)
     try:
         return int(options.run(root, options))
     except transaction.SwitchFailed as error:

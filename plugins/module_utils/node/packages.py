@@ -42,6 +42,13 @@ def table(root: Root) -> dict[str, Package]:
     return {row[1]: _package(*row) for row in rows}
 
 
+def stood_in_for(known: Mapping[str, Package], other: str | None) -> bool:
+    """Whether `other` (None: nothing), or a package that provides it, is installed."""
+    return other is not None and any(
+        package.status == "installed" and other in (name, *package.provides) for name, package in known.items()
+    )
+
+
 def marked_manual(root: Root, names: Collection[str]) -> set[str]:
     """Those of `names` that somebody has asked apt for by name: not marked as automatically installed."""
     text = (files.read(root.join("/var/lib/apt/extended_states")) or b"").decode()

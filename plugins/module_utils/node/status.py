@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any
 
-from . import backup, facts, fallback, files, gate, history, ledger, spares, store, system, trust, watch
+from . import backup, facts, fallback, files, gate, history, ledger, settings, spares, store, system, trust, watch
 from . import cluster as clusters
 from .files import Root
 from .gate import Health
@@ -68,6 +68,7 @@ def status(root: Root) -> dict[str, Any]:
         {**_service(row, health[row["name"]], states), **pinned.get(row["name"], {})} for row in manifest["services"]
     ]
     document["unavailable"] = manifest["unavailable"]
+    document["not_set_here"] = settings.not_here(root, manifest)
     document["alternatives"] = spares.readiness(root, manifest)
     document["storage"] = _storage(manifest["storage"])
     return document

@@ -15,6 +15,7 @@ from . import (
     bundle,
     changes,
     cleanup,
+    daemons,
     farewell,
     files,
     firststart,
@@ -24,6 +25,7 @@ from . import (
     ledger,
     originals,
     packages,
+    settings,
     store,
     system,
 )
@@ -62,6 +64,8 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
     cleanup.drop_timer_stamps(root, previous.manifest if previous else None)
     health: list[Health] = []
     if root.booted:
+        settings.take_back(root, journal)
+        daemons.take_back(root, journal, previous)
         health = _restart_previous(root, noted, begin.get("sick", []))
         firststart.end(root)
     if journal.switched:

@@ -12,7 +12,21 @@ import os
 import shutil
 from typing import Any
 
-from . import cleanup, deadline, farewell, files, firststart, images, ledger, originals, store, system, transaction
+from . import (
+    cleanup,
+    daemons,
+    deadline,
+    farewell,
+    files,
+    firststart,
+    images,
+    ledger,
+    originals,
+    settings,
+    store,
+    system,
+    transaction,
+)
 from .files import NodeError, Root
 from .ledger import Ledger
 
@@ -50,8 +64,11 @@ def uninstall(root: Root, purge: bool = False) -> dict[str, Any]:
         files.write_json(root.state("uninstalling"), {"purge": purge})
         if root.booted:
             _stop(root, book)
+        told = daemons.gone(_current_manifest(root), None)
         _remove_files(root, book)
-        left = cleanup.run(root, None, purge)
+        left = settings.give_back(root, None, settings.unasked(root, None))
+        left += daemons.let_go(root, None, told) if root.booted else []
+        left += cleanup.run(root, None, purge)
         images.drop([root.join(path) for path in images.leftovers(root, None)])
         book = ledger.load(root)
         _remove_downloads(root, book)
@@ -75,10 +92,14 @@ def _require_backup_key(root: Root) -> None:
         )
 
 
+def _current_manifest(root: Root) -> dict[str, Any] | None:
+    generation = store.current(root)
+    return generation.manifest if generation else None
+
+
 def _stop(root: Root, book: Ledger) -> None:
     deadline.disarm(root)
-    generation = store.current(root)
-    leaving = farewell.gone(generation.manifest if generation else None, None)
+    leaving = farewell.gone(_current_manifest(root), None)
     farewell.run_exit_hooks(leaving)
     system.stop(book.units)
     # kOS's own folder goes too: what each leaves in the journal is all that stays of it.
