@@ -117,8 +117,11 @@ def test_a_machine_is_renewed_goes_back_is_repaired_and_begins_anew(bench):
 
         # Repaired by hand: what opens the disk opens a shell, and nothing else does.
         restart(machine, shell, "sudo bootctl set-oneshot recovery-kos.conf && sudo systemctl reboot")
-        machine.answer("What opens the disk opens a shell", "not the passphrase")
-        machine.answer("No key available with this passphrase", bench.canary)
+        machine.wait("What opens the disk opens a shell")
+        # What is typed before it asks is thrown away.
+        machine.answer("Enter passphrase for", "not the passphrase")
+        machine.wait("No key available with this passphrase")
+        machine.answer("Enter passphrase for", bench.canary)
         machine.wait("exit restarts the machine")
         machine.send("findmnt --noheadings --output SOURCE / && systemctl is-active sshd\r")
         machine.wait(r"/dev/mapper/kos-root\[/@root\.1\]\s+inactive")
