@@ -19,6 +19,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils.models import parse
 from kos_install import answers as answered
 from kos_install import preflight
 from kos_install.answers import Answers
+from kos_install.hardware.model import Machine
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP somebody@somewhere"
 LEAST = {"version": 1, "user": {"ssh_keys": [KEY]}}
@@ -251,6 +252,6 @@ def test_what_the_example_has_commented_out_is_good_as_well():
         text = "\n".join([*others[:at], line.replace("# ", "", 1), *others[at + 1 :]])
         asked = parse(Answers, yaml.safe_load(text), lambda _path: Place("answers"))
         if key[2] in {"settings", "environment"}:
-            preflight.circumstances(asked, attended=True, record={})
+            preflight.circumstances(asked, Machine(), attended=True, record={})
         tried += 1
     assert tried > 12

@@ -14,6 +14,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils import hardware
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 
 from ..answers import Answers, Secret
+from ..hardware.facts import facts
 from ..hardware.model import Disk, Machine
 from .cost import unaffordable
 from .selection import described
@@ -104,15 +105,7 @@ def shortfalls(
     """What the profile asks for and this machine lacks: (refused, accepted by the answers)."""
     if minimum is None:
         return [], []
-    seen = hardware.Facts(
-        os=hardware.OperatingSystem(id="debian", version="13"),
-        architecture=machine.architecture,
-        cpu=machine.cpu,
-        memory_mb=machine.memory_mb,
-        disk_gb=disk_gb,
-        gpus=machine.gpu,
-    )
-    rows = hardware.shortfalls(seen, minimum, set(answers.accept_shortfall))
+    rows = hardware.shortfalls(facts(machine, disk_gb), minimum, set(answers.accept_shortfall))
     refused = [
         f"{row.what}: the profile needs {row.need}, and here is {row.have}: take another profile,"
         f" or accept_shortfall: [{row.what}]"
