@@ -41,7 +41,7 @@ def circumstances(
     if faults := list(names(answers, place)):
         raise ConfigurationError(faults)
     minimum = None if profile is None else _minimum(answers, machine, profile, place, record)
-    return Circumstances(attended=attended, test=bool(record.get("test")), minimum=minimum)
+    return Circumstances(attended=attended, test=bool(record.get("test")), minimum=minimum, profile=profile or "")
 
 
 def _minimum(answers: Answers, machine: Machine, profile: str, place: str, record: Mapping[str, Any]) -> Minimum:

@@ -133,6 +133,13 @@ def test_wrong_use_is_2(run, options, monkeypatch):
     assert code == 2
 
 
+@pytest.mark.parametrize("other", [("--remote", "x"), ("--json",), ("--dry-run",), ("--plain",)])
+@pytest.mark.parametrize("alone", ["--schema", "--verify"])
+def test_what_does_not_belong_to_a_schema_or_a_proof_is_not_ignored(run, alone, other):
+    code, out, err = run(alone, *other, answers=None)
+    assert code == 2 and out == "" and f"{alone} goes with no other option" in err
+
+
 def test_the_schema(run):
     assert run("--schema", answers=None) == (0, schema(), "")
 
