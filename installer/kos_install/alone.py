@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import queue
 import sys
@@ -29,7 +30,7 @@ from .engine.events import LIVE
 from .engine.history import History
 from .engine.secrets import PASSWORD_HASH
 from .engine.world import World
-from .errors import Unplannable, UsageError
+from .errors import InstallError, Unplannable, UsageError
 from .hardware.model import Machine
 from .secrets import place_of, wanted
 from .storage.refusals import unattended as refusals
@@ -62,7 +63,8 @@ def main(path: Path | None, lines: bool, remote: tuple[str, str | None] | None =
     if where is None:
         raise UsageError(f"nobody left answers here: label a partition {unattended.LABEL}, or use the screens")
     try:
-        answers, secrets = unattended.answer(where)
+        # What was left on a medium is for nobody to watch, whatever its console is.
+        answers, secrets = unattended.answer(where, typed_twice if path and sys.stdin.isatty() else None)
         tell = as_json if lines else as_text
         if remote is not None:
             return elsewhere(*remote, answers, secrets, tell)
@@ -70,6 +72,16 @@ def main(path: Path | None, lines: bool, remote: tuple[str, str | None] | None =
     except ConfigurationError as error:
         print("\n".join(str(fault) for fault in error.faults), file=sys.stderr)
         return Exit.INVALID_CONFIGURATION
+
+
+def typed_twice(key: str) -> str:
+    """What a person at this terminal types for a secret, unseen. Raises InstallError where nobody types any more."""
+    try:
+        while (first := getpass.getpass(f"{key}: ")) != getpass.getpass(f"{key}, once more: "):
+            print("The two differ: type it again.", file=sys.stderr)
+    except (EOFError, KeyboardInterrupt):
+        raise InstallError("it was not typed: start again, or give a credential or a file") from None
+    return first
 
 
 def install(answers: Answers, secrets: Mapping[str, str], tell: Tell, world: Callable[[], World]) -> int:
@@ -163,7 +175,7 @@ def _begin(send: Send, typed: Mapping[str, Any], secrets: Mapping[str, str], res
 
 def _confirm(send: Send, answers: Answers, machine: Machine, shown: Event) -> None:
     """A model's name, which a person may type, is not enough where nobody looks. Raises Unplannable."""
-    if faults := refusals(answers, machine, [disk["path"] for disk in shown["wipes"]]):
+    if faults := refusals(answers, machine, [disk["path"] for disk in shown["wipes"]], given=True):
         raise Unplannable(*faults)
     send("confirm", digest=shown["digest"], typed=answers.confirm.wipe)
 

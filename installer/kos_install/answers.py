@@ -38,6 +38,13 @@ _USER = r"^[a-z_][a-z0-9_-]{0,31}$"
 _KEYBOARD = r"^[a-z]{2,8}(\([A-Za-z0-9_-]{1,32}\))?$"
 _LOCALE = r"^(C|POSIX|[A-Za-z_]+\.UTF-8(@[a-z]+)?)$"
 _ZONE = r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+){0,2}$"
+_CIDR, _NO_CIDR = (
+    r"^[0-9a-fA-F.:]+/\d{1,3}$",
+    "no address with the length of its network: it looks like 192.0.2.7/24",
+)
+_CREDENTIAL = r"^[A-Za-z0-9_.-]{1,64}$"
+_URL = r"^https?://[^\s/]+(/\S*)?$"
+_THUMBPRINT = r"^[A-Za-z0-9_-]{20,100}$"
 _NIC = r"^[A-Za-z0-9_.:*-]{1,32}$"
 _SSID_BYTES = 32
 # In place of a hash that must not lie about; well-formed, and no password has it.
@@ -84,7 +91,7 @@ def _network(text: str) -> str:
     try:
         ip_interface(text)
     except ValueError:
-        raise ValueError("no address with the length of its network: it looks like 192.0.2.7/24") from None
+        raise ValueError(_NO_CIDR) from None
     return text
 
 
@@ -113,6 +120,17 @@ def _like(pattern: str, said: str) -> BeforeValidator:
     return BeforeValidator(fitting)
 
 
+def _instead(kind: type, said: str) -> BeforeValidator:
+    """A sentence in place of what pydantic says of a value that is of another kind."""
+
+    def fitting(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise ValueError(said)
+        return value
+
+    return BeforeValidator(fitting)
+
+
 def _mapping(said: str) -> Any:
     """A sentence in place of *a valid dictionary*, where somebody wrote a plain value."""
 
@@ -128,7 +146,8 @@ PasswordHash = Annotated[str, AfterValidator(hash_of_password)]
 PublicKey = Annotated[str, AfterValidator(public_keys.checked)]
 Name = Annotated[str, AfterValidator(_printable)]
 Address = Annotated[str, AfterValidator(_address)]
-Term = Annotated[str, AfterValidator(_term)]
+_QUOTE = "it is no text: put it in quotes, as digits alone are a number in YAML"
+Term = Annotated[str, AfterValidator(_term), _instead(str, _QUOTE)]
 
 
 class DiskSelector(Strict):
@@ -166,7 +185,12 @@ class Storage(Strict):
 class Secret(Strict):
     """Where a secret comes from: a person at the screen, a credential of systemd, a file beside the answers."""
 
-    credential: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    credential: (
+        Annotated[
+            str, Field(pattern=_CREDENTIAL), _like(_CREDENTIAL, "the name of a credential: letters, digits and ._-")
+        ]
+        | None
+    ) = None
     file: str | None = Field(default=None, description="beside the answers; it is never copied")
     prompt: bool = False
 
@@ -200,8 +224,10 @@ class Tpm2(Strict):
 class Tang(Strict):
     """Unlock by a server of the same network."""
 
-    url: Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
-    thumbprint: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{20,100}$")]
+    url: Annotated[str, Field(pattern=_URL), _like(_URL, "an address on the web, such as http://192.0.2.9")]
+    thumbprint: Annotated[
+        str, Field(pattern=_THUMBPRINT), _like(_THUMBPRINT, "what tang-show-keys prints on the server")
+    ]
 
 
 class RemoteUnlock(Strict):
@@ -244,9 +270,11 @@ class Wifi(Strict):
 class Interface(Strict):
     """One network card, by its name or a pattern of names."""
 
-    match: Annotated[str, Field(pattern=_NIC)] = "en*"
+    match: Annotated[
+        str, Field(pattern=_NIC), _like(_NIC, "the name of a network card or a pattern of names, such as enp1s0 or en*")
+    ] = "en*"
     dhcp: bool = True
-    addresses: list[Annotated[str, Field(pattern=r"^[0-9a-fA-F.:]+/\d{1,3}$"), AfterValidator(_network)]] = []
+    addresses: list[Annotated[str, Field(pattern=_CIDR), _like(_CIDR, _NO_CIDR), AfterValidator(_network)]] = []
     gateway: Address | None = None
     dns: list[Address] = []
     vlan: Vlan | None = None
@@ -283,11 +311,21 @@ class User(Strict):
     password_hash: PasswordHash | None = None
     ssh_keys: list[PublicKey] = []
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_password(cls, value: Any) -> Any:
+        # Whoever is told of `password_hash` alone pastes the password there.
+        if isinstance(value, dict) and "password" in value:
+            raise ValueError("password: none stands in this file: put what mkpasswd makes of it at password_hash")
+        return value
+
 
 class Confirm(Strict):
     """Leave to destroy, for an install that nobody watches: the serial number of each disk that may be wiped."""
 
-    wipe: list[str] = []
+    wipe: Annotated[
+        list[Annotated[str, _instead(str, _QUOTE)]], _instead(list, "it is a list, also of one disk: [S6XNNG0R1]")
+    ] = []
     again: bool = Field(default=False, description="also a disk that these very answers have installed already")
 
 
@@ -297,7 +335,7 @@ class Answers(Strict):
     # Somebody will write a password where a hash or a place belongs: no fault shows what it was.
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    version: Literal[1]
+    version: Annotated[Literal[1], _instead(int, "write version: 1, without quotes")]
     profile: Annotated[str, AfterValidator(_printable)] | None = Field(
         default=None, description="a profile of the medium; default: the one it was built for"
     )

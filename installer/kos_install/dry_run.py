@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.kind.kos.cli.exits import Exit
-from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, shown_path
+from ansible_collections.kind.kos.plugins.plugin_utils.documents import KeyPath
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, Place, shown_path
 
 from . import answers as answered
 from . import intended, medium, secrets
@@ -38,8 +39,9 @@ def dry_run(answers: Path, hardware: Path | None, as_json: bool, alone: bool = F
     `alone`: of one that nobody watches; answers that do not suffice for it are refused.
     """
     try:
-        asked, known = _asked(answers)
+        asked, place = answered.placed(answers)
         machine = describe.load(hardware) if hardware else detect.detect()
+        known = _known(asked, machine, answers, place)
         made = plan(asked, machine, known)
     except ConfigurationError as error:
         _refuse([fault.as_dict() for fault in error.faults], [str(fault) for fault in error.faults], as_json)
@@ -56,13 +58,12 @@ def dry_run(answers: Path, hardware: Path | None, as_json: bool, alone: bool = F
     return Exit.OK
 
 
-def _asked(path: Path) -> tuple[Answers, Circumstances]:
-    """The answers, with every secret of theirs that is a file looked at. Raises ConfigurationError."""
-    asked, place = answered.placed(path)
+def _known(asked: Answers, machine: Machine, path: Path, place: Callable[[KeyPath], Place]) -> Circumstances:
+    """The circumstances, with every secret that is a file looked at, too. Raises ConfigurationError."""
     faults = [Fault(said, key=key) for key, said in secrets.faults_of_files(asked, path.parent).items()]
     known = Circumstances()
     try:
-        known = circumstances(asked, attended=True, place=shown_path(path))
+        known = circumstances(asked, machine, attended=True, place=shown_path(path))
     except ConfigurationError as error:
         faults += error.faults
     if faults:
@@ -70,7 +71,7 @@ def _asked(path: Path) -> tuple[Answers, Circumstances]:
             fault if fault.place and fault.place.line else replace(fault, place=place(secrets.place_of(fault.key)))
             for fault in faults
         )
-    return asked, known
+    return known
 
 
 def _refuse(faults: list[dict[str, Any]], lines: list[str], as_json: bool) -> None:

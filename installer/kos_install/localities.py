@@ -15,6 +15,12 @@ from .answers import Answers
 
 _ZONES, _SUPPORTED = "usr/share/zoneinfo", "usr/share/i18n/SUPPORTED"
 _TZIF = b"TZif"  # RFC 9636
+# Where somebody sees all of them.
+_LISTED = {
+    "timezone": "such as Europe/Berlin: timedatectl list-timezones prints all",
+    "locale": f"such as de_DE.UTF-8: /{_SUPPORTED} has all",
+    "keyboard": "such as de, ch(fr) or us(dvorak): localectl list-x11-keymap-layouts prints all",
+}
 # Of the C library itself.
 _BUILT_IN = ("C.UTF-8", "C", "POSIX")
 
@@ -67,4 +73,12 @@ def _zones(system: Path) -> list[str]:
 
 
 def _fault(key: str, given: str, names: list[str], place: str) -> Fault:
-    return Fault(f"this system has no '{given}'", Place(place), key, nearest(given, names))
+    return Fault(f"this system has no '{given}'", Place(place), key, _fix(key, given, names))
+
+
+def _fix(key: str, given: str, names: list[str]) -> str:
+    """The nearest name, for a locale of the same language; where none is near and they are many, how to see all."""
+    language, mark, _rest = given.partition("_")
+    related = [name for name in names if key == "locale" and mark and name.startswith(language + mark)]
+    fix = nearest(given, related or names)
+    return _LISTED[key] if fix.endswith("…") else fix

@@ -127,6 +127,9 @@ def _options() -> argparse.Namespace:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    alone = next((name for name in ("schema", "verify") if getattr(options, name)), None)
+    if alone and any(value for name, value in vars(options).items() if name != alone):
+        parser.error(f"--{alone} goes with no other option: leave the others away")
     if options.hardware and not (options.dry_run or options.replay):
         parser.error("--hardware describes another machine, which cannot be installed: add --dry-run or --replay")
     if options.replay and not options.hardware:

@@ -6,27 +6,28 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers
+from ansible_collections.kind.kos.plugins.plugin_utils import assemble
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, Place
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 
-from . import localities, medium
+from . import localities, medium, resolving
 from .answers import Answers
+from .hardware.facts import facts
+from .hardware.model import Machine
 from .storage.plan import Circumstances
-
-CONFIGS = assemble.COLLECTION / "configs"
 
 
 def circumstances(
-    answers: Answers, attended: bool, place: str = "answers", record: Mapping[str, Any] | None = None
+    answers: Answers,
+    machine: Machine,
+    attended: bool,
+    place: str = "answers",
+    record: Mapping[str, Any] | None = None,
 ) -> Circumstances:
-    """With the whole configuration read once: what is wrong in it must not come out on a half installed disk.
+    """With the whole configuration resolved once: what is wrong in it must not come out on a half installed disk.
 
     `record`: what the medium is; default: the one that this system was started from. `place` names the answers in
     faults. Raises ConfigurationError.
@@ -39,24 +40,23 @@ def circumstances(
     names = localities.unknown if record == medium.record() != {} else localities.doubtful
     if faults := list(names(answers, place)):
         raise ConfigurationError(faults)
-    minimum = None if profile is None else _minimum(answers, profile, place, record)
-    return Circumstances(attended=attended, test=bool(record.get("test")), minimum=minimum)
+    minimum = None if profile is None else _minimum(answers, machine, profile, place, record)
+    return Circumstances(attended=attended, test=bool(record.get("test")), minimum=minimum, profile=profile or "")
 
 
-def _minimum(answers: Answers, profile: str, place: str, record: Mapping[str, Any]) -> Minimum:
+def _minimum(answers: Answers, machine: Machine, profile: str, place: str, record: Mapping[str, Any]) -> Minimum:
     if profile == record.get("profile") and "minimum" in record and not answers.settings and not answers.environment:
+        # It was resolved when the medium was made.
         return Minimum.model_validate(record["minimum"])
-    with tempfile.TemporaryDirectory(prefix="kos-install-") as folder:
-        user = Path(folder) / "settings.json"
-        user.write_text(json.dumps(answers.settings))
-        try:
-            return layers.load_deployment(CONFIGS, profile, answers.environment, user=user).minimum
-        except ConfigurationError as error:
-            raise ConfigurationError(_as_answered(fault, folder, place) for fault in error.faults) from None
+    try:
+        # How large the disk is changes no plan.
+        planned = resolving.planned(profile, answers.environment, answers.settings, facts(machine, disk_gb=0))
+        assemble.generation(planned)
+    except ConfigurationError as error:
+        raise ConfigurationError(_placed(fault, place) for fault in error.faults) from None
+    return planned.plan.deployment.minimum
 
 
-def _as_answered(fault: Fault, folder: str, place: str) -> Fault:
-    """A fault of the settings as one of the answers that they stand in."""
-    if fault.place is None or not fault.place.file.startswith(folder):
-        return fault
-    return dataclasses.replace(fault, place=Place(place), key=f"settings.{fault.key}".removesuffix("."))
+def _placed(fault: Fault, place: str) -> Fault:
+    """A fault of the answers with the name of their file."""
+    return dataclasses.replace(fault, place=Place(place)) if fault.place == resolving.ANSWERS else fault

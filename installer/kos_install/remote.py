@@ -27,6 +27,7 @@ _HOST = re.compile(
     r"(?::(?P<port>[0-9]{1,5}))?"
 )
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
+_PORTS = range(1, 65536)
 _PATIENCE = "10"  # seconds
 
 
@@ -42,6 +43,8 @@ def pinned(given: str, fingerprint: str | None) -> Iterator[list[str]]:
     if fingerprint and not _FINGERPRINT.fullmatch(fingerprint):
         raise UsageError("a fingerprint is SHA256: and 43 characters, as the other screen shows it")
     host, port = match["host"] or match["ipv6"] or match["bare"], match["port"] or "22"
+    if int(port) not in _PORTS:
+        raise UsageError(f"{port} is no port: they go from {_PORTS.start} to {_PORTS.stop - 1}")
     with tempfile.TemporaryDirectory(prefix="kos-remote-") as folder:
         known, control = Path(folder) / "known_hosts", Path(folder) / "control"
         known.write_text(_trusted(host, port, fingerprint) + "\n")

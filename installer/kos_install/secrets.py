@@ -86,7 +86,7 @@ def _read(key: str, secret: Secret, beside: Path, prompt: Prompt | None, environ
     if secret.file is not None:
         return _beside(beside, secret.file)
     if prompt is None:
-        raise InstallError("nobody is there to type it: give a credential or a file")
+        raise InstallError("nobody is there to type it: start it at a terminal, or give a credential or a file")
     return prompt(key).encode()
 
 

@@ -79,13 +79,16 @@ def found(where: str | Path) -> Iterator[Path]:
         yield paths[0]
 
 
-def answer(where: str | Path) -> tuple[answered.Answers, dict[str, str]]:
-    """The answers and the secrets they speak of; both are in memory then. Raises ConfigurationError, InstallError."""
+def answer(where: str | Path, prompt: secrets.Prompt | None = None) -> tuple[answered.Answers, dict[str, str]]:
+    """The answers and the secrets they speak of; both are in memory then. Without `prompt` nobody is there to type.
+
+    Raises ConfigurationError, InstallError.
+    """
     with found(where) as path:
         asked = answered.load(path)
         if faults := of_example(asked):
             raise Unplannable(*faults)
-        return asked, secrets.resolve(asked, path.parent)
+        return asked, secrets.resolve(asked, path.parent, prompt)
 
 
 def of_example(asked: answered.Answers) -> list[str]:

@@ -48,6 +48,7 @@ def off(machine, shell):
 
 
 def test_firmware_without_keys_takes_the_machines_own_and_the_tpm_opens_the_disk(bench):
+    """Complaint 6: the TPM is enrolled once it can be believed, and opens the disk."""
     answers = bench.answers(encryption={"secure_boot": "own", "tpm2": {}})
     assert bench.canary not in bench.install(answers, **SECURE)
     assert not bench.holds(bench.canary, "PRIVATE KEY")

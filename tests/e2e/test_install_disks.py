@@ -145,6 +145,7 @@ DIRT = {
 
 @pytest.mark.parametrize("dirt", DIRT)
 def test_whatever_was_on_a_disk_is_let_go_and_gone(bench, dirt):
+    """Complaints 1 and 11: a disk with LUKS, LVM or RAID on it; the system that installs is running already."""
     bench.run(f"set -e\n{DIRT[dirt]}")
     assert bench.signatures("$(ls /dev/vdc*)")
     bench.apply(up_to(diskplans.whole(ONE, esp=ESP), "journal"))
@@ -259,7 +260,7 @@ def test_a_disk_without_room_ends_in_a_sentence_and_holds_nothing(bench):
 
 
 def test_a_killed_install_goes_on_wherever_it_was_killed(bench):
-    """SIGKILL at every step, each time in the install that the last one left; then it ends, and is as asked."""
+    """Complaint 12: SIGKILL at every step, each time in the install that the last one left; it ends as asked."""
     plan = diskplans.startable(ONE, esp=ESP)
     places = [(one["id"], state) for one in plan for state in ("started", "done")][:-1]
     places.insert(places.index(("unpack", "done")), ("unpack", "progress"))
@@ -327,6 +328,7 @@ TAMPERING = {
 
 @pytest.mark.parametrize("wrong", TAMPERING)
 def test_what_is_not_as_asked_does_not_become_bootable(bench, wrong):
+    """Complaint 21: no success is told over what is not there."""
     bench.run("echo name >/etc/hostname")
     said = bench.fails(diskplans.startable(ONE, esp=ESP), before={"verify": TAMPERING[wrong]})
     assert said.startswith("the disk is not as it was asked for")

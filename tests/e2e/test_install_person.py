@@ -81,6 +81,7 @@ def answer(seat, bench):
 
 
 def test_a_person_installs_it_by_keys_and_unlocks_it_by_hand(bench):
+    """Complaint 15: GRUB starts a node whose disk is locked by LUKS2 and argon2id."""
     disk = Disk(bench.disk, SERIAL)
     with (
         bench.media.booted(bench.stick, disks=(disk,), firmware="bios", memory=MEMORY, restart=False) as machine,

@@ -143,6 +143,7 @@ def begun_anew(machine, shell):
 
 
 def test_a_machine_is_renewed_goes_back_is_repaired_and_begins_anew(bench):
+    """Complaints 19 and 20: a reset of a locked disk, and a way back from an update."""
     with bench.started() as (machine, shell):
         shell.wait(machine)
         shell.healthy()

@@ -101,6 +101,7 @@ def test_it_went_through_all_of_them_without_a_hand(told):
 
 
 def test_one_whose_gate_fails_is_started_three_times_and_left(told):
+    """Complaints 16 and 18: the counting is that of the systemd-boot which is installed, whatever its version."""
     assert [row["version"] for row in told if row.get("start") == 2] == [2, 2, 2]
     after = [row for row in told if "well" in row][1]
     assert after["status"]["failed"] == {"slot": 2, "reason": "planted: planted to fail"}
@@ -108,6 +109,7 @@ def test_one_whose_gate_fails_is_started_three_times_and_left(told):
 
 
 def test_the_next_good_one_is_kept_though_one_failed_before(told):
+    """Complaint 17: what failed once spoils nothing that comes after."""
     after = [row for row in told if "well" in row][2]
     assert after["status"]["slots"] == [1, 3]
     assert after["status"]["failed"] is None

@@ -265,6 +265,45 @@ def test_neither_is_a_key_touched():
     assert "nobody is there to touch the key" in unattended_faults(asked, DESK, [])[0]
 
 
+@pytest.fixture
+def by_hand(tmp_path, monkeypatch):
+    """`kos-install --answers FILE` at a terminal, or not; what is typed is in the list."""
+    asked = answers(encryption={"passphrase": {"prompt": True}}).model_dump(mode="json", exclude_unset=True)
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps(asked))
+
+    def call(typed, terminal=True):
+        given, rows = iter(typed), []
+        monkeypatch.setattr(alone.sys.stdin, "isatty", lambda: terminal, raising=False)
+        monkeypatch.setattr(alone.getpass, "getpass", lambda _label: next(given))
+        monkeypatch.setattr(alone, "install", lambda *args: rows.append(args) or 0)
+        assert alone.main(path, lines=False) == 0
+        return rows[0]
+
+    return call
+
+
+def test_who_starts_it_by_hand_types_what_the_answers_leave_open(by_hand, capsys):
+    asked, secrets, *_rest = by_hand([CANARY, "another", CANARY, CANARY])
+    assert asked.encryption.passphrase.prompt and secrets == {"passphrase": CANARY}
+    printed = capsys.readouterr()
+    assert "type it again" in printed.err and CANARY not in printed.out + printed.err
+
+
+def test_what_was_typed_by_hand_is_no_reason_to_refuse_the_plan(by_hand):
+    asked, secrets, *_rest = by_hand([CANARY, CANARY])
+    told = Told(asked)
+    assert secrets == SECRETS and told.run() == Exit.OK and "refused" not in told.names
+
+
+@pytest.mark.parametrize(
+    ("typed", "terminal", "said"), [([], False, "at a terminal"), (["123", "123"], True, "shorter")]
+)
+def test_what_nobody_can_type_or_is_too_weak_is_a_sentence(by_hand, typed, terminal, said):
+    with pytest.raises(Unplannable, match=rf"encryption\.passphrase: .*{said}"):
+        by_hand(typed, terminal)
+
+
 def test_answers_for_a_remote_machine_install_that_one_and_never_this(tmp_path, monkeypatch):
     path = tmp_path / "answers.yaml"
     path.write_text(answers(encryption={"passphrase": {"file": "secret"}}).model_dump_json(exclude_none=True))

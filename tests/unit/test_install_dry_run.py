@@ -5,19 +5,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import socket
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from golden_installs import MACHINES
+from installs import DESK, Told
 
+from ansible_collections.kind.kos.plugins.plugin_utils import assemble
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
-from kos_install import alone, console, intended, localities, main, medium, preflight, unattended
+from kos_install import alone, console, intended, localities, main, medium, preflight, resolving, unattended
 from kos_install.answers import FORGOTTEN, Answers, schema
+from kos_install.engine import this_machine
 from kos_install.errors import Unplannable
+from kos_install.hardware.facts import facts
+from kos_install.hardware.model import Disk, Machine
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIN1MsiQkIu9hP8d3NDsnYePyb+jsvjdbXStCxmYeDSpP somebody@somewhere"
 LEAST = {"version": 1, "user": {"ssh_keys": [KEY]}}
@@ -126,6 +133,13 @@ def test_wrong_use_is_2(run, options, monkeypatch):
     assert code == 2
 
 
+@pytest.mark.parametrize("other", [("--remote", "x"), ("--json",), ("--dry-run",), ("--plain",)])
+@pytest.mark.parametrize("alone", ["--schema", "--verify"])
+def test_what_does_not_belong_to_a_schema_or_a_proof_is_not_ignored(run, alone, other):
+    code, out, err = run(alone, *other, answers=None)
+    assert code == 2 and out == "" and f"{alone} goes with no other option" in err
+
+
 def test_the_schema(run):
     assert run("--schema", answers=None) == (0, schema(), "")
 
@@ -134,14 +148,23 @@ def answers(**more):
     return Answers.model_validate({**LEAST, **more})
 
 
+DISK = Disk(path="/dev/vda", size=100 * 10**9, serial="kos-disk")
+HERE = Machine(disks=[DISK])
+ASKED = {"profile": "development"}
+
+
+def service(name, capability="vector_db"):
+    return {"settings": {"services": {capability: name}}}
+
+
 def test_the_minimum_is_that_of_the_profile(run):
-    minimum = preflight.circumstances(answers(profile="personal_node"), attended=True, record={}).minimum
+    minimum = preflight.circumstances(answers(profile="personal_node"), HERE, attended=True, record={}).minimum
     assert minimum is not None and minimum.memory_mb
-    assert preflight.circumstances(answers(), attended=True, record={}).minimum is None
+    assert preflight.circumstances(answers(), HERE, attended=True, record={}).minimum is None
     record = {"profile": "enterprise", "minimum": {"disk_gb": 7}}
-    assert preflight.circumstances(answers(), attended=True, record=record).minimum.disk_gb == 7
-    assert preflight.circumstances(answers(), attended=True, record=record).test is False
-    assert preflight.circumstances(answers(), attended=True, record={"test": True}).test is True
+    assert preflight.circumstances(answers(), HERE, attended=True, record=record).minimum.disk_gb == 7
+    assert preflight.circumstances(answers(), HERE, attended=True, record=record).test is False
+    assert preflight.circumstances(answers(), HERE, attended=True, record={"test": True}).test is True
 
 
 @pytest.mark.parametrize(
@@ -151,15 +174,71 @@ def test_the_minimum_is_that_of_the_profile(run):
         ({"profile": "enterprise", "settings": {"servces": {}}}, "settings.servces: unknown key"),
         ({"profile": "enterprise", "environment": "nowhere"}, "nowhere"),
         ({"settings": {"services": {}}}, "settings and environment need a profile"),
+        ({**ASKED, **service("quadrant")}, "settings.services.vector_db: this release's catalogue has no service"),
+        ({**ASKED, **service("kafkaa", "message_bus")}, "(did you mean 'kafka'?)"),
+        ({**ASKED, **service(["caddy", "nginx"], "gateway")}, "settings.services.gateway: a node has one gateway"),
+        (
+            {**ASKED, "settings": {"orchestration": {"substrate": {"caddi": "deb"}}}},
+            "settings.orchestration.substrate.caddi: no service is called 'caddi'",
+        ),
     ],
 )
 def test_a_configuration_that_is_wrong_is_found_before_any_disk_is_touched(run, more, said):
     """Complaints 4 and 10."""
     with pytest.raises(ConfigurationError) as caught:
-        preflight.circumstances(answers(**more), attended=True, place="answers.yaml", record={})
+        preflight.circumstances(answers(**more), HERE, attended=True, place="answers.yaml", record={})
     assert said in str(caught.value) and "kos-install-" not in str(caught.value)
     code, out, err = run(*described("vm_virtio"), answers={**LEAST, **more})
     assert code == 3 and out == "" and said in err
+
+
+def test_a_wrong_service_is_told_as_by_every_other_door(run, tmp_path):
+    (tmp_path / "layer.yaml").write_text("services:\n  vector_db: quadrant\n")
+    request = assemble.Request("development", user=tmp_path / "layer.yaml")
+    with pytest.raises(ConfigurationError) as caught:
+        assemble.plan(request, facts(HERE, disk_gb=100))
+    (fault,) = caught.value.faults
+    assert fault.message in run(*described("vm_virtio"), answers={**LEAST, **ASKED, **service("quadrant")})[2]
+    code, out, _err = run("--json", *described("vm_virtio"), answers={**LEAST, **ASKED, **service("quadrant")})
+    (told,) = json.loads(out)["faults"]
+    assert code == 3 and told["line"] and told["fix"] == fault.fix == "did you mean 'qdrant'?"
+
+
+def test_a_service_is_judged_by_the_machine_that_is_described(run, tmp_path):
+    """Of two machines that differ in their GPU alone, one cannot run what is insisted on."""
+    insisted = {"services": {"llm_backend": "vllm"}, "orchestration": {"insist": ["llm_backend"]}}
+    said = {}
+    for makers in ([], ["nvidia"]):
+        (tmp_path / "m.json").write_text(Machine(gpu=makers, disks=[DISK]).model_dump_json())
+        hardware = ("--hardware", str(tmp_path / "m.json"), "--dry-run")
+        said[len(makers)] = run(*hardware, answers={**LEAST, **ASKED, "settings": insisted})[2]
+    without = "it cannot run: it needs a GPU, and this machine has none"
+    assert without in said[0] and without not in said[1]
+
+
+MEDIUM = {"profile": "development", "minimum": {"disk_gb": 7}}
+
+
+@pytest.mark.parametrize("more", [service("quadrant"), {**service("quadrant"), "profile": "personal_node"}])
+def test_a_medium_plans_no_wrong_service_for_its_machine_and_asks_no_network(monkeypatch, more):
+    """Complaint 4 where it hurts: an engine that plans nothing can be told to wipe nothing."""
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+    monkeypatch.setattr(medium, "record", lambda: MEDIUM)
+    monkeypatch.setattr(localities, "unknown", lambda *_: [])
+    told = Told(world=dataclasses.replace(this_machine.world(), detect=lambda: DESK, found=lambda _machine: None))
+    asked = {**LEAST, "storage": {"disk": {"serial": "WD-1"}}}
+    told.ask("answer", answers={**asked, **more})
+    (refusal,) = told.ask("plan")
+    assert refusal["event"] == "refused" and "settings.services.vector_db" in refusal["faults"][0]
+    assert told.engine.state == "answering" and told.ask("confirm", digest="", typed="")[0]["event"] == "refused"
+    told.ask("answer", answers=asked)
+    assert told.ask("plan")[0]["event"] == "plan", "without the wrong service it is planned"
+
+
+def test_what_the_medium_was_made_for_is_not_resolved_again(monkeypatch):
+    """It was when the medium was made; a machine that starts from it has two slow cores, may be."""
+    monkeypatch.setattr(resolving, "planned", lambda *_: pytest.fail("it would be slow"))
+    assert preflight.circumstances(answers(), HERE, attended=True, record=MEDIUM).minimum.disk_gb == 7
 
 
 EXAMPLE = str(MACHINES.parents[2] / "installer" / "answers.example.yaml")

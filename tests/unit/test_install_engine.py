@@ -57,6 +57,7 @@ def test_an_install_from_the_first_answer_to_the_end():
     ],
 )
 def test_nothing_is_wiped_that_was_not_typed(digest, typed, said):
+    """Complaint 9: what goes is shown by name, and who agrees has typed it."""
     told = Told()
     plan = told.planned()
     (refused,) = told.ask("confirm", digest=digest or plan["digest"], typed=typed)

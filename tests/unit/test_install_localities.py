@@ -77,6 +77,20 @@ def test_what_it_has_not_is_said_before_anything_is_wiped(system, given, near):
     assert fault.key in given and near in str(fault)
 
 
+def test_a_locale_of_another_country_speaks_the_same_language(system):
+    (system / "usr/share/i18n/SUPPORTED").write_text("es_MX.UTF-8 UTF-8\nde_DE.UTF-8 UTF-8\nde_AT.UTF-8 UTF-8\n")
+    (fault,) = localities.unknown(answers(locale="de_XX.UTF-8"), "answers", system, lambda _name: True)
+    assert fault.fix in ("did you mean 'de_AT.UTF-8'?", "did you mean 'de_DE.UTF-8'?")
+
+
+def test_of_a_long_list_one_is_told_where_to_see_it(system):
+    """The first forty of some hundred are no help."""
+    rows = "".join(f"  a{first}{second}  Layout\n" for first in "abcdefghij" for second in "abcdefghij")
+    (system / "usr/share/X11/xkb/rules/base.lst").write_text(f"! layout\n{rows}")
+    (fault,) = localities.unknown(answers(keyboard="xx"), "answers", system, lambda _name: True)
+    assert "list-x11-keymap-layouts" in fault.fix and "aaa" not in fault.fix
+
+
 @pytest.mark.parametrize("console", ["de-latin1", "uk(", "us;reboot", "de nodeadkeys", 'de"'])
 def test_a_keyboard_is_called_as_xkb_calls_it(console):
     with pytest.raises(ValidationError, match="keyboard"):

@@ -106,6 +106,7 @@ TYPED = [("type its name", "wdc wd20efrx"), ("written down", ""), ("1-3", "3")]
 
 
 def test_line_by_line_gives_the_same_answers_as_the_screens(person):
+    """Complaint 13: its reporter is blind, and a screen reader reads lines."""
     told, drawn = Told(), Told([*installs.RECORDED, {"kind": "converge", "fail": "the disk is full"}])
     _client, shown = person(told, *ANSWERED, *TYPED)
     asyncio.run(screenshots.walk("en", drawn))

@@ -18,6 +18,7 @@ from kos_install.storage.actions import Table
 from kos_install.storage.cost import argon2id
 from kos_install.storage.picture import picture
 from kos_install.storage.plan import Circumstances, plan, wiped
+from kos_install.storage.refusals import MEMORY_LEAST_MB
 from kos_install.storage.sizes import GIB, MIB, human
 
 VM = Machine(disks=[Disk(path="/dev/vda", size=12 * 10**9, serial="abc")])
@@ -248,6 +249,14 @@ def test_the_layout_of_the_keyboard_is_a_warning():
     assert "typed on a keyboard of layout de" in plan(answers(keyboard="de"), VM).warnings[0]
 
 
+def test_below_the_least_memory_nothing_is_begun():
+    """Complaint 14: memory that runs out in the middle. Whether the least suffices, no plan can tell."""
+    least = VM.model_copy(update={"memory_mb": MEMORY_LEAST_MB})
+    said = refused(answers(), least.model_copy(update={"memory_mb": MEMORY_LEAST_MB - 1}))
+    assert f"{MEMORY_LEAST_MB} are the least for an install" in said
+    assert plan(answers(), least)
+
+
 def test_every_reason_is_told_at_once():
     said = refused(answers(encryption={"tpm2": {}, "fido2": True}), machine("tiny_disk"))
     assert "no TPM 2" in said and "no FIDO2" in said and "too small" in said
@@ -299,17 +308,31 @@ def test_a_disk_without_a_serial_number_is_confirmed_by_its_place():
 
 # Sizes. ------------------------------------------------------------------------------------------------------------
 
-BIG = Circumstances(minimum=Minimum(disk_gb=256, memory_mb=8192, cpu=4))
+BIG = Circumstances(minimum=Minimum(disk_gb=256, memory_mb=8192, cpu=4), profile="server")
 
 
 def test_the_minimum_of_the_profile_counts_for_disk_memory_and_cores():
     said = refused(answers(), VM, BIG)
     assert "too small: 230 GB needed" in said
+    assert "disk: the profile server needs 256 GB, and here is 12 GB: take another profile, or" in said
+    assert "accept_shortfall: [disk]" in said and "memory: " in said and "cpu: " in said, "every reason at once"
     accepted = answers(accept_shortfall=["disk"])
     said = refused(accepted, VM, BIG)
-    assert "memory: the profile needs 8192 MB" in said and "cpu: the profile needs 4 cores" in said
+    assert "memory: the profile server needs 8192 MB" in said and "cpu: the profile server needs 4 cores" in said
     made = plan(answers(accept_shortfall=["disk", "memory", "cpu"]), VM, BIG)
     assert any("accepted: memory" in line for line in made.warnings)
+
+
+def test_a_disk_that_is_too_small_for_any_node_is_not_the_profiles_affair():
+    said = refused(answers(), machine("tiny_disk"), BIG)
+    assert "memory: " in said and "disk: the profile" not in said and "too small" in said
+
+
+def test_a_confirmation_of_a_disk_that_is_not_here_is_thought_of():
+    known = answers(encryption=CREDENTIAL, confirm={"wipe": ["abc"]})
+    assert plan(known, VM).warnings == []
+    (said,) = plan(answers(encryption=CREDENTIAL, confirm={"wipe": ["abc", "OTHER"]}), VM, ALONE).warnings
+    assert said.startswith("confirm.wipe names OTHER, and no disk here is called so")
 
 
 def test_the_minimum_is_asked_of_the_disk_that_keeps_the_data():

@@ -55,6 +55,14 @@ def test_another_key_than_the_one_given_is_refused_before_anything_is_sent(progr
     assert "\nssh " not in programs.called()
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "99999"])
+def test_what_is_no_port_is_not_taken_for_a_host_that_is_silent(programs, port):
+    said = f"{port} is no port: they go from 1 to 65535"
+    with pytest.raises(UsageError, match=said), remote.pinned(f"root@node:{port}", FINGERPRINT):
+        pass
+    assert programs.called() == ""
+
+
 @pytest.mark.parametrize("host", ["-oProxyCommand=x", "a b", "", "root@", "$(x)"])
 def test_what_is_no_host_is_refused(programs, host):
     with pytest.raises(UsageError), remote.pinned(host, FINGERPRINT):

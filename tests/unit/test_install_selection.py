@@ -72,7 +72,9 @@ def test_every_key_finds_its_disk(selector):
 )
 def test_nothing_is_nearly_the_one(selector, unlike):
     said = refused(**selector)
-    assert f"{described(TB)}: not the {unlike} that was asked for" in said and described(HALF) in said
+    assert (
+        f"{described(TB)}: not the {unlike} {selector[unlike]} that was asked for" in said and described(HALF) in said
+    )
 
 
 def test_several_that_could_be_are_named_and_none_is_taken():

@@ -126,6 +126,7 @@ def test_a_blessed_slot_counts_no_more(esp, kind):
 
 
 def test_a_failed_attempt_does_not_spoil_the_next(esp, kind):
+    """Complaint 17."""
     slot(esp, kind, 2, tries=1)
     slots.publish(str(esp), 2)
     count_down(esp, kind, 2)

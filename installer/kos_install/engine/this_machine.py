@@ -47,7 +47,7 @@ def world() -> World:
 
 
 def _plan(answers: Answers, machine: Machine) -> Plan:
-    made = plan(answers, machine, circumstances(answers, attended=True))
+    made = plan(answers, machine, circumstances(answers, machine, attended=True))
     if faults := ready.shared_esps(made):
         raise Unplannable(*faults)
     return made

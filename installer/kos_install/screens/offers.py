@@ -5,22 +5,21 @@
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers, substrates
-from ansible_collections.kind.kos.plugins.plugin_utils.assemble import Planned, Request
+from ansible_collections.kind.kos.plugins.plugin_utils.assemble import Planned
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, load_catalogue
-from ansible_collections.kind.kos.plugins.plugin_utils.hardware import Facts, KindOfHardware, OperatingSystem
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import KindOfHardware
 from ansible_collections.kind.kos.plugins.plugin_utils.manifest import Service
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Services
 from ansible_collections.kind.kos.plugins.plugin_utils.resolver import CORE_CAPABILITIES, DESCRIPTIVE, Plan, megabytes
 
+from .. import resolving
+from ..hardware.facts import facts
 from ..hardware.model import Machine
 from .draft import Draft
 
@@ -50,34 +49,18 @@ def profiles() -> list[str]:
 
 def planned(draft: Draft, machine: Machine, profile: str) -> Planned:
     """What would run here. Raises ConfigurationError."""
-    settings = json.dumps(draft.get("settings", {}), sort_keys=True)
     accepted = frozenset(draft.get("accept_shortfall", []))
     chosen = draft.get("storage.disk.serial"), draft.get("storage.disk.path")
-    return _planned(profile, draft.get("environment"), settings, accepted, facts(machine, chosen).model_dump_json())
+    seen = facts(machine, _disk_gb(machine, chosen))
+    return resolving.planned(profile, draft.get("environment"), draft.get("settings", {}), seen, accepted)
 
 
-@cache
-def _planned(profile: str, environment: str | None, settings: str, accepted: frozenset[str], seen: str) -> Planned:
-    with tempfile.NamedTemporaryFile("w", suffix=".json", prefix="kos-layer-") as layer:
-        layer.write(settings)
-        layer.flush()
-        request = Request(profile, environment, user=Path(layer.name), accepted=accepted)
-        return assemble.plan(request, Facts.model_validate_json(seen))
-
-
-def facts(machine: Machine, chosen: tuple[str | None, str | None]) -> Facts:
-    """The facts that profiles are measured by; of the disks that which was chosen counts, else the largest."""
+def _disk_gb(machine: Machine, chosen: tuple[str | None, str | None]) -> int:
+    """The size of the disk that was chosen, else of the largest."""
     serial, path = chosen
     disks = [disk for disk in machine.disks if not disk.medium]
     named = [disk for disk in disks if (serial and disk.serial == serial) or (path and disk.path == path)]
-    return Facts(
-        os=OperatingSystem(id="debian", version="13"),
-        architecture=machine.architecture,
-        cpu=machine.cpu,
-        memory_mb=machine.memory_mb,
-        disk_gb=max((disk.size for disk in named or disks), default=0) // 10**9,
-        gpus=machine.gpu,
-    )
+    return max((disk.size for disk in named or disks), default=0) // 10**9
 
 
 def offers(machine: Machine, profile: str, environment: str | None = None) -> list[Offer]:

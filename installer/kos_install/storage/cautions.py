@@ -12,7 +12,7 @@ from ..answers import Answers
 from ..hardware import signatures
 from ..hardware.model import Disk, Machine
 from .layouts import Laid
-from .selection import described
+from .selection import described, names
 from .sizes import human
 from .words import HOLDS
 
@@ -30,6 +30,7 @@ def cautions(answers: Answers, machine: Machine, laid: Sequence[Laid]) -> list[s
         *(line for one in laid for line in _place(one.disk)),
         *_mirror(laid),
         *(line for one in laid if not one.wipe for line in _beside(one)),
+        *_confirmed_in_vain(answers, machine),
         *_typing(answers),
         *_pending(answers, machine),
         *_cards(answers, machine),
@@ -101,6 +102,14 @@ def _beside(laid: Laid) -> Iterator[str]:
         yield "BitLocker may ask for its recovery key at the next start of Windows: have it at hand"
 
 
+def _confirmed_in_vain(answers: Answers, machine: Machine) -> Iterator[str]:
+    """One of them is a slip, or these are the answers of another machine."""
+    known = {name for disk in machine.disks for name in names(disk)}
+    for name in answers.confirm.wipe:
+        if name not in known:
+            yield f"confirm.wipe names {name}, and no disk here is called so: is it a slip, or of another machine?"
+
+
 def _typing(answers: Answers) -> Iterator[str]:
     if answers.keyboard != "us":
         yield (
@@ -118,10 +127,10 @@ def _pending(answers: Answers, machine: Machine) -> Iterator[str]:
 
 
 def _cards(answers: Answers, machine: Machine) -> Iterator[str]:
-    names = [card.name for card in machine.nics]
+    cards = [card.name for card in machine.nics]
     asked = answers.encryption
-    if not names and (asked.tang or asked.remote_unlock):
+    if not cards and (asked.tang or asked.remote_unlock):
         yield "no network card is seen here, and unlocking over a network needs one with a cable"
     for interface in answers.network:
-        if "*" not in interface.match and not any(fnmatchcase(name, interface.match) for name in names):
-            yield f"no network card is called {interface.match} here; there is {', '.join(names) or 'none'}"
+        if "*" not in interface.match and not any(fnmatchcase(name, interface.match) for name in cards):
+            yield f"no network card is called {interface.match} here; there is {', '.join(cards) or 'none'}"

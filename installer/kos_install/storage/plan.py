@@ -31,12 +31,13 @@ class Circumstances:
     """What is neither answered nor hardware.
 
     `attended`: somebody is there to type and to confirm; `test`: the medium was built for tests; `minimum`: the least
-    that the profile asks for, where it is known.
+    that the profile asks for, where it is known, and `profile` whose it is.
     """
 
     attended: bool = True
     test: bool = False
     minimum: Minimum | None = None
+    profile: str = ""
 
 
 def plan(answers: Answers, machine: Machine, circumstances: Circumstances = Circumstances()) -> Plan:
@@ -48,9 +49,9 @@ def plan(answers: Answers, machine: Machine, circumstances: Circumstances = Circ
         seed = seed_of(answers, machine, list(disks.values()))
         laid = _laid(answers, machine, disks, seed, least["system"])
     except Unplannable as error:
-        raise Unplannable(*faults, *error.faults) from error
+        raise Unplannable(*faults, *_short(answers, machine, circumstances), *error.faults) from error
     kept = disks.get("data", disks["system"])
-    short, accepted = shortfalls(answers, machine, circumstances.minimum, kept.size // 10**9)
+    short, accepted = shortfalls(answers, machine, circumstances.minimum, circumstances.profile, kept.size // 10**9)
     faults += [*short, *_copies(machine, laid)]
     if not circumstances.attended:
         faults += unattended(answers, machine, [one.disk.path for one in laid if one.wipe])
@@ -86,6 +87,14 @@ def least_sizes(answers: Answers, minimum: Minimum | None) -> dict[Role, int]:
         asked = int(minimum.disk_gb * 10**9 * TOLERANCE)
     system = layouts.SYSTEM_LEAST if answers.storage.data else max(layouts.SYSTEM_LEAST, asked)
     return {"system": system, "second": system, "data": max(layouts.DATA_LEAST, asked)}
+
+
+def _short(answers: Answers, machine: Machine, circumstances: Circumstances) -> list[str]:
+    """What the machine lacks for the profile where no disk could be chosen: the disk only if it would do without it."""
+    role: Role = "data" if answers.storage.data else "system"
+    fit = candidates(machine, answers.storage.data or answers.storage.disk, least_sizes(answers, None)[role])
+    largest = max((one.disk.size // 10**9 for one in fit if one.allowed), default=None)
+    return shortfalls(answers, machine, circumstances.minimum, circumstances.profile, largest)[0]
 
 
 def _chosen(answers: Answers, machine: Machine, least: dict[Role, int]) -> dict[Role, Disk]:

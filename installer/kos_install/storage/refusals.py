@@ -14,6 +14,7 @@ from ansible_collections.kind.kos.plugins.plugin_utils import hardware
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 
 from ..answers import Answers, Secret
+from ..hardware.facts import facts
 from ..hardware.model import Disk, Machine
 from .cost import unaffordable
 from .selection import described
@@ -99,39 +100,41 @@ def _network(answers: Answers, machine: Machine) -> Iterator[str]:
 
 
 def shortfalls(
-    answers: Answers, machine: Machine, minimum: Minimum | None, disk_gb: int
+    answers: Answers, machine: Machine, minimum: Minimum | None, profile: str, disk_gb: int | None
 ) -> tuple[list[str], list[str]]:
-    """What the profile asks for and this machine lacks: (refused, accepted by the answers)."""
+    """What the profile asks for and this machine lacks: (refused, accepted by the answers).
+
+    `disk_gb` is None where no disk is to be judged.
+    """
     if minimum is None:
         return [], []
-    seen = hardware.Facts(
-        os=hardware.OperatingSystem(id="debian", version="13"),
-        architecture=machine.architecture,
-        cpu=machine.cpu,
-        memory_mb=machine.memory_mb,
-        disk_gb=disk_gb,
-        gpus=machine.gpu,
-    )
-    rows = hardware.shortfalls(seen, minimum, set(answers.accept_shortfall))
+    if disk_gb is None:
+        minimum, disk_gb = minimum.model_copy(update={"disk_gb": None}), 0
+    rows = hardware.shortfalls(facts(machine, disk_gb), minimum, set(answers.accept_shortfall))
     refused = [
-        f"{row.what}: the profile needs {row.need}, and here is {row.have}: take another profile,"
+        f"{row.what}: the profile {profile} needs {row.need}, and here is {row.have}: take another profile,"
         f" or accept_shortfall: [{row.what}]"
         for row in rows
         if not row.accepted
     ]
     return refused, [
-        f"{row.what}: the profile needs {row.need}, and here is {row.have}" for row in rows if row.accepted
+        f"{row.what}: the profile {profile} needs {row.need}, and here is {row.have}" for row in rows if row.accepted
     ]
 
 
-def unattended(answers: Answers, machine: Machine, wiped: list[str]) -> list[str]:
-    """Why these answers do not suffice when nobody watches: a secret to type, a disk whose end nobody confirmed."""
+def unattended(answers: Answers, machine: Machine, wiped: list[str], given: bool = False) -> list[str]:
+    """Why these answers do not suffice when nobody watches: a secret to type, a disk whose end nobody confirmed.
+
+    `given`: every secret is there already, whoever typed it.
+    """
     asked: list[tuple[str, Secret | None]] = [("encryption.passphrase", answers.encryption.passphrase)]
     asked.append(("encryption.tpm2.pin", answers.encryption.tpm2.pin if answers.encryption.tpm2 else None))
     asked += [(f"network[{number}].wifi.passphrase", one.wifi.passphrase if one.wifi else None)
               for number, one in enumerate(answers.network)]  # fmt: skip
     found = [
-        f"{key}: nobody is there to type it: give a credential or a file" for key, one in asked if one and one.prompt
+        f"{key}: nobody is there to type it: give a credential or a file"
+        for key, one in asked
+        if one and one.prompt and not given
     ]
     if "recovery_key" in answers.encryption.model_fields_set and answers.encryption.recovery_key:
         found.append("encryption.recovery_key: nobody is there to write it down: leave it away, or say false")

@@ -56,7 +56,7 @@ def pick(found: Iterable[Candidate], role: str) -> Disk:
     if not left:
         rows = [f"  {described(one.disk)}: {'; '.join(one.reasons)}" for one in found]
         raise Unplannable("\n".join([f"no disk can take {role}:", *rows]))
-    rows = [f"  {described(disk)}{_names(disk)}" for disk in left]
+    rows = [f"  {described(disk)}{_by_id(disk)}" for disk in left]
     raise Unplannable("\n".join([f"{len(left)} disks could take {role}; name one by serial, by_id or path:", *rows]))
 
 
@@ -66,7 +66,12 @@ def described(disk: Disk) -> str:
     return f"{disk.path} ({', '.join(filter(None, (disk.model, human(disk.size), serial)))})"
 
 
-def _names(disk: Disk) -> str:
+def names(disk: Disk) -> list[str]:
+    """What a disk may be called where its end is confirmed."""
+    return [*([disk.serial] if disk.serial else []), *map(_base, disk.by_id)]
+
+
+def _by_id(disk: Disk) -> str:
     return f", by_id: {disk.by_id[0]}" if disk.by_id else ""
 
 
@@ -111,7 +116,7 @@ def _unlike(disk: Disk, selector: DiskSelector) -> list[str]:
         "min_gb": selector.min_gb is None or disk.size >= selector.min_gb * 10**9,
         "max_gb": selector.max_gb is None or disk.size <= selector.max_gb * 10**9,
     }
-    unlike = [key for key, same in wanted.items() if not same]
+    unlike = [f"{key} {getattr(selector, key)}" for key, same in wanted.items() if not same]
     return [f"not the {', '.join(unlike)} that was asked for"] if unlike else []
 
 
