@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader, system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader, slots, system_layout
 
 from .actions import filesystems, unpack
 from .actions.runner import PATH
@@ -87,6 +87,11 @@ def unshareable(esp: Path, wanted: int) -> Iterator[str]:
         yield (
             f"storage.layout: {bootloader.LOADER_CONF} on the shared EFI partition belongs to another system, whose"
             " choices kOS's would be: remove that boot loader first, or take another disk"
+        )
+    if any(not slot.staged for slot in slots.listing(str(esp))):
+        yield (
+            "storage.layout: the EFI partition that would be shared has boot entries of a kOS that is not on this disk"
+            " any more: remove EFI/kos, kos and loader/entries/*kos* there, or take another disk"
         )
     room = os.statvfs(esp)
     free = room.f_bavail * room.f_frsize

@@ -88,6 +88,16 @@ def test_an_esp_is_not_shared_with_another_systemd_boot_and_needs_room(tmp_path)
     assert "belongs to another system" in conflict and "MiB free" in room
 
 
+def test_what_a_kos_left_that_is_gone_is_not_taken_for_what_is_installed(tmp_path):
+    entry = tmp_path / "loader/entries/kos-1.conf"
+    entry.parent.mkdir(parents=True)
+    entry.write_text("#linux /kos/1/linux\n")  # never finished: it is replaced
+    assert list(ready.unshareable(tmp_path, 0)) == []
+    entry.write_text(" linux /kos/1/linux\n")
+    (left,) = ready.unshareable(tmp_path, 0)
+    assert "has boot entries of a kOS that is not on this disk any more" in left
+
+
 def test_an_update_needs_as_much_room_again(tmp_path, monkeypatch):
     (tmp_path / "vmlinuz-6.12").write_bytes(bytes(1000))
     monkeypatch.setattr(ready, "INITRD", tmp_path / "initrd")
@@ -96,7 +106,8 @@ def test_an_update_needs_as_much_room_again(tmp_path, monkeypatch):
 
 
 def test_only_what_is_ours_is_taken_off_a_shared_esp(tmp_path):
-    ours = ["EFI/kos/kosx64.efi", "kos/1/initrd", "loader/entries/kos-1.conf", "EFI/Linux/kos-1.efi"]
+    entries = [f"loader/entries/{name}.conf" for name in ("kos-1", "recovery-kos", "other-kos-debian")]
+    ours = ["EFI/kos/kosx64.efi", "kos/1/initrd", *entries, "EFI/Linux/kos-1.efi"]
     theirs = ["EFI/BOOT/BOOTX64.EFI", "EFI/Microsoft/Boot/bootmgfw.efi", "loader/entries/arch.conf"]
     for name in (*ours, *theirs):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +115,6 @@ def test_only_what_is_ours_is_taken_off_a_shared_esp(tmp_path):
     conf = tmp_path / bootloader.LOADER_CONF
     conf.write_text("default arch\n")
     found = [path.relative_to(tmp_path).as_posix() for path in shared.own(tmp_path)]
-    assert found == ["EFI/kos", "loader/entries/kos-1.conf", "EFI/Linux/kos-1.efi", "kos"]
+    assert found == ["EFI/kos", *entries, "EFI/Linux/kos-1.efi", "kos"]
     conf.write_text(bootloader.configuration())
     assert list(shared.own(tmp_path))[-1] == conf

@@ -399,6 +399,26 @@ def test_firmware_starts_the_loader_only_once_it_is_published(programs, shared):
     assert (programs / "EFI/BOOT").exists() is not shared
 
 
+def test_the_menu_has_the_other_systems_of_a_shared_partition(programs):
+    name = uki.suffix()
+    theirs = {
+        "debian": [f"shim{name}.efi", f"grub{name}.efi"], "Arch": [f"GRUB{name}.EFI"], "HP": ["tool.efi"],
+        "Microsoft": ["Boot/bootmgfw.efi"], "BOOT": [f"grub{name}.efi"],
+    }  # fmt: skip
+    for folder, loaders in theirs.items():
+        for loader in loaders:
+            files.write(str(programs / "EFI" / folder / loader), b"MZ")
+    files.write(str(programs / f"EFI/grub{name}.efi"), b"MZ")
+    bootloader.install_loader(str(programs), shared=True)
+    entries = {path.name: path.read_text() for path in (programs / "loader/entries").iterdir()}
+    # Windows, and what is in EFI/BOOT, systemd-boot finds by itself.
+    assert entries == {
+        "other-kos-debian.conf": f"efi /EFI/debian/shim{name}.efi\ntitle debian\nsort-key other-debian\n",
+        "other-kos-arch.conf": f"efi /EFI/Arch/GRUB{name}.EFI\ntitle Arch\nsort-key other-Arch\n",
+    }
+    assert "default kos-*" in (programs / bootloader.LOADER_CONF).read_text()
+
+
 def test_another_systems_loader_on_a_shared_partition_is_left_alone(programs):
     files.write(str(programs / bootloader.LOADER_CONF), b"default windows\n")
     with pytest.raises(bootloader.fatfiles.NotOnFat, match="belongs to another system"):

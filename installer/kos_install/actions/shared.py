@@ -10,14 +10,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader, slots
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import bootloader, recovery, slots
 
 from ..storage.actions import Boot, Plan
 from . import filesystems
 from .runner import Log
 
 # The loader first: without it nothing of the rest is started.
-_OWN = (bootloader.folder(True), "loader/entries/kos-*", "EFI/Linux/kos-*", slots.FILES)
+_ENTRIES = ("loader/entries/kos-*", recovery.ENTRY, bootloader.OTHER.format(name="*"))
+_OWN = (bootloader.folder(True), *_ENTRIES, "EFI/Linux/kos-*", slots.FILES)
 
 
 def remove(plan: Plan, log: Log) -> None:

@@ -10,8 +10,9 @@ With own keys: systemd-boot itself, signed; the files from which it enrols the k
 from __future__ import annotations
 
 import os
+import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from .. import system
 from . import fatfiles, grubstate, uki
@@ -21,6 +22,14 @@ _SHIM = "/usr/lib/shim"
 LOADER_CONF = "loader/loader.conf"
 ENROLMENT = "loader/keys/auto"
 TIMEOUT = 3
+# Not kos-*: never what boots by itself.
+OTHER = "loader/entries/other-kos-{name}.conf"
+# What systemd-boot finds by itself (bootctl(1): Windows, EFI/BOOT), and itself.
+_FOUND = ("boot", "kos", "linux", "microsoft", "systemd")
+# Whatever else leads to another system, the first that a folder has: as they are called by shim, GRUB and rEFInd.
+_LOADERS = ("shim{name}.efi", "shim.efi", "grub{name}.efi", "refind_{name}.efi")
+# Of a folder, in a line of an entry.
+_TELLABLE = re.compile(r"[\w.+-][\w .+-]*")
 # A BIOS reads these before there is a configuration.
 _GRUB_SETUP = "/usr/lib/grub/i386-pc/grub-bios-setup"
 _GRUB_MODULES = "part_gpt fat normal linux loadenv test echo serial terminal configfile reboot"
@@ -62,9 +71,31 @@ def install_loader(
             signed = os.path.join(work, "signed.efi")
             uki.sign(f"{uki.STUBS}/systemd-boot{name}.efi", key, signed)
             fatfiles.copy(signed, os.path.join(esp, first(shared)), masked=True)
+    if shared:
+        _offer_others(esp)
     for variable, source in (enrolment or {}).items():
         fatfiles.copy(source, os.path.join(esp, ENROLMENT, f"{variable}.auth"))
     fatfiles.write(os.path.join(esp, LOADER_CONF), configuration(bool(enrolment)).encode())
+
+
+def _offer_others(esp: str) -> None:
+    """Let the boot menu have the other systems on a shared ESP, too: firmware starts kOS's first."""
+    for folder, loader in _others(esp):
+        text = f"efi /EFI/{folder}/{loader}\ntitle {folder}\nsort-key other-{folder}\n"
+        fatfiles.write(os.path.join(esp, OTHER.format(name=folder.lower())), text.encode())
+
+
+def _others(esp: str) -> Iterator[tuple[str, str]]:
+    """Folders of other systems, and the program in each that starts it. FAT does not tell upper case from lower."""
+    wanted = [loader.format(name=uki.suffix()) for loader in _LOADERS]
+    for folder in sorted(os.listdir(os.path.join(esp, "EFI"))):
+        path = os.path.join(esp, "EFI", folder)
+        if folder.lower() in _FOUND or not _TELLABLE.fullmatch(folder) or not os.path.isdir(path):
+            continue
+        there = {name.lower(): name for name in os.listdir(path)}
+        found = next((there[name] for name in wanted if name in there), None)
+        if found:
+            yield folder, found
 
 
 def configuration(enrols: bool = False) -> str:
