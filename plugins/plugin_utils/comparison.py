@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ FORMAT = 1
 # The rows of a manifest's lists have names; of these keys in this order.
 _NAMED_BY = {
     "services": ("name",), "units": ("name",), "images": ("service",), "ports": ("service", "name"),
-    "secrets": ("service", "name"), "volumes": ("path",), "files": ("path",), "alternatives": ("service",),
+    "secrets": ("service", "name"), "volumes": ("path",), "alternatives": ("service",),
     "unavailable": ("capability", "requested"),
 }  # fmt: skip
 # What the manifest says of a service that a person would ask for; the rest of a row is one hash of it.
@@ -128,27 +128,30 @@ def _generations(one: Composition, other: Composition) -> Iterable[Difference]:
     if pair[0]["id"] == pair[1]["id"]:
         return
     yield Difference("generation", "id", pair[0]["id"][:12], pair[1]["id"][:12])
-    yield from _manifests(pair[0]["manifest"], pair[1]["manifest"])
-    yield from _files(pair[0]["files"], pair[1]["files"])
+    manifests = pair[0]["manifest"], pair[1]["manifest"]
+    services = [{row["name"] for row in manifest["services"]} for manifest in manifests]
+    # What only one of them has brings its ports, files and units along: they are not told again.
+    apart = services[0] ^ services[1]
+    yield from _services(manifests[0]["services"], manifests[1]["services"])
+    yield from _manifests(*manifests, apart)
+    yield from _files(pair[0], pair[1], apart)
 
 
-def _manifests(one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterable[Difference]:
-    for key in sorted({*one, *other}):
-        if key == "services":
-            yield from _services(one.get(key, []), other.get(key, []))
-        elif key in _NAMED_BY:
-            yield from _mapped(key, _by_name(key, one.get(key, [])), _by_name(key, other.get(key, [])))
+def _manifests(one: Mapping[str, Any], other: Mapping[str, Any], apart: set[str]) -> Iterable[Difference]:
+    for key in sorted({*one, *other} - {"services", "files"}):
+        if key in _NAMED_BY:
+            yield from _mapped(key, *(_by_name(key, rows.get(key, []), apart) for rows in (one, other)))
         elif isinstance(one.get(key, []), list) and isinstance(other.get(key, []), list):
-            yield from _mapped(
-                key, dict.fromkeys(one.get(key, []), "there"), dict.fromkeys(other.get(key, []), "there")
-            )
+            yield from _mapped(key, *(dict.fromkeys(rows.get(key, []), "there") for rows in (one, other)))
         elif one.get(key) != other.get(key):
             yield Difference("generation", key, _shown(one.get(key)), _shown(other.get(key)))
 
 
-def _by_name(key: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+def _by_name(key: str, rows: Iterable[Mapping[str, Any]], apart: Collection[str] = ()) -> dict[str, Any]:
     named = {}
     for row in rows:
+        if row.get("service") in apart:
+            continue
         name = " ".join(str(row[part]) for part in _NAMED_BY[key] if part in row)
         named[name] = {part: value for part, value in row.items() if part not in _NAMED_BY[key]}
     return named
@@ -173,19 +176,50 @@ def _only_told(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: row.get(key) for key in _TOLD}, "how it is run": merkle.digest(rest.encode())[:12]}
 
 
-def _files(one: Mapping[str, str], other: Mapping[str, str]) -> Iterable[Difference]:
-    """The files of the tree; the manifest was told point by point, kOS's own code in one."""
-    code = [
-        merkle.root((name, found) for name, found in files.items() if name.startswith(_CODE)) for files in (one, other)
-    ]
+def _files(one: Mapping[str, Any], other: Mapping[str, Any], apart: set[str]) -> Iterable[Difference]:
+    """Files by their place on the node; the rest of the tree by its name in it; kOS's own code in one point."""
+    pair = one, other
+    code = [merkle.root(row for row in found["files"].items() if row[0].startswith(_CODE)) for found in pair]
     if code[0] != code[1]:
         yield Difference("generation", "kOS's own code", code[0][:12], code[1][:12])
-    contents = [
-        {name: f"content {digest[:12]}" for name, digest in files.items()
-         if name != _MANIFEST and not name.startswith(_CODE)}
-        for files in (one, other)
-    ]  # fmt: skip
-    yield from _mapped("file", *contents)
+    yield from _mapped("file", *(_placed(found, apart) for found in pair))
+    both = {row["path"] for row in _rows(one, apart)} & {row["path"] for row in _rows(other, apart)}
+    yield from _mapped("file", *(_applied(found, both) for found in pair))
+    yield from _mapped("file", *(_unplaced(found) for found in pair))
+
+
+def _placed(generation: Mapping[str, Any], apart: set[str]) -> dict[str, str]:
+    """What lies at each path: mode, owner, and where it leads to or the digest of its content."""
+    found = {}
+    for row in _rows(generation, apart):
+        content = generation["files"].get(row.get("source", ""), "")[:12]
+        ends = f"-> {row['link']}" if row.get("link") else f"content {content}"
+        found[row["path"]] = f"{row.get('mode')} {row.get('owner')}:{row.get('group')} {ends}"
+    return found
+
+
+def _applied(generation: Mapping[str, Any], paths: set[str]) -> dict[str, str]:
+    """What else a generation says of these paths, such as the units that are to read them again."""
+    told = {"path", "mode", "owner", "group", "link", "source"}
+    return {
+        f"{row['path']}: how it is applied": json.dumps({key: row[key] for key in sorted({*row} - told)})
+        for row in generation["manifest"]["files"]
+        if row["path"] in paths
+    }
+
+
+def _rows(generation: Mapping[str, Any], apart: set[str]) -> list[Mapping[str, Any]]:
+    return [row for row in generation["manifest"]["files"] if row.get("service") not in apart]
+
+
+def _unplaced(generation: Mapping[str, Any]) -> dict[str, str]:
+    """The files of the tree that are laid nowhere as they are, such as what a fallback would need."""
+    placed = {row.get("source") for row in generation["manifest"]["files"]}
+    return {
+        name: f"content {digest[:12]}"
+        for name, digest in generation["files"].items()
+        if name != _MANIFEST and name not in placed and not name.startswith(_CODE)
+    }
 
 
 def _drift(one: Composition, other: Composition) -> Iterable[Difference]:

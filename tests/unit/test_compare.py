@@ -20,10 +20,13 @@ from ansible_collections.kind.kos.plugins.plugin_utils.generation import Generat
 
 SERVICE = {"name": "valkey", "tier": 1, "substrate": "deb", "user": "kos-valkey", "capabilities": ["cache"],
            "reasons": ["the profile names it"], "probe": {"deadline": 60}}  # fmt: skip
+CONF = {"path": "/etc/kos/valkey.conf", "mode": "0644", "owner": "root", "group": "root", "service": "valkey",
+        "source": "tree/etc/kos/valkey.conf", "units": []}  # fmt: skip
+NATS = {"name": "nats", "tier": 1, "substrate": "deb", "user": "kos-nats", "capabilities": [], "reasons": []}
 MANIFEST = {
     "profile": "development", "storage": "local", "services": [SERVICE], "packages": ["valkey-server"],
     "ports": [{"service": "valkey", "name": "valkey", "port": 6379}], "users": ["kos-valkey"], "images": [],
-    "files": [{"path": "/etc/kos/valkey.conf", "mode": "0644"}], "requires": {"cpu": 1},
+    "files": [CONF], "requires": {"cpu": 1},
 }  # fmt: skip
 FILES = {"tree/etc/kos/valkey.conf": b"port 6379\n", "node/__main__.py": b"code"}
 
@@ -86,7 +89,12 @@ def test_a_package_that_is_missing_is_named():
     [
         (changed(profile="server"), ("generation", "profile", "development", "server")),
         (changed(storage=None), ("generation", "storage", "local", "null")),
-        (changed(services=[]), ("service", "valkey", "there", "not there")),
+        (
+            changed(
+                services=[SERVICE, NATS], ports=[*MANIFEST["ports"], {"service": "nats", "name": "nats", "port": 1}]
+            ),
+            ("service", "nats", "not there", "there"),
+        ),
         (
             changed(services=[{**SERVICE, "substrate": "container"}]),
             ("service", "valkey: substrate", "deb", "container"),
@@ -98,8 +106,13 @@ def test_a_package_that_is_missing_is_named():
         ),
         (changed(users=[]), ("users", "kos-valkey", "there", "not there")),
         (
-            changed(files=[{"path": "/etc/kos/valkey.conf", "mode": "0600"}]),
-            ("files", "/etc/kos/valkey.conf", '{"mode": "0644"}', '{"mode": "0600"}'),
+            changed(files=[{**CONF, "units": ["kos-valkey.service"]}]),
+            (
+                "file",
+                "/etc/kos/valkey.conf: how it is applied",
+                '{"service": "valkey", "units": []}',
+                '{"service": "valkey", "units": ["kos-valkey.service"]}',
+            ),
         ),
         (changed(requires={"cpu": 2}), ("generation", "requires", '{"cpu": 1}', '{"cpu": 2}')),
     ],
@@ -119,8 +132,14 @@ def test_how_a_service_is_run_is_told_apart_without_all_of_its_keys():
 def test_files_of_the_tree_are_named_and_kos_own_code_is_one_point():
     files = {"tree/etc/kos/valkey.conf": b"port 1\n", "node/__main__.py": b"other", "node/new.py": b""}
     assert [row[:2] for row in found(made(files=files))] == [
-        ("generation", "id"), ("generation", "kOS's own code"), ("file", "tree/etc/kos/valkey.conf"),
+        ("generation", "id"), ("generation", "kOS's own code"), ("file", "/etc/kos/valkey.conf"),
     ]  # fmt: skip
+
+
+def test_a_file_is_told_by_mode_owner_and_content():
+    (row,) = found(made(changed(files=[{**CONF, "mode": "0600"}])))[1:]
+    assert row[:2] == ("file", "/etc/kos/valkey.conf")
+    assert row[2].startswith("0644 root:root content ") and row[3].startswith("0600 root:root content ")
 
 
 def test_what_drifted_on_one_node_alone_is_named_with_that_node():
@@ -135,7 +154,7 @@ def test_a_stored_generation_that_was_altered_is_said_to_be():
     other["generation"]["committed"] = made()["generation"]["id"]
     rows = found(other)
     assert rows[0][:3] == ("generation", "stored copy", "-") and "it was altered" in rows[0][3]
-    assert ("file", "tree/etc/kos/valkey.conf") in [row[:2] for row in rows]
+    assert ("file", "/etc/kos/valkey.conf") in [row[:2] for row in rows]
 
 
 def test_a_fallback_in_force_is_a_difference():
@@ -178,7 +197,7 @@ def test_a_node_computes_its_id_from_its_own_disk(root):
     altered = composition.composition(root)
     assert altered["generation"]["id"] != altered["generation"]["committed"] == generation.id
     named = [(row.kind, row.name) for row in comparison.compare(said, altered).differences]
-    assert ("generation", "stored copy") in named and ("file", "tree/etc/kos/valkey.conf") in named
+    assert ("generation", "stored copy") in named and ("file", "/etc/kos/valkey.conf") in named
 
 
 def test_a_node_that_has_nothing_yet_says_so(root):
