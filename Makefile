@@ -100,6 +100,10 @@ build: setup ## dist/: the collection's tarball and the wheel
 bench: setup ## kOS beside apt-get, ansible, restic and itself, on lab nodes: ratios (ONLY="planning fleet deploys media installs")
 	$(AS_ROOT) $(BIN)/python benchmarks/run.py $(ONLY)
 
+.PHONY: audit
+audit: setup ## What lynis, OpenSCAP, ssh-audit and systemd say of a lab node before hardening and after (root, half an hour)
+	$(AS_ROOT) $(BIN)/python benchmarks/audit.py
+
 .PHONY: pictures
 pictures: setup ## Export the tables that README shows, from the running lab
 	$(AS_ROOT) $(BIN)/python docs/make_pictures.py
