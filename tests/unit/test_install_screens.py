@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from installs import CANARY, DESK, KEY, Told
 from screenshots import Walk
 
-from kos_install import strength
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import strength
 from kos_install.answers import Answers
 from kos_install.engine.this_machine import command
 from kos_install.errors import InstallError
