@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What this node knows of its encrypted volume, and where all of it lies.
 
-`UNITS` decides alone which data are in use: as long as that link is not there, the plain ones; from then on the
-encrypted ones. It comes and goes by one rename.
+`CURRENT` alone decides which data are in use: of the directories that it lists the encrypted ones, of all others the
+plain ones. It is a link to a folder with that list and with what systemd is told, and is exchanged by one rename.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from ..machine import system_layout
 
 FOLDER = "/etc/kos/encryption"
 RECORD = f"{FOLDER}/volume.json"
-UNITS = f"{FOLDER}/units"
+CURRENT = f"{FOLDER}/current"
+UNITS, LIST = f"{CURRENT}/units", f"{CURRENT}/directories.json"
 # What systemd runs before anything else is mounted; it hands out UNITS.
 GENERATOR = "/etc/systemd/system-generators/kos-encryption"
 NAME = "kos-encrypted"
@@ -41,10 +42,10 @@ class Record:
     """The encrypted volume of this node.
 
     `target`: the disk, partition or file it was made on, `serial` and `size` (bytes) what it was known by then.
-    `uuid`: of the LUKS header, `filesystem` of what is inside. `made`: whether both are there. `directories`: the
-    data in it. `plain`: those of which a plain copy still lies at its old place. `moved`, `opened`: the boot in which
-    the move ended, and the last in which the volume was opened. `stopped`: systemd units that a run has stopped.
-    `skipped`: directories that somebody wants to stay in clear.
+    `uuid`: of the LUKS header, `filesystem` of what is inside. `made`: whether both are there. `plain`: directories
+    of which a plain copy lies at its old place, once they are moved. `moved`, `opened`: the boot of the last move, and
+    the last in which the volume was opened. `stopped`: systemd units that a run has stopped. `skipped`: directories
+    that somebody wants to stay in clear.
     """
 
     target: str
@@ -54,7 +55,6 @@ class Record:
     serial: str = ""
     size: int = 0
     made: bool = False
-    directories: list[str] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
@@ -96,15 +96,18 @@ def require(root: Root) -> Record:
 
 def save(root: Root, record: Record) -> Record:
     """Keep it, on disk when this returns. Raises OSError."""
-    files.make_directory(root.join(FOLDER))
-    os.chmod(root.join(FOLDER), 0o700)
-    files.write_json(root.join(RECORD), asdict(record), 0o600)
+    files.write_json(root.join(RECORD), asdict(record))
     return record
 
 
 def in_use(root: Root) -> bool:
     """Whether services use the encrypted data (or would, were they not locked)."""
-    return os.path.islink(root.join(UNITS))
+    return os.path.islink(root.join(CURRENT))
+
+
+def moved(root: Root) -> list[str]:
+    """The directories whose encrypted data are the ones in use."""
+    return [str(path) for path in files.read_json(root.join(LIST), [])]
 
 
 def locked(root: Root) -> bool:
@@ -118,13 +121,14 @@ def require_open(root: Root) -> None:
         raise Locked("the data of this node are locked: kai encryption unlock opens them")
 
 
-def mounted(root: Root, path: str) -> bool:
-    """Whether something is mounted at `path` (as the node sees it)."""
+def mounted(root: Root, path: str, below: bool = False) -> bool:
+    """Whether something is mounted at `path` (as the node sees it), or `below` it."""
     lines = (files.read(root.join("/proc/self/mountinfo")) or b"").decode().splitlines()
     if root.path == "/":
         with open("/proc/self/mountinfo", encoding="utf-8") as stream:
             lines = stream.read().splitlines()
-    return any(line.split()[4] == path for line in lines)
+    places = [line.split()[4] for line in lines]
+    return path in places or (below and any(place.startswith(f"{path}/") for place in places))
 
 
 def inside(path: str) -> str:
@@ -144,7 +148,7 @@ def in_clear(root: Root) -> list[str]:
     record = load(root)
     if record is None:
         return directories(root)
-    known = {*record.skipped, *(record.directories if in_use(root) else ())}
+    known = {*record.skipped, *moved(root)}
     return [path for path in directories(root) if path not in known]
 
 
@@ -157,5 +161,7 @@ def alone(root: Root) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Busy("another run works on this node's encrypted volume: wait for it to end, then run again") from error
+            raise Busy(
+                "another run works on this node's encrypted volume: wait for it to end, then run again"
+            ) from error
         yield

@@ -101,7 +101,9 @@ def choose(path: str, wipe: str = "", create: bool = False, size: int = 0) -> Ta
     `create`: make a file of `size` bytes there instead. Raises Refused.
     """
     if not path.startswith("/") or os.path.normpath(path) != path:
-        raise Refused(f"{path or 'the target'} must be an absolute path, such as /dev/disk/by-id/…: name one with --target")
+        raise Refused(
+            f"{path or 'the target'} must be an absolute path, such as /dev/disk/by-id/…: name one with --target"
+        )
     if create:
         return _file(path, size)
     found = look(path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from .. import files, system
@@ -77,14 +78,13 @@ def _add(device: str, existing: str, new: str, parameters: list[str]) -> None:
         os.close(reader)
 
 
-def remove_tokens(device: str, kind: str) -> bool:
-    """Remove the tokens of this type and the slots they are for; whether there were any. Raises CommandFailed."""
-    found = luks.tokens(dump(device) or {}, kind)
-    for number, slots in found.items():
-        for slot in slots:
-            kill(device, slot)
+def remove_token(device: str, number: str, slots: Sequence[str]) -> None:
+    """Remove a token and the slots that it is for. Raises CommandFailed."""
+    for slot in slots:
+        kill(device, slot)
+    # With the last of its slots it may have gone by itself.
+    if number in (dump(device) or {"tokens": {}})["tokens"]:
         system.run(["cryptsetup", "token", "remove", "--token-id", number, device])
-    return bool(found)
 
 
 def kill(device: str, slot: str) -> None:
