@@ -275,10 +275,7 @@ class Node:
         return target.Target(path, "disk", self.disk.stat().st_size, "serial 1", holds=self.holds)
 
     def _health(self, services, **_how):
-        return [
-            SimpleNamespace(service=row["name"], healthy=row["name"] not in self.sick, detail="", as_dict=dict)
-            for row in services
-        ]
+        return [gate.Health(row["name"], row["name"] not in self.sick, "") for row in services]
 
     def _proof(self, root, _record):
         """What the kernel would say: each directory that is moved is bound, and its volume mounted."""

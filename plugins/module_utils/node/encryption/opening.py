@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from .. import files, gate, store, system
@@ -15,8 +16,6 @@ from ..machine import cryptsetup, enrol, luks
 from . import units
 from .record import DEVICE, NAME, VOLUME, Locked, Record, alone, in_use, load, locked, mounted, moved, require, save
 
-# Keys that need nobody; a FIDO2 key has to be touched, so only who is there asks for it.
-AUTOMATIC = (luks.TPM2, luks.TANG)
 _PATIENCE = 120  # seconds: a TPM that is busy, a network that comes up
 
 
@@ -37,7 +36,8 @@ def by_hand(root: Root, record: Record, key: str) -> None:
         return
     if cryptsetup.open_as(record.device, NAME, key):
         return
-    if luks.marked(cryptsetup.dump(record.device) or {}, luks.TPM2) and _by_systemd(record, luks.TPM2, key):
+    # A wrong PIN counts against the chip's patience: it is only tried where one is asked for.
+    if _tpm2(cryptsetup.dump(record.device) or {}, pin=True) and _by_systemd(record, luks.TPM2, key):
         return
     raise WrongKey(
         "neither a passphrase nor a recovery key or PIN of the encrypted volume: it stays locked; type it again"
@@ -49,11 +49,17 @@ def by_itself(root: Root, record: Record, touched: bool = False) -> bool:
     if is_open(root):
         return True
     header = cryptsetup.dump(record.device) or {}
-    if luks.marked(header, luks.TPM2) and _by_systemd(record, luks.TPM2):
+    if _tpm2(header, pin=False) and _by_systemd(record, luks.TPM2):
         return True
     if luks.marked(header, luks.TANG) and _by_clevis(record):
         return True
     return touched and bool(luks.marked(header, luks.FIDO2)) and _by_systemd(record, luks.FIDO2)
+
+
+def _tpm2(header: Mapping[str, Any], pin: bool) -> bool:
+    """Whether the machine's chip has a key of it, with a PIN or without."""
+    found = [token for token in header.get("tokens", {}).values() if token["type"] == luks.TPM2]
+    return any(bool(token.get("tpm2-pin")) == pin for token in found)
 
 
 def _by_systemd(record: Record, kind: str, pin: str = "") -> bool:
@@ -76,8 +82,8 @@ def at_boot(root: Root) -> str:
     if record is None or not in_use(root):
         return "the data of this node are not in an encrypted volume"
     if not by_itself(root, record):
-        expected = luks.marked(cryptsetup.dump(record.device) or {}, *AUTOMATIC)
-        if expected:
+        header = cryptsetup.dump(record.device) or {}
+        if _tpm2(header, pin=False) or luks.marked(header, luks.TANG):
             raise Locked("no key of this machine opened its data: kai encryption unlock asks for the passphrase")
         return "the data of this node are locked: kai encryption unlock asks for the passphrase"
     _have(root, record)
@@ -104,19 +110,19 @@ def unlock(root: Root, key: str) -> dict[str, Any]:
             raise Locked("no key of this machine opens its data: give the passphrase or the recovery key")
         if in_use(root):
             _have(root, record)
-    return {"opened": was_locked, **(_started(root) if was_locked else {"services": []})}
+    services = _started(root) if was_locked else []
+    return {"opened": was_locked, "services": services, "ok": all(row["healthy"] for row in services)}
 
 
-def _started(root: Root) -> dict[str, Any]:
-    """Start every unit that the locked data held back, as this boot would have."""
+def _started(root: Root) -> list[dict[str, Any]]:
+    """Start every unit that the locked data held back, as this boot would have; the health of the services then."""
     generation = store.current(root)
     if generation is None:
-        return {"services": []}
+        return []
     names = [row["name"] for row in generation.manifest["units"] if row["starts"] != "demand"]
     system.systemctl("start", names, "--no-block")
     system.wait_for_jobs(names)
-    health = gate.wait_healthy(generation.manifest["services"])
-    return {"services": [row.as_dict() for row in health]}
+    return [row.as_dict() for row in gate.wait_healthy(generation.manifest["services"])]
 
 
 def lock(root: Root) -> dict[str, Any]:

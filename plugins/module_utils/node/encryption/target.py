@@ -50,9 +50,7 @@ class Target:
 
 def look(path: str) -> Target:
     """What is at the path of a device now. Raises Refused where there is none."""
-    real = os.path.realpath(path)
-    if not os.path.exists(real) or not stat.S_ISBLK(os.stat(real).st_mode):
-        raise Refused(f"{path} is no disk or partition of this machine: lsblk lists those that are")
+    real = _device(path)
     said = json.loads(system.run(["lsblk", "--json", "--bytes", "--tree", "--output", _COLUMNS, real]).stdout)
     row = next(one for one in said["blockdevices"] if one["path"] == real)
     below = list(_walk(row))
@@ -61,6 +59,13 @@ def look(path: str) -> Target:
     return Target(
         path, row["type"], int(row["size"] or 0), row["serial"] or "", bool(row["ro"]), _holds(row, below), used
     )
+
+
+def _device(path: str) -> str:
+    real = os.path.realpath(path)
+    if not os.path.exists(real) or not stat.S_ISBLK(os.stat(real).st_mode):
+        raise Refused(f"{path} is no disk or partition of this machine: lsblk lists those that are")
+    return real
 
 
 def _walk(row: dict[str, Any]) -> list[dict[str, Any]]:
