@@ -241,6 +241,9 @@ def test_at_boot_a_key_of_the_machine_that_failed_is_a_failure(monkeypatch, tmp_
     root = Root(str(tmp_path))
     monkeypatch.setattr(opening, "load", lambda _root: Record("/dev/vdb", UUID, "f"))
     monkeypatch.setattr(opening, "in_use", lambda _root: True)
+    monkeypatch.setattr(opening, "_NETWORK", 0)
+    monkeypatch.setattr(opening, "_AGAIN", 0)
+    monkeypatch.setattr(opening, "wait_for_disk", lambda _record: None)
     header = {**HEADER, "tokens": {"0": {"type": "clevis", "keyslots": ["1"]}}}
     monkeypatch.setattr(cryptsetup, "dump", lambda _device: header)
     ran = []
@@ -252,7 +255,13 @@ def test_at_boot_a_key_of_the_machine_that_failed_is_a_failure(monkeypatch, tmp_
     monkeypatch.setattr(system, "run", fails)
     with pytest.raises(record.Locked, match="no key of this machine"):
         opening.at_boot(root)
-    assert ran == [["clevis", "luks", "unlock", "-d", f"/dev/disk/by-uuid/{UUID}", "-n", record.NAME]]
+    assert ran[0] == ["clevis", "luks", "unlock", "-d", f"/dev/disk/by-uuid/{UUID}", "-n", record.NAME]
+
+
+def test_a_disk_that_is_not_there_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(opening, "_DISK", 0)
+    with pytest.raises(opening.NoDisk, match=r"\(/dev/vdb\) is not there: plug it in"):
+        opening.wait_for_disk(Record("/dev/vdb", UUID, "f"))
 
 
 @pytest.mark.parametrize(("pin", "tried"), [(True, ["cryptsetup", "systemd-cryptsetup"]), (False, ["cryptsetup"])])

@@ -78,6 +78,7 @@ def apply(root: Root, wish: Wish, passphrase: str) -> Report:
             raise NodeError("nothing has been deployed here, so there are no data to encrypt: kai deploy first")
         settle(root)
         known = _begun(root, wish, passphrase)
+        opening.wait_for_disk(known)
         opening.by_hand(root, known, passphrase)
         _mounted(root)
         if record.in_use(root):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +17,32 @@ from ..machine import cryptsetup, enrol, luks
 from . import units
 from .record import DEVICE, NAME, VOLUME, Locked, Record, alone, in_use, load, locked, mounted, moved, require, save
 
-_PATIENCE = 120  # seconds: a TPM that is busy, a network that comes up
+_PATIENCE = 120  # seconds: a TPM that is busy, a key that is to be touched
+# seconds: a disk that starts slowly, and a network; nobody waits for a Tang server where there is no key of one
+_DISK, _NETWORK, _AGAIN = 30.0, 90.0, 5.0
 
 
 class WrongKey(NodeError):
     """This opens nothing."""
+
+
+class NoDisk(NodeError):
+    """The disk with the volume is not there."""
+
+
+def wait_for_disk(record: Record) -> None:
+    """Until the disk with this header is there: udev tells of one some time after it was written, or plugged in.
+
+    Raises NoDisk.
+    """
+    until = time.monotonic() + _DISK
+    while not os.path.exists(record.device):
+        if time.monotonic() > until:
+            raise NoDisk(
+                f"the disk with the encrypted volume ({record.target}) is not there: plug it in, then try again"
+            )
+        system.run(["udevadm", "settle", "--timeout=10"], check=False)
+        time.sleep(0.2)
 
 
 def is_open(root: Root) -> bool:
@@ -73,7 +95,12 @@ def _by_systemd(record: Record, kind: str, pin: str = "") -> bool:
 
 def _by_clevis(record: Record) -> bool:
     unlock = ["clevis", "luks", "unlock", "-d", record.device, "-n", NAME]
-    return system.run(unlock, check=False, timeout=_PATIENCE).returncode == 0
+    until = time.monotonic() + _NETWORK
+    while system.run(unlock, check=False, timeout=_PATIENCE).returncode:
+        if time.monotonic() > until:
+            return False
+        time.sleep(_AGAIN)
+    return True
 
 
 def at_boot(root: Root) -> str:
@@ -81,6 +108,7 @@ def at_boot(root: Root) -> str:
     record = load(root)
     if record is None or not in_use(root):
         return "the data of this node are not in an encrypted volume"
+    wait_for_disk(record)
     if not by_itself(root, record):
         header = cryptsetup.dump(record.device) or {}
         if _tpm2(header, pin=False) or luks.marked(header, luks.TANG):
@@ -104,6 +132,7 @@ def unlock(root: Root, key: str) -> dict[str, Any]:
     with alone(root):
         record = require(root)
         was_locked = locked(root)
+        wait_for_disk(record)
         if key:
             by_hand(root, record, key)
         elif not by_itself(root, record, touched=True):

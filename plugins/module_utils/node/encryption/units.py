@@ -35,8 +35,7 @@ exec cp -a {UNITS}/. "$1"
 _OPENER = f"""\
 [Unit]
 Description=Open the encrypted data of kOS, where a key of this machine can
-After=local-fs.target network-online.target
-Wants=network-online.target
+After=local-fs.target network.target
 ConditionPathExists={CODE}
 
 [Service]
