@@ -23,6 +23,7 @@ from ..plugins.plugin_utils.events import VARIABLE
 
 LOCAL = "localhost,"
 _KEPT_LOGS = 30
+_MEMORY = "/dev/shm"  # noqa: S108 -- the folder in it is ours alone
 # Seconds that Ansible has to end when it is told to.
 _PATIENCE = 10
 
@@ -130,7 +131,8 @@ class Playbook:
         within: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="kai-")
+        # In memory where there is a place for that: what is secret in the variables never comes to a disk.
+        self._folder = tempfile.TemporaryDirectory(prefix="kai-", dir=_MEMORY if os.path.isdir(_MEMORY) else None)
         self._events = Path(self._folder.name) / "events"
         self._events.touch()
         self.log = log or Path(self._folder.name) / "log"

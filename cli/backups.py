@@ -80,24 +80,24 @@ def export(
     target = Target(inventory, limit)
     if not target.local and len(names := chosen(target)) > 1:
         raise typer.BadParameter(f"each node has a key of its own: choose one of {', '.join(names)} with --limit")
-    with _outlet(to) as descriptor:
-        answers, failed, worst = _answers(target, Playbook("backup", target, {"kos_query": "export_key"}))
-        for key in answers.values():
+    with outlet(to) as descriptor:
+        found, failed, worst = answers(target, Playbook("backup", target, {"kos_query": "export_key"}))
+        for key in found.values():
             _hand_out(key, descriptor)
-    for host in answers:
+    for host in found:
         errors.print(
             f"[yellow]This opens every backup of {host}. Keep it where you will find it when {host} is gone,"
             " and where nobody else does.[/yellow]"
         )
-    if answers:
+    if found:
         # Only now: a key that nobody holds must not count as kept.
-        _known, unmarked, later = _answers(target, Playbook("backup", target, {"kos_query": "key_exported"}))
+        _known, unmarked, later = answers(target, Playbook("backup", target, {"kos_query": "key_exported"}))
         failed, worst = [*failed, *unmarked], max(worst, later)
-    _end(failed, worst)
+    end(failed, worst)
 
 
 @contextlib.contextmanager
-def _outlet(path: Path | None) -> Iterator[int | None]:
+def outlet(path: Path | None) -> Iterator[int | None]:
     """The new file that takes the key, open; removed again where none came. None without a path."""
     if path is None:
         yield None
@@ -213,12 +213,12 @@ def verify(
         leave(target, Playbook("backup", target, variables, log=log_path("verify")), verify_view, as_json)
 
 
-def _answers(target: Target, playbook: Playbook, last: str = "") -> tuple[dict[str, Any], list[str], Exit]:
+def answers(target: Target, playbook: Playbook, last: str = "") -> tuple[dict[str, Any], list[str], Exit]:
     """What each host answered, a sentence for each that failed, and the worst exit code of them.
 
     Raises AnsibleFailed when none said anything.
     """
-    answers: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     failed = []
     worst = Exit.OK
     for event in playbook.events():
@@ -230,28 +230,29 @@ def _answers(target: Target, playbook: Playbook, last: str = "") -> tuple[dict[s
         elif "msg" in event:
             failed.append(f"{event['host']}: {event['msg']}")
         elif "answer" in event and last in ("", event["event"]):
-            answers[event["host"]] = event["answer"]
+            found[event["host"]] = event["answer"]
     code = playbook.wait()
-    if not answers and not failed:
+    if not found and not failed:
         raise AnsibleFailed(nobody(target) if code == 0 else playbook.said())
     if code != 0 and worst is Exit.OK:
         worst = Exit.UNEXPECTED
-    return answers, failed, worst
+    return found, failed, worst
 
 
 def leave(target: Target, playbook: Playbook, view: Any, as_json: bool, last: str = "") -> None:
     """Print every host's answer (to the event `last`, where several answer) and end with the exit code."""
-    answers, failed, worst = _answers(target, playbook, last)
+    found, failed, worst = answers(target, playbook, last)
     if as_json:
-        print(json.dumps({**answers, **({"failed": failed} if failed else {})}, indent=1))
+        print(json.dumps({**found, **({"failed": failed} if failed else {})}, indent=1))
     else:
-        for host, answer in answers.items():
+        for host, answer in found.items():
             console.print(view(host, answer))
-    well = all(answer.get("ok", True) for answer in answers.values() if isinstance(answer, dict))
-    _end(failed, worst if well else max(worst, Exit.UNEXPECTED))
+    well = all(answer.get("ok", True) for answer in found.values() if isinstance(answer, dict))
+    end(failed, worst if well else max(worst, Exit.UNEXPECTED))
 
 
-def _end(failed: list[str], worst: Exit) -> None:
+def end(failed: list[str], worst: Exit) -> None:
+    """Print what failed, and end with the exit code."""
     for sentence in failed:
         errors.print(sentence, style="red", markup=False)
     raise typer.Exit(worst)

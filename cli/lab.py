@@ -130,6 +130,21 @@ def save(name: Annotated[str, typer.Argument(help="The node, switched off.")]) -
 
 
 @app.command()
+def disk(
+    name: Annotated[str, typer.Argument(help="The virtual node, switched off.")],
+    size: Annotated[str, typer.Argument(help="Of the disk, such as 2G.")],
+) -> None:
+    """Give a virtual node an empty disk more: /dev/disk/by-id/virtio-spare.
+
+    Example:
+
+      kai lab kill metal && kai lab disk metal 2G && kai lab up metal
+    """
+    privilege.become_root()
+    lifecycle.give_disk(identify(), name, size)
+
+
+@app.command()
 def reset(name: Annotated[str, typer.Argument(help="The node, on or off.")]) -> None:
     """Give a node the disk that `save` kept and switch it on: what happened to it since is gone.
 

@@ -22,6 +22,7 @@ from . import (
     config,
     configuration,
     deployment,
+    encryption,
     lab,
     migration,
     models,
@@ -79,6 +80,7 @@ app.command("migrate")(migration.migrate)
 app.add_typer(backups.backup_app, name="backup")
 app.add_typer(cloud_init.app, name="cloud-init")
 app.add_typer(config.app, name="config")
+app.add_typer(encryption.app, name="encryption")
 app.add_typer(models.app, name="model")
 app.add_typer(nodes.logs_app, name="logs")
 app.add_typer(trust.app, name="trust")

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from ..plugins.module_utils.node.encryption.state import concerns as encryption_concerns
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -404,6 +407,53 @@ def restore_view(host: str, report: dict[str, Any]) -> RenderableType:
     if report["safety"]:
         lines.append(Text(f"What was there before is snapshot {report['safety']}", style="dim"))
     return Group(rows, *lines)
+
+
+def encryption_view(host: str, found: dict[str, Any]) -> RenderableType:
+    """How the data of a node are, and what opens them."""
+    if found["state"] == "none":
+        return Text(f"{host}: no encrypted volume: kai encryption apply --target DISK makes one", style="yellow")
+    style = {"open": "green", "locked": "red"}.get(found["state"], "yellow")
+    lines = [
+        Text(f"{host}: {found['state']}, on {found['target']}; opened by: {', '.join(found['keys'])}", style=style),
+        *(Text(f"  encrypted  {path}") for path in found["directories"]),
+        *(Text(f"  IN CLEAR   {path}", style="yellow") for path in found["in_clear"]),
+        *(Text(f"  left out   {path}", style="dim") for path in found["skipped"]),
+    ]
+    lines += [Text(f"! {line}", style="yellow") for line in encryption_concerns(found)]
+    return Group(*lines)
+
+
+def moved_view(host: str, report: dict[str, Any]) -> RenderableType:
+    """How a move went: each copy, the stop, and what the kernel says."""
+    lines = [
+        Text(f"{host}: copy {number} took {row['seconds']:.1f} s for {size(round(row['bytes']))}")
+        for number, row in enumerate(report["copies"], 1)
+    ]
+    if report["changed"]:
+        lines.append(Text(f"{host}: services were stopped for {report['stopped_seconds']:.1f} s", style="bold"))
+    for row in report["findings"]:
+        found = f" ({row['found']})" if row["found"] else ""
+        mark, style = ("✓", "green") if row["good"] else ("✗", "red")
+        lines.append(Text(f"{mark} {row['what']}{found}", style=style))
+    if report["plain"]:
+        told = "the plain copies stay until kai encryption discard, which wants one restart and unlock before"
+        lines.append(Text(f"! {told}", style="yellow"))
+    return Group(*lines)
+
+
+def unlocked_view(host: str, answer: dict[str, Any]) -> RenderableType:
+    """What runs again."""
+    if not answer["opened"]:
+        return Text(f"{host}: was not locked", style="dim")
+    sick = [row for row in answer["services"] if not row["healthy"]]
+    lines = [Text(f"✗ {row['service']}: {row['detail']}", style="red") for row in sick]
+    return Group(*lines, Text(f"{host}: unlocked", style="yellow" if sick else "green"))
+
+
+def said_view(sentence: str) -> Callable[[str, Any], RenderableType]:
+    """A view that says one sentence of each host."""
+    return lambda host, _answer: Text(f"{host}: {sentence}", style="green")
 
 
 def verify_view(host: str, report: dict[str, Any]) -> RenderableType:

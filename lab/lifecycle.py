@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..plugins.plugin_utils.apt import AptConfiguration
-from . import base_root, cache, cgroup, disk, host, lock, network, node, slirp, ssh, state, traffic, vm_image
+from . import base_root, cache, cgroup, disk, host, lock, network, node, slirp, ssh, state, traffic, vm, vm_image
 from .cache import Say
 from .errors import UsageError
 from .identity import Lab, check_node_name
@@ -143,6 +143,17 @@ def reset(lab: Lab, name: str, say: Say = print) -> None:
         disk.reset(lab.node_var(name))
         node.start(lab, known)
         _finish(lab, state.require(lab), [known], say)
+
+
+def give_disk(lab: Lab, name: str, size: str) -> None:
+    """Give a virtual node that is off another disk, empty: /dev/disk/by-id/virtio-spare. Raises LabError."""
+    with lock.held(lab):
+        known = state.require(lab).node(name)
+        if known.driver != "vm":
+            raise UsageError(f"node {name} shares this machine's disks; one of the vm driver has its own")
+        if node.running(lab, name):
+            raise UsageError(f"node {name} is on; `kai lab kill {name}` switches it off")
+        vm.give_disk(lab, known, size)
 
 
 def _on_disk(lab: Lab, name: str) -> Node:

@@ -21,6 +21,7 @@ from .command import PATH
 PACKAGES = ("e2fsprogs", "qemu-system-x86", "qemu-utils")
 IMAGE, DISK, RUN = "/image", "/disk", "/run/node"
 TREE = "tools"  # of the image's folder
+SPARE = "spare.raw"  # of the node's
 
 KVM, TCG = "kvm", "tcg"
 _MEMORY_MIB = 2048
@@ -44,13 +45,14 @@ _SCRIPT = Path(__file__).with_name("boot-vm.sh")
 class Machine:
     """One virtual machine. `tap` is an interface of its network; without one it gets an unconnected one of its own.
 
-    `memory` is the file it goes on from; without one it boots.
+    `memory` is the file it goes on from; without one it boots. `spare`: whether it has an empty disk more.
     """
 
     accelerator: str
     mac: str
     tap: str | None = None
     memory: str | None = None
+    spare: bool = False
 
 
 def arguments(machine: Machine) -> list[str]:
@@ -72,6 +74,11 @@ def arguments(machine: Machine) -> list[str]:
         f"-chardev file,id=console,path={RUN}/console.log,append=on -serial chardev:console",
         f"-qmp unix:{RUN}/qmp.sock,server=on,wait=off",
     ]
+    if machine.spare:
+        parts += [
+            f"-drive if=none,id=spare,format=raw,file={DISK}/{SPARE},discard=unmap",
+            "-device virtio-blk-pci,drive=spare,serial=spare",
+        ]
     line = [word for part in parts for word in part.split()] + ["-append", _KERNEL]
     return [*line, "-incoming", f"file:{machine.memory}"] if machine.memory else line
 

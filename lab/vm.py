@@ -34,11 +34,18 @@ def start(lab: Lab, node: Node) -> None:
         vm_image.make_disk(image, disk, f"{booted}/disk.qcow2")
         memory = f"{booted}/memory"
     _make_tap(lab, node)
-    machine = qemu.Machine(accelerator, qemu.mac(node.address), network.port(node.name), memory)
+    # The machine whose memory it goes on from had one disk.
+    spare = memory is None and (disk / qemu.SPARE).exists()
+    machine = qemu.Machine(accelerator, qemu.mac(node.address), network.port(node.name), memory, spare)
     line = qemu.command(image, disk, folder, "qemu-system-x86_64", qemu.arguments(machine))
     qemu.spawn(f"{lab.node_cgroup(node.name)}/machine", network.within(lab, line), folder / "qemu.log")
     if memory:
         (folder / _NOBODY).touch()
+
+
+def give_disk(lab: Lab, node: Node, size: str) -> None:
+    """Give a node that is off an empty disk of `size` (as truncate(1) takes it) more. Raises LabError."""
+    run(["truncate", f"--size={size}", str(lab.node_var(node.name) / qemu.SPARE)])
 
 
 def settle(lab: Lab, node: Node) -> None:

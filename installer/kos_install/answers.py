@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import luks
 from ansible_collections.kind.kos.plugins.plugin_utils import public_keys
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import KeyPath, read_document
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, Place
@@ -50,7 +51,7 @@ _SSID_BYTES = 32
 # In place of a hash that must not lie about; well-formed, and no password has it.
 FORGOTTEN = f"$6$forgotten${'.' * 86}"
 # RFC 9106 and design: whoever asks for less than this gets it only on a medium that was built for tests.
-ARGON2ID_FLOOR_KIB = 65536
+ARGON2ID_FLOOR_KIB = luks.FLOOR_KIB
 
 
 def hash_of_password(text: str) -> str:

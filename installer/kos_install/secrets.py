@@ -12,17 +12,18 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from . import strength
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import strength
+
 from .answers import Answers, Secret
 from .errors import InstallError, Unplannable
 
 # systemd.exec(5): those of this service, and those that the machine was started with.
 _OF_SERVICE = "CREDENTIALS_DIRECTORY"
 _OF_SYSTEM = Path("/run/credentials/@system")
-_LONGEST = 512  # bytes: what cryptsetup reads of a passphrase that is typed
+_LONGEST = strength.LONGEST
 # Characters. A PIN is guarded by the TPM itself, which lets nobody guess for long.
 PIN_LEAST = 6
-_SHORTEST = {"passphrase": strength.LEAST, "tpm2_pin": PIN_LEAST, "wifi": 8}
+_SHORTEST = {"tpm2_pin": PIN_LEAST, "wifi": 8}
 # IEEE 802.11: of a WPA passphrase, bytes.
 _LONGEST_WPA = 63
 
@@ -147,12 +148,12 @@ def fault(name: str, text: str) -> str:
     """
     kind = name.partition(":")[0]
     least, most = _SHORTEST.get(kind, 1), _LONGEST_WPA if kind == "wifi" else _LONGEST
+    if kind == "passphrase":
+        return strength.fault(text)
     if not text.isprintable():
-        return "it holds a line break or a control character, which nobody could type"
+        return strength.UNTYPEABLE
     if len(text) < least:
         return f"it is shorter than {least} characters"
     if len(text.encode()) > most:
         return f"it is longer than {most} bytes"
-    if kind == "passphrase" and strength.bits(text) < strength.WEAK:
-        return "it is too easy to guess: take four or five words that do not belong together"
     return ""

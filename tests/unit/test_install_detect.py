@@ -14,13 +14,13 @@ import pytest
 from installs import KEY
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.signatures import Signature, signature, system
 from kos_install.actions import disks as applied
 from kos_install.answers import Answers
 from kos_install.engine import journal
 from kos_install.hardware import detect, firmware, reading
 from kos_install.hardware.disks import disks, under
 from kos_install.hardware.model import Machine
-from kos_install.hardware.signatures import Signature, signature, system
 from kos_install.storage.actions import Plan, Unpack
 
 GLOBAL = "8be4df61-93ca-11d2-aa0d-00e098032b8c"

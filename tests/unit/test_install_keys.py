@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from installs import KEY
 
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import luks as headers
 from kos_install.actions import keys, luks
 from kos_install.answers import Answers
 from kos_install.errors import ApplyFailed
@@ -29,7 +30,7 @@ def header(monkeypatch):
     def run(argv, *, log=None, stdin="", files=()):
         secret = stdin or (os.pread(files[0], 99, 0).decode() if files else "")
         made["runs"].append((argv, secret))
-        kind = keys.FIDO2 if argv[0] == "systemd-cryptenroll" else keys.TANG
+        kind = headers.FIDO2 if argv[0] == "systemd-cryptenroll" else headers.TANG
         number = str(len(made["tokens"]) + 1)
         made["tokens"][number] = {"type": kind, "keyslots": [number]}
 
@@ -66,7 +67,7 @@ def test_both_are_given_once_and_the_passphrase_is_in_no_command(header):
     assert json.loads(tang[0][-1]) == {"url": TANG["url"], "thp": TANG["thumbprint"]}
     assert [secret for _argv, secret in header["runs"]] == [PASSPHRASE, PASSPHRASE]
     assert not any(PASSPHRASE in word for argv, _secret in header["runs"] for word in argv)
-    assert keys.marked(header, keys.FIDO2, keys.TANG) == {"1", "2"}
+    assert headers.marked(header, headers.FIDO2, headers.TANG) == {"1", "2"}
 
 
 def test_a_key_that_is_not_in_the_header_afterwards_is_an_error(header, monkeypatch):

@@ -23,7 +23,7 @@ from screenshots import Walk
 from textual import events
 from textual.widgets import Input
 
-from kos_install import strength
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import strength
 from kos_install.answers import Answers
 from kos_install.engine.this_machine import command
 from kos_install.errors import InstallError

@@ -53,6 +53,12 @@ def test_accelerator_and_model_of_processor_belong_together(accelerator: str, mo
     assert value(arguments, "-cpu") == model
 
 
+def test_only_a_node_that_was_given_one_has_a_spare_disk():
+    assert "serial=spare" not in " ".join(qemu.arguments(NODE))
+    given = " ".join(qemu.arguments(dataclasses.replace(NODE, spare=True)))
+    assert "file=/disk/spare.raw" in given and "serial=spare" in given
+
+
 def test_only_a_node_that_goes_on_gets_memory():
     assert "-incoming" not in qemu.arguments(NODE)
     going_on = dataclasses.replace(NODE, memory="/image/booted-tcg/memory")

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import luks as headers
 
 from ..answers import Tang
 from ..errors import ApplyFailed
@@ -16,17 +16,14 @@ from . import luks
 from .context import Context
 from .runner import run, secret_file
 
-# Types of tokens in a LUKS header: systemd's, and clevis's.
-FIDO2, TANG = "systemd-fido2", "clevis"
-
 
 def give(context: Context) -> None:
     """Let them open each disk of the plan; one that does already stays. Raises ApplyFailed."""
     asked = context.answers.encryption
     for one in _disks(context):
-        if asked.fido2 and not slots(one.device, FIDO2):
+        if asked.fido2 and not slots(one.device, headers.FIDO2):
             _give_fido2(context, one.device)
-        if asked.tang and not slots(one.device, TANG):
+        if asked.tang and not slots(one.device, headers.TANG):
             _give_tang(context, one.device, asked.tang)
     if not are_given(context):
         raise ApplyFailed(
@@ -42,18 +39,12 @@ def are_given(context: Context) -> bool:
 def wanted(context: Context) -> list[str]:
     """The types of tokens that were asked for."""
     asked = context.answers.encryption
-    return [*([FIDO2] if asked.fido2 else []), *([TANG] if asked.tang else [])]
+    return [*([headers.FIDO2] if asked.fido2 else []), *([headers.TANG] if asked.tang else [])]
 
 
 def slots(device: str, kind: str) -> set[str]:
     """The key slots of a token of this type."""
-    return marked(luks.dump(device) or {}, kind)
-
-
-def marked(header: Mapping[str, Any], *kinds: str) -> set[str]:
-    """The key slots that a header has tokens of these types for."""
-    tokens = header.get("tokens", {}).values()
-    return {slot for token in tokens if token["type"] in kinds for slot in token["keyslots"]}
+    return headers.marked(luks.dump(device) or {}, kind)
 
 
 def _disks(context: Context) -> list[Luks]:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import luks as headers
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout
 
 from ..errors import ApplyFailed
@@ -21,13 +21,6 @@ from .context import Context
 from .runner import Log, run, secret_file, succeeds
 
 PASSPHRASE, RECOVERY = "passphrase", "recovery_key"
-# systemd's format of recovery keys (modhex64): the same places on every keyboard layout, in eight groups of eight.
-_MODHEX = "cbdefghijklnrtuv"
-_GROUPS, _GROUP = 8, 8
-# What systemd-cryptenroll notes beside a slot that a recovery key opens.
-RECOVERY_TOKEN = "systemd-recovery"  # noqa: S105  (a type of token)
-# A key that a machine made is not to be guessed: 1000 rounds, as systemd-cryptenroll has them.
-_CHEAP = ("--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000")
 
 
 def perform(context: Context, action: Luks) -> None:
@@ -35,13 +28,9 @@ def perform(context: Context, action: Luks) -> None:
     device = _device(context, action)
     close(action.name, context.log)
     passphrase = _passphrase(context)
-    parameters = [
-        *("--pbkdf", "argon2id", "--pbkdf-memory", str(action.memory_kib)),
-        *("--pbkdf-force-iterations", str(action.iterations), "--pbkdf-parallel", str(action.threads)),
-    ]
     format_it = ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", "--uuid", action.uuid]
     # Without --label: the partition has one.
-    run([*format_it, *parameters, "--key-file=-", device], stdin=passphrase, log=context.log)
+    run([*format_it, *cost(action).arguments(), "--key-file=-", device], stdin=passphrase, log=context.log)
     if action.recovery_key:
         _give_recovery_key(context, device)
     _open(device, action.name, passphrase, context.log)
@@ -67,7 +56,7 @@ def again(context: Context, action: Luks) -> None:
     """
     device = _device(context, action)
     if action.recovery_key and RECOVERY not in context.made:
-        for token, slots in recovery_tokens(dump(device) or {}).items():
+        for token, slots in headers.tokens(dump(device) or {}, headers.RECOVERY).items():
             for slot in slots:
                 _kill(device, slot, _passphrase(context), context.log)
             run(["cryptsetup", "token", "remove", "--token-id", token, device], log=context.log)
@@ -112,31 +101,28 @@ def uuid(device: str) -> str:
 
 def as_asked(header: Mapping[str, Any], action: Luks) -> bool:
     """Whether just one slot is argon2id, with what was asked for; and a recovery key is there, or is not."""
-    return costs(header) == [cost(action)] and bool(recovery_tokens(header)) == action.recovery_key
+    recoverable = bool(headers.marked(header, headers.RECOVERY))
+    return headers.costs(header) == [cost(action).as_said()] and recoverable == action.recovery_key
 
 
-def costs(header: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """What guesses cost at the slots that a person's passphrase opens: function, KiB, iterations, threads."""
-    found = [slot["kdf"] for slot in header["keyslots"].values() if slot["kdf"]["type"] != "pbkdf2"]
-    return [(kdf["type"], kdf.get("memory"), kdf.get("time"), kdf.get("cpus")) for kdf in found]
-
-
-def cost(action: Luks) -> tuple[Any, ...]:
-    """What it was asked to cost, in the same words."""
-    return "argon2id", action.memory_kib, action.iterations, action.threads
-
-
-def recovery_tokens(header: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The slots of recovery keys, by token."""
-    tokens = header.get("tokens", {}).items()
-    return {number: token["keyslots"] for number, token in tokens if token["type"] == RECOVERY_TOKEN}
+def cost(action: Luks) -> headers.Cost:
+    """What a guess at its passphrase was asked to cost."""
+    return headers.Cost(action.memory_kib, action.iterations, action.threads)
 
 
 def add_key(device: str, existing: str, new: str, log: Log) -> str:
     """Let a key that a machine made open it too; the number of its slot. Raises ApplyFailed."""
     before = _slots(device)
     with secret_file(new) as descriptor:
-        add = ["cryptsetup", "luksAddKey", "--batch-mode", *_CHEAP, "--key-file=-", device, f"/dev/fd/{descriptor}"]
+        add = [
+            "cryptsetup",
+            "luksAddKey",
+            "--batch-mode",
+            *headers.CHEAP,
+            "--key-file=-",
+            device,
+            f"/dev/fd/{descriptor}",
+        ]
         run(add, stdin=existing, files=[descriptor], log=log)
     [slot] = _slots(device) - before
     return slot
@@ -155,18 +141,12 @@ def back_up_header(device: str, target: Path, log: Log) -> None:
     unfinished.rename(target)
 
 
-def new_recovery_key() -> str:
-    """256 random bits as a person can type them."""
-    digits = "".join(secrets.choice(_MODHEX) for _ in range(_GROUPS * _GROUP))
-    return "-".join(digits[at : at + _GROUP] for at in range(0, len(digits), _GROUP))
-
-
 def _give_recovery_key(context: Context, device: str) -> None:
     """The halves of a mirror, and the disk for data, have the same one."""
     fresh = RECOVERY not in context.made
-    key = context.made.setdefault(RECOVERY, new_recovery_key())
+    key = context.made.setdefault(RECOVERY, headers.new_recovery_key())
     slot = add_key(device, _passphrase(context), key, context.log)
-    token = json.dumps({"type": RECOVERY_TOKEN, "keyslots": [slot]})
+    token = json.dumps({"type": headers.RECOVERY, "keyslots": [slot]})
     run(["cryptsetup", "token", "import", "--json-file=-", device], stdin=token, log=context.log)
     if fresh:
         context.show_recovery_key(key)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import enrol, system_layout
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import luks as headers
 
 from ..storage.actions import Base, Btrfs, Fat, Journal, Luks, Mount, Plan, Table
 from . import disks, filesystems, keys, luks, wishes
@@ -23,7 +24,6 @@ from .runner import one_line, outcome, run
 
 # Larger ones are programs, packages and images: nobody writes a passphrase into the middle of one.
 _LARGEST = 16 << 20
-_CIPHER, _KEY_BYTES = "aes-xts-plain64", 64
 # Where something that an install did might have left a secret; a Wi-Fi's own belongs to the node, which is encrypted.
 _WRITTEN = ("etc", "root", "var/log", "var/lib/kos", "var/lib/kos-media", "usr/lib/sysimage/kos")
 _SHORTEST = 4  # characters: a shorter one is found everywhere
@@ -50,22 +50,23 @@ def encryption(context: Context) -> Iterator[Finding]:
         yield Finding(f"{name} is LUKS2 with the UUID of the plan", header is not None and _is(device, wanted))
         if header is None:
             continue
-        costs = luks.costs(header)
+        costs = headers.costs(header)
         yield Finding(
-            f"{name}: a guess at the passphrase costs what was asked", costs == [luks.cost(wanted)], f"{costs}"
+            f"{name}: a guess at the passphrase costs what was asked",
+            costs == [luks.cost(wanted).as_said()],
+            f"{costs}",
         )
         ciphers = [segment.get("encryption") for segment in header["segments"].values()]
-        sizes = {slot["key_size"] for slot in header["keyslots"].values()}
-        yield Finding(f"{name} is encrypted as a whole", ciphers == [_CIPHER] and sizes == {_KEY_BYTES}, f"{ciphers}")
+        yield Finding(f"{name} is encrypted as a whole", headers.whole(header), f"{ciphers}")
         yield from _keys(context, wanted, device)
 
 
 def _keys(context: Context, wanted: Luks, device: str) -> Iterator[Finding]:
     header = luks.dump(device) or {"keyslots": {}}
     slots, name = set(header["keyslots"]), wanted.name
-    recovery = {slot for found in luks.recovery_tokens(header).values() for slot in found}
+    recovery = headers.marked(header, headers.RECOVERY)
     waiting, others = wishes.marked(header), keys.wanted(context)
-    given = keys.marked(header, *others)
+    given = headers.marked(header, *others)
     expected = 1 + wanted.recovery_key + (context.answers.encryption.tpm2 is not None) + len(others)
     whose = f"{len(slots)} key slots, {len(recovery)} of a recovery key, {len(waiting)} until the TPM is told"
     yield Finding(f"{name} has no key but those that were asked for", len(slots) == expected, whose)
@@ -73,8 +74,8 @@ def _keys(context: Context, wanted: Luks, device: str) -> Iterator[Finding]:
         opens = luks.slot_opens(device, context.secrets[luks.PASSPHRASE], slot)
         yield Finding(f"{name}: the passphrase opens slot {slot}", opens)
     for kind in others:
-        yield Finding(f"{name} has the key {kind}", len(keys.marked(header, kind)) == 1)
-    for slot in sorted(keys.marked(header, keys.FIDO2)):
+        yield Finding(f"{name} has the key {kind}", len(headers.marked(header, kind)) == 1)
+    for slot in sorted(headers.marked(header, headers.FIDO2)):
         context.log(f"NOT TRIED: {name}: that the FIDO2 key opens slot {slot}: it would have to be touched")
     if wanted.recovery_key:
         yield Finding(f"{name} has a recovery key", len(recovery) == 1)
@@ -95,7 +96,7 @@ def machine_keys(context: Context) -> Iterator[Finding]:
         for slot in sorted(wishes.marked(header)):
             yield Finding(f"{name}: the key that waits for the TPM opens slot {slot}",
                           bool(left) and luks.slot_opens(device, left, slot))  # fmt: skip
-        for slot in sorted(keys.marked(header, keys.TANG)):
+        for slot in sorted(headers.marked(header, headers.TANG)):
             found, code = outcome(["clevis", "luks", "pass", "-d", device, "-s", slot])
             opens = not code and luks.slot_opens(device, found.rstrip("\n"), slot)
             why = one_line(found) if code else ""

@@ -17,10 +17,11 @@ from typing import Any
 from ansible_collections.kind.kos.plugins.module_utils.node import files
 from ansible_collections.kind.kos.plugins.module_utils.node.files import Root
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import enrol
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import luks as headers
 
 from ..errors import ApplyFailed
 from ..storage.actions import Luks
-from . import keys, luks, target
+from . import luks, target
 from .context import Context
 from .runner import run
 
@@ -76,4 +77,4 @@ def left(context: Context, root: Root) -> bool:
 
 def marked(header: Mapping[str, Any]) -> set[str]:
     """The slots of a header that wait for the first start."""
-    return keys.marked(header, enrol.TOKEN)
+    return headers.marked(header, enrol.TOKEN)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.signatures import signature, system
 
 from ..engine import journal
 from .model import Disk, Partition
 from .reading import Ask, blank, number, plain
-from .signatures import signature, system
 
 _SECTOR = 512  # the unit of sizes and places in /sys, whatever the disk's own is
 _COLUMNS = "PATH,KNAME,TYPE,SIZE,MODEL,SERIAL,TRAN,RM,RO,ROTA,LOG-SEC,PTTYPE,PARTTYPE,PARTUUID,PARTLABEL,MOUNTPOINTS"

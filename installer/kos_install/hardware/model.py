@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.signatures import Holder
 from ansible_collections.kind.kos.plugins.plugin_utils.models import Strict
-
-Holder = Literal["", "luks", "raid", "lvm", "zfs", "swap", "filesystem", "bcache", "bitlocker"]
 
 
 class Partition(Strict):

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kind.kos.plugins.module_utils.node.machine.signatures import Ask as Ask
+
 _BEGINNING = 1 << 20  # bytes: every file system, LUKS and RAID have said what they are by then
 _PATIENCE = 60  # seconds: a disk that is dying answers late
-
-# A program and its arguments -> what it printed as JSON, or None where it failed.
-Ask = Callable[[Sequence[str]], Any]
 
 
 def ask(argv: Sequence[str]) -> Any:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import signatures
+
 from ..answers import Answers
-from ..hardware import signatures
 from ..hardware.model import Disk, Machine
 from .layouts import Laid
 from .selection import described, names

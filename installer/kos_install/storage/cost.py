@@ -5,25 +5,15 @@
 
 from __future__ import annotations
 
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import luks
+
 from ..answers import ARGON2ID_FLOOR_KIB, Argon2id
 from ..hardware.model import Machine
 
-# The initrd lies in memory beside it, so a quarter; more than 1 GiB gains little and takes seconds.
-_SHARE, _MOST_KIB = 4, 1 << 20
-_ITERATIONS = 4  # the least that cryptsetup takes: memory costs an attacker more than rounds do
-_THREADS = 4  # what cryptsetup knows at most
-
 
 def argon2id(machine: Machine, asked: Argon2id | None) -> Argon2id:
-    """What to force on cryptsetup: its own benchmark falls to 64 MiB on a machine that is busy installing."""
-    if asked:
-        return asked
-    memory = min(_MOST_KIB, machine.memory_mb * 1024 // _SHARE)
-    return Argon2id(
-        memory_kib=max(ARGON2ID_FLOOR_KIB, memory),
-        iterations=_ITERATIONS,
-        threads=max(1, min(_THREADS, machine.cpu)),
-    )
+    """What to force on cryptsetup."""
+    return asked or Argon2id(**vars(luks.affordable(machine.memory_mb, machine.cpu)))
 
 
 def unaffordable(machine: Machine, asked: Argon2id, test: bool) -> list[str]:

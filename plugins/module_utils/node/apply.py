@@ -27,6 +27,7 @@ from . import (
     system,
 )
 from .changes import Comparison
+from .encryption import holding
 from .files import Root
 from .join import Joiner
 from .journal import Journal
@@ -52,6 +53,7 @@ def prepare(root: Root, journal: Journal, comparison: Comparison, given_secrets:
         _install(root, journal, comparison.missing_packages)
     images.fetch(root, comparison.generation, comparison.missing_images)
     images.load(root, comparison.missing_images)
+    holding.adopt(root, manifest)
     journal.write("accounts_made", **accounts.made_since(root, journal.of("accounts")[0]))
     if root.path == "/":
         vault = Vault(root)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import accounts, files, ledger, originals, packages
+from .encryption import holding
 from .files import NodeError, Root
 from .ledger import Ledger
 
@@ -107,6 +108,8 @@ def _run(root: Root, manifest: dict[str, Any] | None, book: Ledger, purge: bool)
     known = packages.table(root)
     leftovers = find(root, manifest, book, known, purge)
     packages.purge(root, leftovers.packages, book.configured, book.made)
+    for path in leftovers.volumes:
+        holding.release(root, path)
     left = [sentence for path in leftovers.volumes if (sentence := _drop_volume(root.join(path)))]
     _forget(root, book, manifest)
     # What the packages' own removal scripts deleted is no longer there to be found.

@@ -11,6 +11,8 @@ import stat
 from typing import Any
 
 from . import backup, changes, fallback, files, gate, ledger, store, system, trust
+from .encryption import record as encryption
+from .encryption import state as encryption_state
 from .files import Root
 from .journal import Journal
 
@@ -25,8 +27,12 @@ def findings(root: Root) -> list[dict[str, Any]]:
     generation = store.current(root)
     if generation is None:
         return [_finding("node", "no generation has been deployed here", "kai deploy --profile personal_node")]
+    if encryption.locked(root):
+        # All else follows from that.
+        return _encryption(root)
     manifest = generation.manifest
     return [
+        *_encryption(root),
         *_open_transaction(root),
         *_fallback(root),
         *_unsigned(root, generation),
@@ -42,6 +48,10 @@ def findings(root: Root) -> list[dict[str, Any]]:
 
 def _finding(what: str, problem: str, fix: str, **more: Any) -> dict[str, Any]:
     return {"what": what, "problem": problem, "fix": fix, **more}
+
+
+def _encryption(root: Root) -> list[dict[str, Any]]:
+    return [_finding("encryption", text, fix) for text, fix in encryption_state.findings(encryption_state.state(root))]
 
 
 def _of_change(change: changes.Change) -> dict[str, Any]:

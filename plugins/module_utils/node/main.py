@@ -30,6 +30,7 @@ from . import (
     uninstall,
     watch,
 )
+from .encryption import verbs as encryption_verbs
 from .files import NodeError, Root
 from .journal import Journal, boot_id
 from .machine import system_verbs
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         copy.add_argument("directory")
         copy.set_defaults(run=_copy_data, verb=name)
     system_verbs.add(verbs)
+    encryption_verbs.add(verbs)
     return parser
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 from . import backup, facts, fallback, files, gate, history, ledger, settings, spares, store, system, trust, watch
 from . import cluster as clusters
+from .encryption import record
+from .encryption import state as encryption
 from .files import Root
 from .gate import Health
 from .journal import DIRECTORY, Journal, uptime
@@ -37,7 +39,7 @@ def status(root: Root) -> dict[str, Any]:
         "unavailable": [],
         "shortfalls": node.get("shortfalls", []),
         "resources": _resources(),
-        "storage": _storage(None),
+        "storage": _storage(root, None),
         "kept_volumes": _kept_volumes(root, generation.manifest if generation else None),
         "backup": backup.state(root),
         "fallback": fallback.in_force(root),
@@ -46,9 +48,11 @@ def status(root: Root) -> dict[str, Any]:
         "system": system_update.status(root),
         "enrolment": enrol.state(root),
         "mirrors": mirror.found(root),
+        "encryption": encryption.state(root),
         "concerns": [],
     }
     document["concerns"] = [*concerns(document), *mirror.concerns(root, document["mirrors"])]
+    document["concerns"] += encryption.concerns(document["encryption"])
     if generation is None:
         return document
     manifest = generation.manifest
@@ -70,7 +74,7 @@ def status(root: Root) -> dict[str, Any]:
     document["unavailable"] = manifest["unavailable"]
     document["not_set_here"] = settings.not_here(root, manifest)
     document["alternatives"] = spares.readiness(root, manifest)
-    document["storage"] = _storage(manifest["storage"])
+    document["storage"] = _storage(root, manifest["storage"])
     return document
 
 
@@ -161,10 +165,12 @@ def _committed(root: Root, number: int) -> int | None:
     return times[-1] if times else None
 
 
-def _storage(requested: str | None) -> dict[str, Any]:
-    encrypted = facts.facts()["disk_encrypted"]
-    text = "this disk is encrypted" if encrypted else "this disk is not encrypted"
-    return {"requested": requested, "encrypted": encrypted, "text": text}
+def _storage(root: Root, requested: str | None) -> dict[str, Any]:
+    if facts.facts()["disk_encrypted"]:
+        return {"requested": requested, "encrypted": True, "text": "this disk is encrypted"}
+    volume = record.in_use(root) and not record.in_clear(root)
+    text = "the data are encrypted, the system's own disk is not" if volume else "this disk is not encrypted"
+    return {"requested": requested, "encrypted": volume, "text": text}
 
 
 def _resources() -> dict[str, Any]:

@@ -38,6 +38,7 @@ from . import (
 from .changes import Comparison
 from .check import check_files
 from .deadline import arm, disarm, forget, overdue
+from .encryption import record as encryption
 from .files import Busy, NodeError, Root
 from .gate import Health
 from .journal import Journal
@@ -147,6 +148,7 @@ def stage(root: Root, request: Request, archive: bytes | None = None, patience: 
 
 def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
     with files.lock(root):
+        encryption.require_open(root)
         generation = store.find(root, request.id, request.alternative)
         signature = request.signature or (generation.signature if generation else "")
         trust.verify(root, request.id, signature, request.signer)

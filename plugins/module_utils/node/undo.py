@@ -31,6 +31,7 @@ from . import (
 )
 from .apply import HOST_KEY
 from .deadline import disarm
+from .encryption import holding
 from .files import Root
 from .gate import Health
 from .journal import Journal
@@ -90,6 +91,7 @@ def _remove_what_was_new(root: Root, journal: Journal) -> None:
     """Take away the data volumes, accounts and key that this transaction alone has made."""
     for record in journal.of("volumes"):
         for path in record["absent"]:
+            holding.release(root, path)
             shutil.rmtree(root.join(path), ignore_errors=True)
     previous = store.load(root, journal.begin["previous"] or 0)
     images.drop([root.join(path) for path in images.leftovers(root, previous.manifest if previous else None)])

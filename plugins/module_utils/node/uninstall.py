@@ -27,6 +27,7 @@ from . import (
     system,
     transaction,
 )
+from .encryption import holding, record
 from .files import NodeError, Root
 from .ledger import Ledger
 
@@ -57,6 +58,7 @@ def uninstall(root: Root, purge: bool = False) -> dict[str, Any]:
     if not os.path.isdir(root.state()):
         return {"removed": False, "kept": [], "left": []}
     with files.lock(root, wait=True):
+        record.require_open(root)
         if purge:
             _require_backup_key(root)
         transaction.settle(root)
@@ -73,6 +75,7 @@ def uninstall(root: Root, purge: bool = False) -> dict[str, Any]:
         book = ledger.load(root)
         _remove_downloads(root, book)
         kept = ledger.kept_volumes(root, book, None)
+        holding.forget(root)
         if kept or left:
             _leave_kept(root, kept)
         else:
@@ -136,7 +139,15 @@ def _remove_host_key(root: Root, book: Ledger) -> None:
 
 def _leave_kept(root: Root, kept: list[dict[str, str]]) -> None:
     """Of our own directory, what the kept volumes need: the ledger, the secrets they were made with, and a list."""
-    stays = {"ledger.json", "secrets", "lock", "KEPT", *_OF_BACKUPS, *(["uninstalling"] if not kept else [])}
+    stays = {
+        "ledger.json",
+        "secrets",
+        "lock",
+        "KEPT",
+        "encryption",
+        *_OF_BACKUPS,
+        *(["uninstalling"] if not kept else []),
+    }
     if kept:
         lines = [f"{row['path']}  (user {row['user']}, service {row['service']})\n" for row in kept]
         files.write(root.state("KEPT"), (_KEPT + "".join(lines)).encode())

@@ -16,6 +16,7 @@ from typing import Any
 
 from . import cluster as clusters
 from . import fallback, farewell, files, gate, store, system, transaction
+from .encryption.record import locked
 from .files import Busy, NodeError, Root
 from .gate import Health
 from .journal import Journal, boot_id, uptime
@@ -97,7 +98,7 @@ def look(root: Root) -> None:
     """Check every service once and act on what is due. Raises Busy while another run changes the node."""
     generation = store.current(root)
     rules = Rules(**files.read_json(root.join(RULES), {}))
-    if not rules.enabled or generation is None or _being_changed(root):
+    if not rules.enabled or generation is None or _being_changed(root) or locked(root):
         return
     record = load(root, _of(generation))
     found = _see(rules, generation.manifest["services"], record)

@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from ... import secrets, strength
+from ansible_collections.kind.kos.plugins.module_utils.node.machine import strength
+
+from ... import secrets
 from ..draft import Draft
 from ..model import Option, Page, Question, Session, ask
 from ..words import _

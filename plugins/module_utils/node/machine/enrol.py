@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import files, system
 from ..files import NodeError, Root
-from . import secureboot, systems
+from . import cryptsetup, luks, secureboot, systems
 
 FOLDER = "/etc/kos/enrol"
 WISH, KEY, PIN = f"{FOLDER}/wish.json", f"{FOLDER}/key", f"{FOLDER}/pin"
@@ -60,7 +59,7 @@ def enrol(root: Root) -> dict[str, Any]:
     for uuid in wanted["devices"]:
         device = f"/dev/disk/by-uuid/{uuid}"
         if not has_tpm2(device):
-            _enrol_one(root, device, pin)
+            enrol_tpm2(device, root.join(KEY), pin)
         if not has_tpm2(device):
             raise EnrolmentFailed(
                 f"{device} has no key of the TPM after one was enrolled: the passphrase still opens it"
@@ -80,28 +79,25 @@ def obstacle() -> str:
 
 def has_tpm2(device: str) -> bool:
     """Whether a LUKS header has a key of a TPM. Raises CommandFailed."""
-    return any(token["type"] == "systemd-tpm2" for token in _tokens(device).values())
+    return bool(luks.marked(cryptsetup.dump(device) or {}, luks.TPM2))
 
 
-def _tokens(device: str) -> dict[str, dict[str, Any]]:
-    said = system.run(["cryptsetup", "luksDump", "--dump-json-metadata", device]).stdout
-    return dict(json.loads(said)["tokens"])
-
-
-def _enrol_one(root: Root, device: str, pin: bytes | None) -> None:
-    argv = ["systemd-cryptenroll", f"--unlock-key-file={root.join(KEY)}", "--tpm2-device=auto", f"--tpm2-pcrs={PCRS}"]
-    with _credentials(pin) as told:
+def enrol_tpm2(device: str, key_file: str, pin: bytes | None) -> None:
+    """Let the chip open it, in the state that its firmware is in now. Raises CommandFailed."""
+    argv = ["systemd-cryptenroll", f"--unlock-key-file={key_file}", "--tpm2-device=auto", f"--tpm2-pcrs={PCRS}"]
+    with credentials({_NEW_PIN: pin} if pin is not None else {}) as told:
         system.run([*argv, *(["--tpm2-with-pin=yes"] if pin is not None else []), device], environment=told)
 
 
 @contextlib.contextmanager
-def _credentials(pin: bytes | None) -> Iterator[dict[str, str]]:
-    """Where systemd-cryptenroll finds the PIN while it runs: in memory, for root alone (its manual, Credentials)."""
-    if pin is None:
+def credentials(secrets: Mapping[str, bytes]) -> Iterator[dict[str, str]]:
+    """Where systemd's tools find secrets while they run: in memory, for root alone (their manuals, Credentials)."""
+    if not secrets:
         yield {}
         return
     with tempfile.TemporaryDirectory(prefix="kos-enrol-", dir=MEMORY) as folder:
-        files.write(os.path.join(folder, _NEW_PIN), pin, 0o400)
+        for name, secret in secrets.items():
+            files.write(os.path.join(folder, name), secret, 0o400)
         yield {"CREDENTIALS_DIRECTORY": folder}
 
 
@@ -111,9 +107,8 @@ def _forget(root: Root, devices: list[str]) -> None:
     for device in [f"/dev/disk/by-uuid/{uuid}" for uuid in devices] if content else ():
         # One that a run before this one has removed is gone.
         system.run(["cryptsetup", "luksRemoveKey", device, "--key-file=-"], content, check=False)
-        for number, token in _tokens(device).items():
-            if token["type"] == TOKEN:
-                system.run(["cryptsetup", "token", "remove", "--token-id", number, device])
+        for number in luks.tokens(cryptsetup.dump(device) or {}, TOKEN):
+            system.run(["cryptsetup", "token", "remove", "--token-id", number, device])
     _refresh_headers(root, devices)
     for name in (KEY, PIN, WISH):
         files.remove(root.join(name))
@@ -122,15 +117,9 @@ def _forget(root: Root, devices: list[str]) -> None:
 def _refresh_headers(root: Root, devices: list[str]) -> None:
     """Keep copies of the headers as they are now: older ones know no TPM, and still have the installer's key."""
     for path in sorted(glob.glob(root.join(f"{HEADERS}/*.luks-header"))):
-        uuid = system.run(["cryptsetup", "luksUUID", path]).stdout.decode().strip()
-        if uuid not in devices:
-            continue
-        unfinished = os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.new")
-        files.remove(unfinished)
-        device = f"/dev/disk/by-uuid/{uuid}"
-        system.run(["cryptsetup", "luksHeaderBackup", "--batch-mode", "--header-backup-file", unfinished, device])
-        os.chmod(unfinished, 0o400)
-        os.rename(unfinished, path)
+        uuid = cryptsetup.uuid(path)
+        if uuid in devices:
+            cryptsetup.keep_header(f"/dev/disk/by-uuid/{uuid}", path)
 
 
 def _keep(root: Root, told: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,9 @@ import string
 
 # Bits: below the first it is refused, from the second on it is good.
 WEAK, GOOD = 36, 60
-LEAST = 8  # characters, as kos_install.secrets has it
+LEAST = 8  # characters
+LONGEST = 512  # bytes: what cryptsetup reads of a passphrase that is typed
+UNTYPEABLE = "it holds a line break or a control character, which nobody could type"
 # The heart of every published list of passwords (for example Debian's package wamerican has none of them as words).
 _COMMON = re.compile(
     r"pass(wor[dt]|phrase)?|passwort|geheim|hallo|secret|letmein|welcome|willkommen|admin|root|login|master|dragon|"
@@ -29,6 +31,19 @@ _COMMON = re.compile(
 _COMMON_BITS = 10.0
 _KINDS = (string.ascii_lowercase, string.ascii_uppercase, string.digits, string.punctuation + " ")
 _OTHER_KINDS = 100  # letters of other alphabets
+
+
+def fault(passphrase: str) -> str:
+    """What is wrong with a passphrase, without repeating it; empty where nothing is."""
+    if not passphrase.isprintable():
+        return UNTYPEABLE
+    if len(passphrase) < LEAST:
+        return f"it is shorter than {LEAST} characters"
+    if len(passphrase.encode()) > LONGEST:
+        return f"it is longer than {LONGEST} bytes"
+    if bits(passphrase) < WEAK:
+        return "it is too easy to guess: take four or five words that do not belong together"
+    return ""
 
 
 def bits(passphrase: str) -> float:

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
-from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
+from . import system_layout as names
 
-from .model import Holder
-from .reading import Ask
+# What makes a disk or a partition more than empty space.
+Holder = Literal["", "luks", "raid", "lvm", "zfs", "swap", "filesystem", "bcache", "bitlocker"]
+# A program and its arguments -> what it printed as JSON, or None where it failed.
+Ask = Callable[[Sequence[str]], Any]
 
 # libblkid's names of what is no file system -> ours. Behind them are disks that must be let go of before a wipe.
 _HOLDERS: dict[str, Holder] = {
