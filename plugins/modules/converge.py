@@ -69,7 +69,14 @@ options:
   part:
     description: The part of the generation to switch. Needed by O(step=switch).
     type: str
-    choices: [rootless_runtime, firewall, kernel_extensions, base_services, agent_modules, environment_adapters]
+    choices:
+      - rootless_runtime
+      - firewall
+      - kernel_extensions
+      - base_services
+      - agent_modules
+      - environment_adapters
+      - intrusion_detection
   secrets:
     description: The operator's own secrets by C(service.name); those not given are made on the node.
     type: dict
@@ -192,6 +199,7 @@ ARGUMENTS = {
             "base_services",
             "agent_modules",
             "environment_adapters",
+            "intrusion_detection",
         ],
     },
     "secrets": {"type": "dict", "default": {}, "no_log": True},

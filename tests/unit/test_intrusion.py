@@ -12,7 +12,7 @@ import pytest
 import yaml
 from catalogues import machine
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bans
+from ansible_collections.kind.kos.plugins.module_utils.node import bans, changes
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.renderer import render
@@ -111,3 +111,10 @@ def test_where_nothing_bans_there_is_no_figure(monkeypatch):
     answer = SimpleNamespace(returncode=1, stdout=b"")
     monkeypatch.setattr(bans.system, "run", lambda *_argv, **_options: answer)
     assert bans.figures() == []
+
+
+@pytest.mark.parametrize("capability", ["intrusion_detection", "integrity", "audit"])
+def test_what_detects_is_switched_as_a_part_of_its_own(capability):
+    """The last one: nobody is banned, and nothing compared, for a node that does not become healthy."""
+    assert changes.part_of(1, {"capabilities": [capability]}) == "intrusion_detection"
+    assert changes.PARTS[-1] == "intrusion_detection"

@@ -20,13 +20,17 @@ from .join import Joiner
 from .secrets import Vault
 
 # The order in which parts of a generation are switched; each is a role of the collection.
-PARTS = ("rootless_runtime", "firewall", "kernel_extensions", "base_services", "agent_modules", "environment_adapters")
+PARTS = (
+    "rootless_runtime", "firewall", "kernel_extensions", "base_services", "agent_modules", "environment_adapters",
+    "intrusion_detection",
+)  # fmt: skip
 # What no part is named for: packages, users, removals. It comes with whichever part is switched first.
 SHARED = "kernel_extensions"
 UNITS = "/etc/systemd/system"
 QUADLETS = "/etc/containers/systemd"
 _RUNNING = ("active", "reloading", "activating")
 _UNASKED = "no longer asked for"
+_DETECTION = {"intrusion_detection", "integrity", "audit"}
 _TIER_PARTS = ("kernel_extensions", "base_services", "agent_modules", "environment_adapters")
 
 
@@ -36,6 +40,8 @@ def part_of(tier: int, service: dict[str, Any] | None) -> str:
         return "firewall"
     if service and "container_runtime" in service["capabilities"]:
         return "rootless_runtime"
+    if service and _DETECTION & set(service["capabilities"]):
+        return "intrusion_detection"
     return _TIER_PARTS[tier]
 
 

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import Any
 
-from . import backup, changes, fallback, files, gate, ledger, store, system, trust
+from . import backup, changes, fallback, files, gate, integrity, ledger, store, system, trust
 from .files import Root
 from .journal import Journal
 
@@ -37,6 +37,7 @@ def findings(root: Root) -> list[dict[str, Any]]:
         *_foreign_listeners(manifest),
         *_sick(manifest),
         *(_finding("backup", problem, fix) for problem, fix in backup.findings(root)),
+        *(_finding("aide", problem, fix) for problem, fix in integrity.findings(root, manifest)),
     ]
 
 

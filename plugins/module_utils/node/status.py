@@ -13,7 +13,7 @@ import shutil
 import time
 from typing import Any
 
-from . import backup, facts, fallback, files, gate, history, ledger, spares, store, system, trust, watch
+from . import backup, facts, fallback, files, gate, history, integrity, ledger, spares, store, system, trust, watch
 from . import cluster as clusters
 from .files import Root
 from .gate import Health
@@ -46,6 +46,7 @@ def status(root: Root) -> dict[str, Any]:
         "system": system_update.status(root),
         "enrolment": enrol.state(root),
         "mirrors": mirror.found(root),
+        "integrity": integrity.summary(root, generation.manifest if generation else None),
         "concerns": [],
     }
     document["concerns"] = [*concerns(document), *mirror.concerns(root, document["mirrors"])]
@@ -230,6 +231,7 @@ def concerns(document: dict[str, Any]) -> list[str]:
     """What the node has done about its services by itself and could not mend, a sentence each."""
     looks = document["watch"]
     lines = [*_of_system(document["system"]), *_of_enrolment(document["enrolment"])]
+    lines += integrity.concerns(document["integrity"])
     if document["fallback"]:
         row = document["fallback"]
         lines.append(f"Fallback: {fallback.said(row)}. Data was not moved; kai deploy goes back to {row['service']}")
