@@ -29,6 +29,7 @@ _PARTS = {
     "base_services": "base services",
     "agent_modules": "agents",
     "environment_adapters": "adapters",
+    "intrusion_detection": "intrusion detection",
     "hardening": "hardening",
 }
 

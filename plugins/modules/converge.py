@@ -76,6 +76,7 @@ options:
       - base_services
       - agent_modules
       - environment_adapters
+      - intrusion_detection
       - hardening
   secrets:
     description: The operator's own secrets by C(service.name); those not given are made on the node.
@@ -199,6 +200,7 @@ ARGUMENTS = {
             "base_services",
             "agent_modules",
             "environment_adapters",
+            "intrusion_detection",
             "hardening",
         ],
     },

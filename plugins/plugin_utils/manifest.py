@@ -244,9 +244,9 @@ class CertificateManifest(Strict):
 
 
 class UnitManifest(Strict):
-    """One systemd unit of the service; a timer has no `exec`, its `Timer` section is in `extra`."""
+    """One systemd unit of the service; a timer or path has no `exec`, its own section is in `extra`."""
 
-    name: Annotated[str, Field(pattern=r"^kos-[a-z0-9-]+\.(service|timer|target)$")]
+    name: Annotated[str, Field(pattern=r"^kos-[a-z0-9-]+\.(service|timer|path|target)$")]
     type: Literal["simple", "exec", "notify", "notify-reload", "oneshot"] = "exec"
     exec: str | None = None
     exec_start_pre: list[str] = []

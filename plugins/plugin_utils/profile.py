@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, PositiveInt, model_validator
@@ -23,6 +23,9 @@ from .models import Strict
 Names = str | list[str]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[str, AfterValidator(lambda text: str(ip_address(text))), Field(examples=["10.0.0.7"])]
+Network = Annotated[
+    str, AfterValidator(lambda text: str(ip_network(text))), Field(examples=["10.0.0.7", "192.168.1.0/24"])
+]
 
 
 class Watch(Strict):
@@ -184,6 +187,24 @@ class HardeningSettings(Strict):
     off: list[str] | None = Field(default=None, description="rules that are left out, by id")
 
 
+class IntrusionDetection(Strict):
+    """`comprehensive` by itself is short for `level`."""
+
+    level: Literal["none", "basic", "comprehensive"] | None = Field(
+        default=None,
+        description="`basic` bans who guesses passwords; `comprehensive` also watches files and writes down what"
+        " processes do to them; default: `basic` on a node that answers the network",
+    )
+    never_ban: list[Network] | None = Field(default=None, description="addresses and networks, beside the node itself")
+    attempts: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        default=None, description="failed log-ins of one address that ban it; default 6"
+    )
+    within: Duration | None = Field(default=None, description="the time in which they count; default 10m")
+    ban: Duration | None = Field(
+        default=None, description="how long the first ban lasts, the next ones twice as long each; default 10m"
+    )
+
+
 class Security(Strict):
     vault: Literal["local_encrypted", "encrypted_local"] | None = None
     auth: Literal["development_mode", "biometric_optional", "biometric_required", "local", "none"] | None = None
@@ -194,6 +215,7 @@ class Security(Strict):
     access_control: Literal["rbac", "abac", "acl"] | AccessControl | None = None
     authentication: list[AuthenticationMethod] | Authentication | None = None
     encryption: Literal["end_to_end", "transport"] | Encryption | None = None
+    intrusion_detection: Literal["none", "basic", "comprehensive"] | IntrusionDetection | None = None
     compliance: list[Framework] | Compliance | None = None
     content_security_policy: Literal["strict", "relaxed"] | None = None
     permissions: Literal["minimal_required", "all"] | None = None

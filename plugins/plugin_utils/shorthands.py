@@ -16,6 +16,7 @@ SHORT_FOR: dict[KeyPath, str] = {
     ("security", "access_control"): "type",
     ("security", "compliance"): "frameworks",
     ("security", "encryption"): "scope",
+    ("security", "intrusion_detection"): "level",
     ("monitoring", "alerting"): "level",
 }
 

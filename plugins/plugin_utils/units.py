@@ -107,7 +107,7 @@ def _lifetime(unit: UnitManifest) -> Iterator[Directive]:
 
 def wanted_by(unit: UnitManifest) -> str:
     """The target that starts `unit` at boot."""
-    usual = "timers.target" if unit.name.endswith(".timer") else "multi-user.target"
+    usual = {"timer": "timers.target", "path": "paths.target"}.get(unit.name.rpartition(".")[2], "multi-user.target")
     return str(unit.extra.get("Install", {}).get("WantedBy", usual))
 
 

@@ -20,14 +20,17 @@ from .join import Joiner
 from .secrets import Vault
 
 # The order in which parts of a generation are switched; each is a role of the collection.
-PARTS = ("rootless_runtime", "firewall", "kernel_extensions", "base_services", "agent_modules", "environment_adapters",
-         "hardening")  # fmt: skip
+PARTS = (
+    "rootless_runtime", "firewall", "kernel_extensions", "base_services", "agent_modules", "environment_adapters",
+    "intrusion_detection", "hardening",
+)  # fmt: skip
 # What no part is named for: packages, users, removals. It comes with whichever part is switched first.
 SHARED = "kernel_extensions"
 UNITS = "/etc/systemd/system"
 QUADLETS = "/etc/containers/systemd"
 _RUNNING = ("active", "reloading", "activating")
 _UNASKED = "no longer asked for"
+_DETECTION = {"intrusion_detection", "integrity", "audit"}
 _TIER_PARTS = ("kernel_extensions", "base_services", "agent_modules", "environment_adapters")
 
 
@@ -39,6 +42,8 @@ def part_of(tier: int, service: dict[str, Any] | None) -> str:
         return "rootless_runtime"
     if service and "hardening" in service["capabilities"]:
         return "hardening"
+    if service and _DETECTION & set(service["capabilities"]):
+        return "intrusion_detection"
     return _TIER_PARTS[tier]
 
 

@@ -10,7 +10,7 @@ import os
 import stat
 from typing import Any
 
-from . import backup, changes, fallback, files, gate, ledger, store, system, trust
+from . import backup, changes, fallback, files, gate, integrity, ledger, store, system, trust
 from .encryption import record as encryption
 from .encryption import state as encryption_state
 from .files import Root
@@ -43,6 +43,7 @@ def findings(root: Root) -> list[dict[str, Any]]:
         *_foreign_listeners(manifest),
         *_sick(manifest),
         *(_finding("backup", problem, fix) for problem, fix in backup.findings(root)),
+        *(_finding("aide", problem, fix) for problem, fix in integrity.findings(root, manifest)),
     ]
 
 

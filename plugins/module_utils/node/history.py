@@ -17,14 +17,18 @@ _KEPT = 200
 def read(root: Root) -> list[dict[str, Any]]:
     """Rows of time (seconds since 1970), generation, id and result (``committed`` or ``reverted``).
 
-    A row with ``alternative`` is of a move to, or back from, a fallback of that generation.
+    ``began`` is when the change did. A row with ``alternative`` is of a move to, or back from, a fallback of that
+    generation.
     """
     rows: list[dict[str, Any]] = files.read_json(root.state("history.json"), [])
     return rows
 
 
-def record(root: Root, number: int, identity: str, result: str, alternative: str = "") -> None:
+def record(
+    root: Root, number: int, identity: str, result: str, alternative: str = "", began: int | None = None
+) -> None:
     """Add a row."""
-    row = {"time": int(time.time()), "generation": number, "id": identity, "result": result}
+    row: dict[str, Any] = {"time": int(time.time()), "generation": number, "id": identity, "result": result}
     row |= {"alternative": alternative} if alternative else {}
+    row |= {"began": began} if began else {}
     files.write_json(root.state("history.json"), [*read(root), row][-_KEPT:])

@@ -21,6 +21,7 @@ from . import (
     drift,
     facts,
     files,
+    integrity,
     models,
     rollback,
     servicedata,
@@ -84,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     ask.set_defaults(run=_chat)
     verbs.add_parser("backup-run").set_defaults(run=_backup_run)
     verbs.add_parser("backup-settle").set_defaults(run=_backup_settle)
+    verbs.add_parser("integrity-check").set_defaults(run=_integrity_check)
+    verbs.add_parser("integrity-accept").set_defaults(run=_integrity_accept)
     for name in ("backup", "restore"):
         copy = verbs.add_parser(name)
         copy.add_argument("service")
@@ -194,6 +197,18 @@ def _backup_run(root: Root, _options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _stop)
     record = backup.run(root)
     return _print({key: record[key] for key in ("snapshot", "added", "seconds", "window_seconds")})
+
+
+def _integrity_check(root: Root, _options: argparse.Namespace) -> int:
+    found = integrity.check(root)
+    for row in found or []:
+        sys.stdout.write(f"{row.path} {row.what}\n")
+    return 0
+
+
+def _integrity_accept(root: Root, _options: argparse.Namespace) -> int:
+    integrity.accept(root)
+    return 0
 
 
 def _backup_settle(_root: Root, _options: argparse.Namespace) -> int:

@@ -13,7 +13,22 @@ import shutil
 import time
 from typing import Any
 
-from . import backup, facts, fallback, files, gate, history, ledger, settings, spares, store, system, trust, watch
+from . import (
+    backup,
+    facts,
+    fallback,
+    files,
+    gate,
+    history,
+    integrity,
+    ledger,
+    settings,
+    spares,
+    store,
+    system,
+    trust,
+    watch,
+)
 from . import cluster as clusters
 from .encryption import record
 from .encryption import state as encryption
@@ -49,6 +64,7 @@ def status(root: Root) -> dict[str, Any]:
         "enrolment": enrol.state(root),
         "mirrors": mirror.found(root),
         "encryption": encryption.state(root),
+        "integrity": integrity.summary(root, generation.manifest if generation else None),
         "concerns": [],
     }
     document["concerns"] = [*concerns(document), *mirror.concerns(root, document["mirrors"])]
@@ -237,6 +253,7 @@ def concerns(document: dict[str, Any]) -> list[str]:
     """What the node has done about its services by itself and could not mend, a sentence each."""
     looks = document["watch"]
     lines = [*_of_system(document["system"]), *_of_enrolment(document["enrolment"])]
+    lines += integrity.concerns(document["integrity"])
     if document["fallback"]:
         row = document["fallback"]
         lines.append(f"Fallback: {fallback.said(row)}. Data was not moved; kai deploy goes back to {row['service']}")

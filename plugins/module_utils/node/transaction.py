@@ -194,7 +194,7 @@ def _stage(root: Root, request: Request, archive: bytes | None) -> Staged:
             token=token, generation=generation.number, id=generation.id,
             previous=previous.number if previous else None, node=request.node, purge=request.purge,
             alternative=generation.alternative, previous_alternative=previous.alternative if previous else "",
-            because=request.because, sick=list(request.sick),
+            because=request.because, sick=list(request.sick), time=int(time.time()),
         )  # fmt: skip
         rows = [change.as_dict() for change in comparison.changes]
         return Staged(
@@ -326,7 +326,7 @@ def _write_down(root: Root, generation: store.Generation, journal: Journal) -> N
     moved = generation.alternative or (
         journal.begin.get("previous_alternative", "") if journal.begin["previous"] == generation.number else ""
     )
-    history.record(root, generation.number, generation.id, "committed", moved)
+    history.record(root, generation.number, generation.id, "committed", moved, journal.begin.get("time"))
 
 
 def revert(root: Root, token: str | None = None, only_overdue: bool = False) -> list[Health] | None:

@@ -70,7 +70,9 @@ def take_back(root: Root, journal: Journal) -> list[Health]:
         health = _restart_previous(root, noted, begin.get("sick", []))
         firststart.end(root)
     if journal.switched:
-        history.record(root, begin["generation"], begin["id"], "reverted", begin.get("alternative", ""))
+        history.record(
+            root, begin["generation"], begin["id"], "reverted", begin.get("alternative", ""), begin.get("time")
+        )
     journal.close()
     disarm(root)
     if not begin.get("alternative"):

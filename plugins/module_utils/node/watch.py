@@ -14,8 +14,8 @@ import time
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from . import bans, fallback, farewell, files, gate, store, system, transaction
 from . import cluster as clusters
-from . import fallback, farewell, files, gate, store, system, transaction
 from .encryption.record import locked
 from .files import Busy, NodeError, Root
 from .gate import Health
@@ -331,6 +331,7 @@ def _write_metrics(root: Root, health: dict[str, Health], record: Record, rules:
         "# HELP kos_watch_interval_seconds Seconds between two looks.",
         "# TYPE kos_watch_interval_seconds gauge",
         f"kos_watch_interval_seconds {rules.interval}",
+        *bans.figures(),
     ]
     files.write(root.state("metrics", METRICS), ("\n".join(rows) + "\n").encode())
 
