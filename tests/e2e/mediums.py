@@ -64,6 +64,10 @@ class Machine:
         """Whether it has switched itself off."""
         return self.running.process.poll() is not None
 
+    def listen(self):
+        """Wait for nothing that it has said already."""
+        self._seen = len(self.said)
+
     def wait(self, pattern, seconds=PATIENCE):
         """The first match of a pattern in what it says from now on, or has said since the last one; else fails."""
         found = self.wait_for(pattern, seconds=seconds)

@@ -89,6 +89,7 @@ def system(shell):
 
 def restart(machine, shell, command):
     """Run a command that restarts the machine."""
+    machine.listen()
     shell.run(command, check=False)
     shell.hang_up()
     machine.wait("reboot: Restarting system")
