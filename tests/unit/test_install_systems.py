@@ -148,7 +148,7 @@ def test_status_tells_a_failure_until_a_newer_system_runs(root):
     row = system_update.status(root)
     assert (row["slot"], row["slots"], row["failed"]) == (4, [3, 4], {"slot": 5, "reason": "why"})
     document = {"system": row, "enrolment": {}, "watch": {"short_of_memory": False, "restarting": {}, "refused": {}},
-                "fallback": None}  # fmt: skip
+                "fallback": None, "integrity": None}  # fmt: skip
     assert status.concerns(document) == ["The update to system 5 went back by itself: why"]
     systems.save(root, record.put(6, Known(6, state="good")))
     assert systems.summary(root, 6)["failed"] is None
@@ -296,7 +296,8 @@ def headers(monkeypatch, enrolled_after=1, given=None):
             folder = Path(environment["CREDENTIALS_DIRECTORY"])
             given.extend((one.name, one.read_bytes(), one.stat().st_mode & 0o777) for one in folder.iterdir())
         done = sum(call[0][0] == "systemd-cryptenroll" for call in calls) >= enrolled_after
-        tokens = {"0": {"type": enrol.TOKEN}} | ({"1": {"type": "systemd-tpm2"}} if done else {})
+        tokens = {"0": {"type": enrol.TOKEN, "keyslots": ["1"]}}
+        tokens |= {"1": {"type": "systemd-tpm2", "keyslots": ["2"]}} if done else {}
         text = {"cryptsetup": json.dumps({"tokens": tokens}), "systemd-creds": "1234"}.get(argv[0], "")
         return SimpleNamespace(stdout=text.encode(), returncode=0)
 

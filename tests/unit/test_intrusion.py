@@ -81,7 +81,7 @@ def test_every_jail_has_its_sets_and_every_set_its_rules(tmp_path, gateway, door
 
 def test_it_shares_no_table_with_the_firewall(tmp_path):
     """A reload of the firewall replaces its table whole, and would forget every ban."""
-    made = files(planned(tmp_path, {"networking": {"host": None}}))
+    made = files(planned(tmp_path, {"security": {"intrusion_detection": "basic"}}))
     assert "table inet kos {" in made["/etc/kos/nftables/firewall.nft"]
     assert bans.TABLE not in made["/etc/kos/nftables/firewall.nft"]
     assert f"table inet {bans.TABLE} {{" in made["/etc/kos/fail2ban/table.nft"]
