@@ -81,5 +81,5 @@ def marked(header: Mapping[str, Any], *kinds: str) -> set[str]:
 
 def new_recovery_key() -> str:
     """256 random bits as a person can type them."""
-    digits = "".join(secrets.choice(_MODHEX) for _ in range(_GROUPS * _GROUP))
+    digits = "".join(secrets.choice(_MODHEX) for _row in range(_GROUPS * _GROUP))
     return "-".join(digits[at : at + _GROUP] for at in range(0, len(digits), _GROUP))
