@@ -46,7 +46,8 @@ def unsealed() -> dict[str, bytes]:
 def forms(secret: bytes) -> set[bytes]:
     """How a secret may have been written down: as it is, a line of it where it has several, and in base64."""
     lines = [line.strip() for line in secret.splitlines() if b"-----" not in line]
-    telling = max(lines, key=len, default=b"")
+    # All keys of a kind begin alike: the last of the longest lines is one's own.
+    telling = max(reversed(lines), key=len, default=b"")
     # Encoded behind something else (`user:password`), it begins anywhere in a group of three bytes.
     encoded = (base64.b64encode(bytes(before) + telling)[(before * 8 + 5) // 6 : -4] for before in range(3))
     return {form for form in (telling, *encoded) if len(form) >= SHORTEST}

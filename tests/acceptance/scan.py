@@ -17,23 +17,30 @@ from collections.abc import Iterable
 AT_ONCE, PATIENCE = 3000, 1.0
 
 
-async def answers(address: str, port: int, patience: float, gate: asyncio.Semaphore) -> bool:
+async def answers(address: str, port: int, patience: float) -> bool:
     """Whether somebody accepts a connection there."""
-    async with gate:
-        try:
-            _reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), patience)
-        except (TimeoutError, OSError):
-            return False
-        writer.close()
-        return True
+    try:
+        _reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), patience)
+    except (TimeoutError, OSError):
+        return False
+    writer.close()
+    return True
 
 
 async def scan(address: str, ports: Iterable[int], patience: float) -> list[int]:
     """The ports that answer."""
-    gate = asyncio.Semaphore(AT_ONCE)
     wanted = list(ports)
-    found = await asyncio.gather(*(answers(address, port, patience, gate) for port in wanted))
-    return [port for port, opened in zip(wanted, found) if opened]  # noqa: B905 - the controller may be older
+    waiting, found = iter(wanted), []
+
+    async def some(nth: int) -> None:
+        # Begun all at once, the first answers would be looked at when their time is already over.
+        await asyncio.sleep(nth / AT_ONCE)
+        for port in waiting:
+            if await answers(address, port, patience):
+                found.append(port)
+
+    await asyncio.gather(*(some(nth) for nth in range(min(AT_ONCE, len(wanted)))))
+    return sorted(found)
 
 
 if __name__ == "__main__":

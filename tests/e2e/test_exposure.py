@@ -79,9 +79,12 @@ def test_a_scan_finds_the_plans_ports_and_no_other(lab, node, run, family):
         opened = {22, *(row["port"] for row in wanted if row["exposure"] == "network" and isinstance(row["port"], int))}
         lines = lab.ssh(node, f"ip -o -f {family} address show scope global").splitlines()
         address = lines[0].split()[3].split("/")[0]
+        # A node that has just started has no address of its own in the first second of IPv6.
+        look = f"python3 -I - {address}"
+        wait_for(lambda: lab.kai("lab", "ssh", "scanner", f"{look} 1 22", input=SCAN).stdout.split() == ["22"], 60)
         # A positive control: without the firewall a listener of its own would be found.
         lab.ssh(node, "systemd-run --quiet --unit=control python3 -m http.server 9999 --bind ::")
-        found = lab.kai("lab", "ssh", "scanner", f"python3 -I - {address}", input=SCAN).stdout
+        found = lab.kai("lab", "ssh", "scanner", look, input=SCAN).stdout
         assert {int(port) for port in found.split()} == opened
         lab.ssh(
             node,

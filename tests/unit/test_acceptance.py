@@ -10,6 +10,7 @@ import io
 import json
 import re
 import socket
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -260,6 +261,16 @@ def test_a_secret_is_looked_for_as_it_is_by_its_longest_line_and_in_base64():
     key = b"-----BEGIN KEY-----\nshort\nthe-longest-line-of-it\n-----END KEY-----\n"
     assert b"the-longest-line-of-it" in leaks.forms(key)
     assert leaks.forms(b"too short") == set()
+
+
+def test_two_keys_of_one_kind_are_not_taken_for_one_another(tmp_path):
+    keys = []
+    for name in ("one", "other"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+        keys.append((tmp_path / name).read_bytes())
+    for key, another in (keys, reversed(keys)):
+        assert any(form in key for form in leaks.forms(key))
+        assert not any(form in another for form in leaks.forms(key))
 
 
 @pytest.mark.parametrize("before", ["", "u:", "kos:", "somebody else:"])

@@ -92,14 +92,35 @@ def _encrypted(path: str) -> bool:
 
 
 def device(path: str) -> int:
-    """The number of the block device that holds `path`; btrfs hides it behind an anonymous one."""
+    """The number of the block device that holds `path`; btrfs hides it behind anonymous ones, one a subvolume."""
     while not os.path.exists(path):
         path = os.path.dirname(path)
     number = os.stat(path).st_dev
+    if os.major(number):
+        return number
     with open("/proc/self/mountinfo", encoding="utf-8") as stream:
-        rows = [line.split() for line in stream]
-    mounted = f"{os.major(number)}:{os.minor(number)}"
-    sources = [row[row.index("-") + 2] for row in rows if row[2] == mounted]
-    if os.major(number) == 0 and sources and os.path.exists(sources[-1]):
-        return os.stat(sources[-1]).st_rdev
-    return number
+        source = mounted(os.path.realpath(path), stream.read())
+    return _named(source) or number
+
+
+def _named(source: str) -> int:
+    """The number of a block device, 0 of anything else; from /sys, as in a sandbox there is no /dev of the machine."""
+    place = f"/sys/class/block/{os.path.basename(source)}"
+    if source.startswith("/dev/mapper/"):
+        names = {
+            _line(name): os.path.dirname(os.path.dirname(name)) for name in glob.glob("/sys/class/block/*/dm/name")
+        }
+        place = names.get(os.path.basename(source), "")
+    major, _colon, minor = _line(f"{place}/dev").partition(":")
+    return os.makedev(int(major), int(minor)) if minor else 0
+
+
+def mounted(path: str, mountinfo: str) -> str:
+    """What is mounted where the absolute `path` lies, by the kernel's table; of two at one place it is the later."""
+    found = ("", "")
+    for line in mountinfo.splitlines():
+        row = line.split()
+        point = row[4].replace("\\040", " ")
+        if len(point) >= len(found[0]) and f"{path}/".startswith(f"{point.rstrip('/')}/"):
+            found = (point, row[row.index("-") + 2])
+    return found[1]
