@@ -12,7 +12,7 @@ import shutil
 import mediums
 import pytest
 from benches import STARTS, Bench
-from mediabuilds import Builder
+from mediabuilds import PROFILE, Builder
 
 pytestmark = [
     pytest.mark.long,
@@ -76,3 +76,4 @@ def test_firmware_without_keys_takes_the_machines_own_and_the_tpm_opens_the_disk
         assert "Secure Boot: enabled (user)" in shell.run("sudo bootctl status", check=False)
         shell.healthy()
         assert bench.canary not in machine.said
+        shell.accepted("--profile", PROFILE)

@@ -112,6 +112,7 @@ def test_a_person_installs_it_by_keys_and_unlocks_it_by_hand(bench):
         assert shell.run("test -d /sys/firmware/efi && echo uefi || echo bios") == "bios"
         assert "kos.slot=1" in shell.run("cat /proc/cmdline")
         shell.healthy()
+        shell.accepted("--profile", PROFILE)
         assert bench.canary not in machine.said
         # What was written down opens it, too.
         opens = "sudo cryptsetup open --test-passphrase --key-file=- /dev/disk/by-partlabel/kos-root"
