@@ -23,7 +23,11 @@ def _own_kernel(found: Circumstances) -> str:
 
 
 def _encrypted_disk(found: Circumstances) -> str:
-    return "" if any(found["place"]["crypt"].values()) else "no disk of the node is encrypted"
+    return "" if found["place"]["crypt"]["/home"] else "the disk of the node's system is not encrypted"
+
+
+def _encrypted_data(found: Circumstances) -> str:
+    return "" if any(found["place"]["crypt"].values()) else "nothing of the node is encrypted"
 
 
 def _outside(found: Circumstances) -> str:
@@ -38,6 +42,7 @@ def _restart(found: Circumstances) -> str:
 NEEDS: Mapping[str, Callable[[Circumstances], str]] = {
     "own kernel": _own_kernel,
     "encrypted disk": _encrypted_disk,
+    "encrypted data": _encrypted_data,
     "outside": _outside,
     "restart": _restart,
 }

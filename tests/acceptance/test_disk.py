@@ -9,13 +9,27 @@ import json
 
 import pytest
 
+# What the node keeps beside the data of its services: a volume for data alone leaves them where they are.
+SYSTEM = ("/home", "/var/lib/kos", "/var/log")
 KEYS = "cryptsetup luksDump --dump-json-metadata"
 # The devices under whatever is opened by dm-crypt now.
 DEVICES = "lsblk --noheadings --list --output TYPE,PKNAME | sed -n 's,^crypt *,/dev/,p' | sort -u"
 
 
+def data(seen):
+    """Whether each folder with the data of a service is encrypted, by path."""
+    return {path: sealed for path, sealed in seen["place"]["crypt"].items() if path not in SYSTEM}
+
+
 def test_it_says_of_its_disk_what_the_kernel_says(seen):
-    assert seen["status"]["storage"]["encrypted"] == seen["place"]["crypt"]["/var/lib/kos"]
+    kept = data(seen).values()
+    sealed = seen["place"]["crypt"]["/var/lib/kos"] or (any(kept) and all(kept))
+    assert seen["status"]["storage"]["encrypted"] == sealed
+
+
+@pytest.mark.needs("encrypted data")
+def test_data_are_encrypted_all_of_them(seen):
+    assert [path for path, sealed in data(seen).items() if not sealed] == []
 
 
 @pytest.mark.needs("encrypted disk")
@@ -30,7 +44,7 @@ def test_nothing_is_swapped_out_in_clear(host, seen):
         assert "crypt" in kinds or device.startswith("/dev/zram"), device
 
 
-@pytest.mark.needs("encrypted disk", "own kernel")
+@pytest.mark.needs("encrypted data", "own kernel")
 def test_guessing_a_passphrase_is_slow(host):
     """What a person types goes through argon2id. A key of full entropy need not, and a TPM guards its own."""
     devices = host.check_output(DEVICES).split()

@@ -12,6 +12,7 @@ import json
 import os
 import time
 
+import accepting
 import pytest
 from labnodes import INVENTORY, wait_for
 from vmnodes import VmLab, unavailable
@@ -45,12 +46,13 @@ def vm():
 def node(vm, tmp_path_factory):
     """Deployed, with data and a spare disk."""
     site = tmp_path_factory.mktemp("layers") / "site.yaml"
-    site.write_text("services: {vector_db: pgvector}\n")
+    site.write_text("services: {vector_db: pgvector}\nbackup: {repository: /srv/backup}\n")
     vm.up(NODE)
     vm.deploy(NODE, "--profile", "development", "--site", str(site))
     sql = f"CREATE TABLE told AS SELECT n, repeat('{CANARY}', 30) AS said FROM generate_series(1, {ROWS}) n"
     vm.ssh(NODE, f'{PSQL} -c "{sql}"')
     vm.ssh(NODE, f"{VALKEY} SET told {CANARY}")
+    vm.kai("backup", "-i", INVENTORY, "--limit", NODE)
     vm.ssh(NODE, "sync && systemctl poweroff", check=False)
     vm.cut_power(NODE)
     vm.kai("lab", "disk", NODE, "2G")
@@ -137,6 +139,13 @@ def test_plain_copies_go_and_another_passphrase_comes(vm, node):
     assert encryption(vm, "unlock", check=False).returncode
     encryption(vm, "unlock", passphrase=NEW)
     assert whole(vm) and vm.healthy(node)
+
+
+def test_a_backup_of_its_plain_days_is_restored_onto_it_and_the_suite_passes(vm, node):
+    vm.ssh(node, f"{PSQL} -c 'DROP TABLE told'; {VALKEY} SET told other")
+    vm.kai("restore", "--overwrite", "-i", INVENTORY, "--limit", node)
+    assert whole(vm) and vm.healthy(node)
+    accepting.accept(f"{INVENTORY}/hosts.py", node, "playbook", "--profile", "development", environment=vm.environment)
 
 
 def test_no_passphrase_is_in_a_log_or_a_file_of_the_node(vm, node):

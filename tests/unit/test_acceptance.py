@@ -37,8 +37,10 @@ ABOUT = {"node": "attic", "place": "vm", "profile": "server", "generation": "ab"
     ("found", "wanted", "why"),
     [
         (CONTAINER, ["own kernel"], "somebody else's kernel"),
-        (CONTAINER, ["encrypted disk"], "no disk of the node is encrypted"),
-        (MACHINE, ["own kernel", "encrypted disk"], ""),
+        (CONTAINER, ["encrypted disk"], "the disk of the node's system is not encrypted"),
+        (CONTAINER, ["encrypted data"], "nothing of the node is encrypted"),
+        ({"place": {"crypt": {"/home": False, "/var/lib/kos-nats": True}}}, ["encrypted data"], ""),
+        (MACHINE, ["own kernel", "encrypted disk", "encrypted data"], ""),
         ({"may_restart": False}, ["restart"], "--restart"),
         ({"outside": None}, ["outside"], "SSH alone"),
         ({"outside": object(), "may_restart": True}, ["outside", "restart"], ""),
