@@ -98,29 +98,30 @@ def compare(lab, node):
 
 
 def test_the_first_deploy_makes_files_known_by_itself(lab, guarded):
-    wait_for(lambda: compared(lab, guarded).get("compared"), 300)
+    wait_for(lambda: compared(lab, guarded).get("compared"), 900)
     assert compared(lab, guarded)["findings"] == 0
     assert lab.ssh(guarded, "stat -c '%a %U' /var/lib/kos-aide /var/lib/kos-aide/known") == "700 root\n600 root"
     assert "denied" in lab.ssh(guarded, "runuser -u kos-fail2ban -- cat /var/lib/kos-aide/known 2>&1", check=False)
 
 
 def test_a_file_that_somebody_changed_is_named_and_raises_an_alert(lab, guarded):
-    lab.ssh(guarded, "echo '192.0.2.9 mirror' >>/etc/hosts")
+    # The lab itself writes into /etc/hosts whenever a node comes or goes.
+    lab.ssh(guarded, "echo 'PATH=/tmp:$PATH' >>/etc/profile")
     assert compare(lab, guarded)["findings"] == 1
     assert figure(lab, guarded, "kos_integrity_findings") == "1"
     told = lab.kai("doctor", "-i", "inventories/lab", "--limit", guarded, "--json", check=False).stdout
-    assert "/etc/hosts has another content" in told
+    assert "/etc/profile has another content" in told
     assert "kai doctor names them" in lab.kai("status", "-i", "inventories/lab", "--limit", guarded, "--json").stdout
     wait_for(lambda: '"FilesChanged"' in lab.ssh(guarded, ALERTS), 180)
     # Undone, it is a finding no longer.
-    lab.ssh(guarded, "sed -i '$d' /etc/hosts")
+    lab.ssh(guarded, "sed -i '$d' /etc/profile")
     assert compare(lab, guarded)["findings"] == 0
 
 
 def test_what_apt_installs_becomes_known_by_itself(lab, guarded):
     before = lab.ssh(guarded, "sha256sum </var/lib/kos-aide/known")
     lab.ssh(guarded, "apt-get -qq -y install --no-install-recommends hello")
-    wait_for(lambda: lab.ssh(guarded, "sha256sum </var/lib/kos-aide/known") != before, 300)
+    wait_for(lambda: lab.ssh(guarded, "sha256sum </var/lib/kos-aide/known") != before, 900)
     assert compare(lab, guarded)["findings"] == 0
 
 
@@ -130,7 +131,7 @@ def test_what_a_deploy_changes_becomes_known_by_itself(lab, guarded, tmp_path):
     asked = {**LAYER["security"]["intrusion_detection"], "attempts": 9}
     layer.write_text(yaml.safe_dump({**LAYER, "security": {"intrusion_detection": asked}}))
     lab.deploy(guarded, "--profile", "development", "--site", str(layer))
-    wait_for(lambda: lab.ssh(guarded, "sha256sum </var/lib/kos-aide/known") != before, 300)
+    wait_for(lambda: lab.ssh(guarded, "sha256sum </var/lib/kos-aide/known") != before, 900)
     assert compare(lab, guarded)["findings"] == 0
 
 
