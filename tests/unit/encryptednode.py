@@ -43,6 +43,7 @@ MANIFEST = {
         {"name": "kos-valkey.service", "service": "valkey", "tier": 0, "starts": "now"},
         {"name": "kos-backup.timer", "service": "valkey", "tier": 0, "starts": "now"},
         {"name": "kos-firewall.service", "service": "nftables", "tier": 0, "starts": "now"},
+        {"name": "kos-boot.service", "service": "status", "tier": 0, "starts": "boot"},
     ],
     "volumes": [
         {"path": DATABASE, "service": "postgresql", "user": "kos-postgresql", "unit": "kos-postgresql.service"},
@@ -54,7 +55,9 @@ _DATA = {
     f"{DATABASE}/17/PG_VERSION": b"17\n",
     f"{CACHE}/dump.rdb": b"REDIS0011",
 }
-UNITS = ("kos-postgresql.service", "kos-valkey.service", "kos-backup.timer", "kos-firewall.service")
+UNITS = (
+    "kos-postgresql.service", "kos-valkey.service", "kos-backup.timer", "kos-firewall.service", "kos-boot.service"
+)  # fmt: skip
 
 
 class Node:
@@ -191,7 +194,8 @@ class Node:
             self._reload()
         if verb == "show":
             return "\n\n".join(
-                f"Id={name}\nActiveState={'active' if name in self.running else 'inactive'}" for name in names
+                f"Id={name}\nType=simple\nActiveState={'active' if name in self.running else 'inactive'}"
+                for name in names
             )
         for name in names:
             if name.endswith(".mount"):
@@ -199,6 +203,8 @@ class Node:
             elif verb == "stop":
                 self.running.discard(name)
             elif verb == "start" and self._may_start(name):
+                waits = name == "kos-boot.service" and "--no-block" not in argv
+                assert not waits, "it waits for the lock of the run that waits for it"
                 self.running.add(name)
         return ""
 

@@ -34,6 +34,8 @@ from .record import DEVICE, HEADER, NAME, VOLUME, Record
 # Another copy while services run is made as long as it is worth it: the one before took longer than this (seconds).
 _SHORT, _TIMES = 5.0, 4
 _BENEATH = "/run/kos/beneath"
+# What changes the node takes the lock that a move holds: it need not be stopped, and started it would wait for it.
+_WAIT = ("kos-boot.service", "kos-watch.service")
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,8 @@ def _switch(
 
 def stop(root: Root, known: Record, manifest: Mapping[str, Any]) -> None:
     """Stop every unit that may write to the data; which ones is on disk before. Raises CommandFailed."""
-    names = [*units.guarded(manifest), *(row["name"] for row in manifest["units"] if row["name"].endswith(".timer"))]
-    names.append("kos-watch.service")
+    timers = [row["name"] for row in manifest["units"] if row["name"].endswith(".timer")]
+    names = [name for name in [*units.guarded(manifest), *timers] if name not in _WAIT]
     states = system.unit_states(names)
     running = [name for name in names if states[name].get("ActiveState") in ("active", "reloading", "activating")]
     known = record.save(root, known.put(stopped=sorted({*known.stopped, *running})))
@@ -251,7 +253,10 @@ def settle(root: Root) -> None:
     if record.in_use(root) and not record.locked(root):
         units.reload(root)
         units.mount(root, record.moved(root))
-    system.systemctl("start", known.stopped)
+    # One that runs and ends may wait for the lock that this run holds: nobody waits for it here.
+    system.systemctl("start", known.stopped, "--no-block")
+    kinds = system.unit_states(known.stopped, "Id,Type")
+    system.wait_for_jobs(name for name in known.stopped if kinds[name].get("Type") != "oneshot")
     record.save(root, known.put(stopped=[]))
 
 
