@@ -362,10 +362,9 @@ def test_everything_is_aligned_and_leaves_room_for_the_copy_of_the_table(size, s
 
 def test_gaps_of_a_table_that_is_not_aligned():
     parts = [Partition(number=1, start=17408, size=5 * MIB), Partition(number=2, start=100 * MIB + 512, size=MIB)]
-    disk = Disk(path="/dev/sda", size=200 * MIB, table="gpt", partitions=parts)
-    assert layouts.gaps(disk) == [(6 * MIB, 100 * MIB), (102 * MIB, 199 * MIB)]
+    assert layouts.gaps(200 * MIB, parts) == [(6 * MIB, 100 * MIB), (102 * MIB, 199 * MIB)]
     over = Partition(number=1, start=MIB, size=500 * MIB)
-    assert layouts.gaps(Disk(path="/dev/sda", size=200 * MIB, table="gpt", partitions=[over])) == []
+    assert layouts.gaps(200 * MIB, [over]) == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,7 +96,7 @@ def beside(machine: Machine, disk: Disk, seed: str, least: int) -> Laid:
     _shareable(disk)
     gone = [one for one in disk.partitions if _ours(one)]
     disk = disk.model_copy(update={"partitions": [one for one in disk.partitions if one not in gone]})
-    gap = max(gaps(disk), key=lambda one: one[1] - one[0], default=(0, 0))
+    gap = max(gaps(disk.size, disk.partitions), key=lambda one: one[1] - one[0], default=(0, 0))
     if gap[1] - gap[0] < least:
         raise Unplannable(
             f"{described(disk)} has no gap of {human(least)}: the largest is {human(gap[1] - gap[0])}. "
@@ -113,11 +114,11 @@ def beside(machine: Machine, disk: Disk, seed: str, least: int) -> Laid:
     return Laid(disk, "system", False, make, kept, shared, tuple(_kept(one, False) for one in gone))
 
 
-def gaps(disk: Disk) -> list[tuple[int, int]]:
-    """Where nothing lies: (start, end) in bytes, aligned, without the room of GPT itself."""
+def gaps(size: int, there: Iterable[Partition | Partitioned | Kept]) -> list[tuple[int, int]]:
+    """Where nothing lies on a disk: (start, end) in bytes, aligned, without the room of GPT itself."""
     found, at = [], ALIGNMENT
-    last = down(disk.size) - BACKUP
-    for start, end in sorted((one.start, one.start + one.size) for one in disk.partitions):
+    last = down(size) - BACKUP
+    for start, end in sorted((one.start, one.start + one.size) for one in there):
         if down(min(start, last)) > at:
             found.append((at, down(min(start, last))))
         at = max(at, up(end))

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 
 from ..hardware.model import Disk, Machine, Partition
@@ -51,8 +51,8 @@ def _row(before: str, after: str) -> str:
 
 def _before(disk: Disk) -> list[str]:
     rows = [(part.start, _cell(str(part.number), _content(part), part.size)) for part in disk.partitions]
-    if disk.table == "gpt":
-        rows += [(start, _cell("", "free", end - start)) for start, end in gaps(disk) if end - start >= _GAP]
+    if rows or disk.table == "gpt":
+        rows += _free(disk.size, disk.partitions)
     if not rows:
         return [_cell("", HOLDS.get(disk.holds) or disk.filesystem or _EMPTY, disk.size)]
     return [text for _start, text in sorted(rows)]
@@ -61,7 +61,12 @@ def _before(disk: Disk) -> list[str]:
 def _after(table: Table) -> list[str]:
     rows = [(part.start, _cell(f"+{part.number}", _made(part), part.size)) for part in table.make]
     rows += [(part.start, _cell(f"={part.number}", _kept(part), part.size)) for part in table.preserve]
+    rows += _free(table.disk.size, [*table.make, *table.preserve])
     return [text for _start, text in sorted(rows)]
+
+
+def _free(size: int, there: Iterable[Partition | Partitioned | Kept]) -> Iterator[tuple[int, str]]:
+    return ((start, _cell("", "free", end - start)) for start, end in gaps(size, there) if end - start >= _GAP)
 
 
 def _few(rows: list[str]) -> list[str]:
