@@ -40,7 +40,7 @@ class Result:
 
 
 def _environment() -> dict[str, str]:
-    return {**os.environ, "KOS_LAB_ID": "bench", "LC_ALL": "C.UTF-8"}
+    return {"KOS_LAB_ID": "bench", **os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def run(*argv: str) -> Run:
@@ -62,10 +62,11 @@ def run(*argv: str) -> Run:
     return Run(time.monotonic() - began, cpu)
 
 
-def ssh(command: str) -> str:
-    """The output of a command on the node. Raises CalledProcessError."""
+def ssh(command: str, given: str = "") -> str:
+    """The output of a command on the node that reads `given`. Raises CalledProcessError."""
     argv = [BIN / "kai", "lab", "ssh", NODE, command]
-    return subprocess.run(argv, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(argv, cwd=ROOT, env=_environment(), input=given, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def pairs(

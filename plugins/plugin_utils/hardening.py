@@ -165,7 +165,10 @@ def _settings(active: Iterable[Rule]) -> Iterable[MachineSetting]:
 
 def _merged_files(active: list[Rule]) -> Iterable[FileManifest]:
     """The files that several rules write lines of."""
-    sysctls = [(rule.id, [f"{name} = {value}" for name, value in rule.sysctl.items()]) for rule in active]
+    sysctls = [
+        (rule.id, [f"{name} = {value}" for key, value in rule.sysctl.items() for name in _by_name(key)])
+        for rule in active
+    ]
     if any(lines for _name, lines in sysctls):
         # After Debian's own 50-default.conf and whatever else is numbered lower.
         yield FileManifest(path="/etc/sysctl.d/95-kos-hardening.conf", text=_lines(sysctls))
@@ -183,6 +186,11 @@ def _merged_files(active: list[Rule]) -> Iterable[FileManifest]:
         # sshd keeps the first value that it reads.
         path = "/etc/ssh/sshd_config.d/01-kos-hardening.conf"
         yield FileManifest(path=path, text=_lines(sshd), mode="0600", units=[_SSHD])
+
+
+def _by_name(key: str) -> list[str]:
+    """A pattern for every network interface, and before it what those that are not there yet will take."""
+    return [*(key.replace("*", name) for name in ("all", "default") if "*" in key), key]
 
 
 def _lines(rules: Iterable[tuple[str, list[str]]]) -> str:

@@ -144,7 +144,7 @@ def test_the_generation_carries_files_packages_settings_and_whom_to_tell(tmp_pat
     assert paths["/etc/sudoers.d/90-kos"]["mode"] == "0440"
     assert {"unattended-upgrades", "libpam-pwquality"} <= set(manifest["packages"])
     assert manifest["unless"] == {"systemd-timesyncd": "time-daemon"}
-    assert {row["name"] for row in manifest["daemons"]} == {"sshd", "journald", "tmp", "pam"}
+    assert {row["name"] for row in manifest["daemons"]} == {"sshd", "journald", "tmp", "shm", "pam"}
     assert {
         "kind": "sysctl",
         "name": "kernel.kptr_restrict",
@@ -152,6 +152,11 @@ def test_the_generation_carries_files_packages_settings_and_whom_to_tell(tmp_pat
         "service": "hardening",
         "tier": 0,
     } in manifest["settings"]
+
+
+def test_interfaces_that_are_not_there_yet_take_the_same():
+    lines = texts(made("baseline"))["/etc/sysctl.d/95-kos-hardening.conf"].splitlines()
+    assert [line for line in lines if line.startswith("c.")] == ["c.all.d = 0", "c.default.d = 0", "c.*.d = 0"]
 
 
 def test_no_level_leaves_nothing_in_the_generation(tmp_path):
