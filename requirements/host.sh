@@ -38,7 +38,7 @@ install() {
 }
 
 if is_debian; then
-  install ca-certificates cryptsetup-bin git gpg gpg-agent gpgv openssh-client python3 python3-venv restic shellcheck skopeo tmux
+  install ca-certificates cryptsetup-bin git gpg gpg-agent gpgv openssh-client python3 python3-venv restic shellcheck skopeo sudo tmux
 fi
 
 command -v "$python" >/dev/null || fail "$python was not found. kOS needs Python 3.11 or newer (make setup PYTHON=…)."

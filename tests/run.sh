@@ -54,7 +54,7 @@ as_root=()
 if ((EUID)); then
   # No bytecode and no caches as root: the checkout stays its owner's.
   as_root=(sudo env PATH="$PATH" LC_ALL="${LC_ALL:-C.UTF-8}" ANSIBLE_CONFIG="$ANSIBLE_CONFIG" CI="${CI:-}"
-    KOS_E2E="${KOS_E2E:-}" KOS_CRASH_SEED="${KOS_CRASH_SEED:-}" PYTHONDONTWRITEBYTECODE=1)
+    KOS_E2E="${KOS_E2E:-}" KOS_CRASH_SEED="${KOS_CRASH_SEED:-}" KOS_REPORTS="${KOS_REPORTS:-}" PYTHONDONTWRITEBYTECODE=1)
 fi
 
 checks=()
