@@ -102,7 +102,7 @@ def test_the_kernel_and_the_disk_say_that_it_is_encrypted(vm, node):
     table = vm.ssh(node, "dmsetup table kos-encrypted").split()
     assert table[2:4] == ["crypt", "aes-xts-plain64"]
     spare = vm.ssh(node, f"realpath {DISK}")
-    tree = json.loads(vm.ssh(node, f"lsblk --json --output PATH,TYPE,FSTYPE {spare}"))["blockdevices"][0]
+    tree = json.loads(vm.ssh(node, f"lsblk --json --tree --output NAME,PATH,TYPE,FSTYPE {spare}"))["blockdevices"][0]
     assert tree["fstype"] == "crypto_LUKS" and tree["children"][0]["type"] == "crypt"
     for path in ("/var/lib/kos-postgresql", "/var/lib/kos-valkey"):
         source = vm.ssh(node, f"findmnt --noheadings --output SOURCE --mountpoint {path}")

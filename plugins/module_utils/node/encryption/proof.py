@@ -37,7 +37,7 @@ def _mapping(record: Record) -> Iterator[Finding]:
     kind, cipher = (words[2:4]) if len(words) > 7 else ("", "")
     good = (kind, cipher) == ("crypt", luks.CIPHER)
     yield Finding(f"the kernel encrypts {DEVICE} (dmsetup table)", good, " ".join((kind, cipher)))
-    tree = ["lsblk", "--json", "--bytes", "--inverse", "--output", "PATH,TYPE,UUID,MAJ:MIN,SIZE", DEVICE]
+    tree = ["lsblk", "--json", "--bytes", "--tree", "--inverse", "--output", "NAME,PATH,TYPE,UUID,MAJ:MIN", DEVICE]
     top = json.loads(system.run(tree).stdout)["blockdevices"][0]
     below = list(_walk(top))[1:]
     number = words[6] if len(words) > 7 else ""

@@ -15,7 +15,7 @@ from .. import space, system
 from ..files import NodeError, Root
 from ..machine import luks, signatures
 
-_COLUMNS = "PATH,TYPE,SIZE,SERIAL,RO,PTTYPE,PARTLABEL,MOUNTPOINTS"
+_COLUMNS = "NAME,PATH,TYPE,SIZE,SERIAL,RO,PTTYPE,PARTLABEL,MOUNTPOINTS"
 _KINDS = ("disk", "part", "lvm", "raid0", "raid1", "raid5", "raid6", "raid10")
 _BEGINNING = 1 << 20  # bytes: every file system, LUKS and RAID have said what they are by then
 # What ext4 needs beside the data: its tables and journal, and a reserve that is not used up at once.
