@@ -193,7 +193,7 @@ class IntrusionDetection(Strict):
     level: Literal["none", "basic", "comprehensive"] | None = Field(
         default=None,
         description="`basic` bans who guesses passwords; `comprehensive` also watches files and writes down what"
-        " processes do to them; default: none",
+        " processes do to them; default: `basic` on a node that answers the network",
     )
     never_ban: list[Network] | None = Field(default=None, description="addresses and networks, beside the node itself")
     attempts: Annotated[int, Field(ge=1, le=100)] | None = Field(

@@ -53,6 +53,8 @@ ACTED_ON = (
 # What a `backup:` section with a repository asks for.
 BACKUP_SERVICE = "restic"
 
+# What bans those who guess the passwords of a node that answers the network.
+GUARD_SERVICE = "fail2ban"
 
 # Capabilities that describe the machine rather than ask for a service.
 DESCRIPTIVE = {"storage", "local_only", "external_apis"}
@@ -278,6 +280,7 @@ def resolve(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardware) 
     _hardening(deployment, catalogue, kind, choices)
     _unanswered_ports(deployment, choices)
     gateway = listening(deployment, choices.faults)
+    _guard(deployment, gateway, catalogue, kind, choices)
     catalogue = catalogue.standing_in(_stand_ins(catalogue, choices))
     for service in list(choices.capabilities):
         _require(service, catalogue, choices)
@@ -470,6 +473,17 @@ def _hardening(deployment: Deployment, catalogue: Catalogue, kind: KindOfHardwar
     if level == "none" or hardening.SERVICE not in catalogue.services:
         return
     _choose(hardening.SERVICE, hardening.SERVICE, deployment.place(tuple(key.split("."))), catalogue, kind, choices)
+
+
+def _guard(
+    deployment: Deployment, gateway: Gateway, catalogue: Catalogue, kind: KindOfHardware, choices: _Choices
+) -> None:
+    """A node that answers the network is guarded, unless its configuration says by whom, or by nobody."""
+    level = deployment.settings.get("security", {}).get("intrusion_detection", {}).get("level")
+    named = "intrusion_detection" in deployment.settings.get("services", {})
+    if level is None and not named and gateway.bind == "all" and GUARD_SERVICE in catalogue.names:
+        why = "every node that answers the network has one"
+        _choose("intrusion_detection", GUARD_SERVICE, None, catalogue, kind, choices, why)
 
 
 def _unanswered_ports(deployment: Deployment, choices: _Choices) -> None:

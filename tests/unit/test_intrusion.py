@@ -39,14 +39,20 @@ def files(plan):
     [
         ({"networking": {"host": "localhost"}}, False),
         ({"networking": {"host": "localhost"}, "security": {"intrusion_detection": "basic"}}, True),
-        ({"networking": {"host": None}}, False),
+        ({"networking": {"host": None}}, True),
         ({"networking": {"host": None}, "security": {"intrusion_detection": "none"}}, False),
         ({"networking": {"host": None}, "services": {"intrusion_detection": "crowdsec"}}, True),
     ],
     ids=["on loopback", "asked for", "by default", "asked for nobody", "instead of another"],
 )
-def test_a_node_that_asks_for_it_is_guarded(tmp_path, settings, guarded):
+def test_a_node_that_answers_the_network_is_guarded(tmp_path, settings, guarded):
     assert ("fail2ban" in services(planned(tmp_path, settings))) is guarded
+
+
+def test_the_plan_says_why_it_is_guarded(tmp_path):
+    assert services(planned(tmp_path, {"networking": {"host": None}}))["fail2ban"] == (
+        "every node that answers the network has one"
+    )
 
 
 def test_the_jail_is_as_the_profile_says(tmp_path):
@@ -66,12 +72,7 @@ def test_an_address_that_is_none_is_refused(tmp_path):
 @pytest.mark.parametrize(("gateway", "doors"), [("caddy", {"sshd"}), ("nginx", {"sshd", "gateway"})])
 def test_every_jail_has_its_sets_and_every_set_its_rules(tmp_path, gateway, doors):
     """A jail without a set would fail at its first ban, when it is needed."""
-    settings = {
-        "networking": {"host": None},
-        "security": {"intrusion_detection": "basic"},
-        "services": {"gateway": gateway},
-    }
-    made = files(planned(tmp_path, settings))
+    made = files(planned(tmp_path, {"networking": {"host": None}, "services": {"gateway": gateway}}))
     jail, table = made["/etc/kos/fail2ban/jail.conf"], made["/etc/kos/fail2ban/table.nft"]
     assert {name for name in ("sshd", "gateway") if f"[{name}]" in jail} == doors
     for door in ("sshd", "gateway"):
