@@ -12,7 +12,7 @@ from .command import attempt, run
 from .identity import Lab
 from .state import Node
 
-BOOT_SECONDS = 300.0
+BOOT_SECONDS = 900.0
 _NOBODY = "has-no-identity"  # a mark in the run files
 
 
