@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
+import json
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +20,7 @@ import typer
 import yaml
 from typer.cli import get_docs_for_click
 
+from ansible_collections.kind.kos.cli.exits import Exit
 from ansible_collections.kind.kos.cli.main import app
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble, layers
 from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogue, load_catalogue
@@ -28,6 +31,10 @@ from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 from ansible_collections.kind.kos.plugins.plugin_utils.resolver import Plan
 from ansible_collections.kind.kos.plugins.plugin_utils.substrates import obstacle
 from kos_image.main import app as image_app
+from kos_install import answers as install_answers
+from kos_install import errors as install_errors
+from kos_install import main as install
+from kos_install import unattended
 
 ROOT = Path(__file__).resolve().parents[1]
 _MADE = "<!-- Made by `make docs`; edit the source instead. -->\n"
@@ -249,6 +256,111 @@ def kos_image_page() -> str:
     return _commands_page(image_app, "kos-image")
 
 
+def kos_install_page() -> str:
+    """The options of `kos-install`, how it ends, where answers are left for it, and every key that they may have."""
+    reads = install.parser()
+    options = [_option_cells(action) for action in reads._actions if action.help != argparse.SUPPRESS]
+    schema = json.loads(install_answers.schema())
+    files = ", ".join(f"`{name}`" for name in unattended.FILES)
+    parts = [
+        "# kos-install",
+        _MADE,
+        f"{reads.description} What it asks, and what it makes of a machine, is in"
+        " [the installer's page](../installer.md).",
+        "## Options",
+        "\n".join(_table(("option", "what"), options)),
+        "What does not go together is refused, with what to do:",
+        "\n".join([
+            *(f"- `--{name}` goes with no other option" for name in install.ALONE),
+            *(f"- {_code(sentence)}" for _breaks, sentence in install.RULES),
+        ]),
+        "## Exit codes",
+        "\n".join(_table(("code", "means"), _exits())),
+        "They are [those of every command](../exit-codes.md).",
+        "## Answers that nobody types",
+        "On a medium that starts, answers are looked for in this order; the first that is there counts:",
+        "\n".join(_table(("where", "what it takes"), [
+            (f"the kernel argument `{unattended.ARGUMENT}`", f"`LABEL=NAME` or a device such as `/dev/sdb1`, a"
+             f" partition with one of {files}; `{unattended.OFF}`: nowhere is looked, and the screens ask"),
+            (f"the system credential `{unattended.CREDENTIAL}`", "the answers themselves"),
+            (f"the partition labelled `{unattended.LABEL}`", f"just one of {files}, and beside it the files that"
+             f" its secrets name; the file system is {' or '.join(unattended.TYPES)}. Two partitions of that label are"
+             " refused"),
+        ])),
+        "## Answers",
+        "The strict [JSON Schema](../schema/answers.json) is what `kos-install --schema` prints; a key that is not in"
+        " it is refused. [An example](../../installer/answers.example.yaml) has every one.",
+        "\n".join(_table(("key", "takes", "default", "what"), list(_answer_rows(schema)))),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _option_cells(action: argparse.Action) -> tuple[str, ...]:
+    value = f" {action.metavar}" if action.metavar else ""
+    return ", ".join(f"`{name}{value}`" for name in action.option_strings), _code(action.help or "")
+
+
+def _code(sentence: str) -> str:
+    """The options in a sentence as code."""
+    return re.sub(r"(--[a-z-]+)", r"`\1`", sentence)
+
+
+def _exits() -> Iterator[tuple[str, ...]]:
+    yield str(int(Exit.OK)), "it did what was asked for"
+    yield str(int(Exit.UNEXPECTED)), "unexpected; `--verify`: the medium is not proved to be as it was made"
+    yield str(int(Exit.USAGE)), _means(install_errors.UsageError)
+    yield str(int(Exit.INVALID_CONFIGURATION)), "the answers are not valid: each fault names file, line, key and fix"
+    yield str(int(Exit.PREFLIGHT_FAILED)), f"refused, and nothing was touched. {_means(install_errors.Unplannable)}"
+    yield str(int(Exit.NOT_REVERTED)), f"{_means(install_errors.ApplyFailed)} {_means(install_errors.VerifyFailed)}"
+
+
+def _means(error: type[install_errors.InstallError]) -> str:
+    """What an error says of itself, in its first paragraph."""
+    return " ".join((error.__doc__ or "").split("\n\n")[0].split())
+
+
+def _answer_rows(schema: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Every key of the answers, also of what is in them, with what it takes; what is alike is told of once."""
+    told: dict[str, str] = {}
+
+    def rows(node: dict[str, Any], above: str) -> Iterator[tuple[str, ...]]:
+        for name, found in node.get("properties", {}).items():
+            kind, inner = _kind(schema, found)
+            about = found.get("description") or inner.get("description", "")
+            alike = told.setdefault(inner.get("title") or name, f"{above}{name}") if inner else f"{above}{name}"
+            first = alike == f"{above}{name}"
+            yield f"`{above}{name}`", kind if first else f"as `{alike}`", _default(node, name), about
+            if first:
+                yield from rows(inner, f"{above}{name}[]." if kind.startswith("list") else f"{above}{name}.")
+
+    yield from rows(schema, "")
+
+
+def _default(node: dict[str, Any], name: str) -> str:
+    if name in node.get("required", ()):
+        return "required"
+    default = node["properties"][name].get("default")
+    return f"`{json.dumps(default)}`" if isinstance(default, str | int) else ""
+
+
+def _kind(schema: dict[str, Any], node: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a value is, in words, and the section that it is or that a list has, if any."""
+    if "$ref" in node:
+        return "section", schema["$defs"][node["$ref"].rpartition("/")[2]]
+    if "anyOf" in node:
+        kinds = [_kind(schema, one) for one in node["anyOf"] if one.get("type") != "null"]
+        return " or ".join(kind for kind, _inner in kinds), next((inner for _kind, inner in kinds if inner), {})
+    if "enum" in node or "const" in node:
+        return ", ".join(f"`{value}`" for value in node.get("enum", [node.get("const")])), {}
+    if node.get("type") == "array":
+        kind, inner = _kind(schema, node.get("items", {}))
+        return f"list of {kind}", inner
+    if node.get("type") == "integer":
+        least, most = node.get("minimum", 0), node.get("maximum")
+        return f"{least} to {most}" if most else f"{least} and more", {}
+    return {"string": "text", "boolean": "`true`, `false`"}.get(node.get("type", ""), "section"), {}
+
+
 def _commands_page(application: typer.Typer, name: str) -> str:
     command = typer.main.get_command(application)
     context = typer.Context(command, info_name=name)
@@ -347,6 +459,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/modules.md": modules_page,
     "reference/kai.md": kai_page,
     "reference/kos-image.md": kos_image_page,
+    "reference/kos-install.md": kos_install_page,
 }
 
 

@@ -170,11 +170,13 @@ class DiskSelector(Strict):
 class Storage(Strict):
     """Where the node goes, and what becomes of what is there."""
 
-    layout: Literal["whole_disk", "free_space", "mirror"] = "whole_disk"
+    layout: Literal["whole_disk", "free_space", "mirror"] = Field(
+        default="whole_disk", description="free_space: beside what is there; mirror: two disks, the same on both"
+    )
     disk: DiskSelector = Field(default_factory=DiskSelector, description="without a key: the only disk there is")
     second: DiskSelector | None = Field(default=None, description="the other half of a mirror")
     data: DiskSelector | None = Field(default=None, description="a disk of its own for /var and /home")
-    swap: Literal["zram", "none"] = "zram"
+    swap: Literal["zram", "none"] = Field(default="zram", description="zram: in memory, compressed")
 
     @model_validator(mode="after")
     def _mirror(self) -> Self:
@@ -242,7 +244,9 @@ class Encryption(Strict):
     """How the disk is locked. A passphrase always opens it; the others open it too."""
 
     passphrase: Secret = Field(default_factory=lambda: Secret(prompt=True))
-    recovery_key: bool = Field(default=True, description="not where nobody watches: there it has to be left away")
+    recovery_key: bool = Field(
+        default=True, description="shown once at the end; where nobody watches none is made, and true is refused"
+    )
     argon2id: Argon2id | None = None
     tpm2: Tpm2 | None = None
     fido2: bool = False
@@ -274,10 +278,12 @@ class Interface(Strict):
     match: Annotated[
         str, Field(pattern=_NIC), _like(_NIC, "the name of a network card or a pattern of names, such as enp1s0 or en*")
     ] = "en*"
-    dhcp: bool = True
-    addresses: list[Annotated[str, Field(pattern=_CIDR), _like(_CIDR, _NO_CIDR), AfterValidator(_network)]] = []
+    dhcp: bool = Field(default=True, description="without it `addresses` has one at least")
+    addresses: list[Annotated[str, Field(pattern=_CIDR), _like(_CIDR, _NO_CIDR), AfterValidator(_network)]] = Field(
+        default=[], description="with the length of the network: 192.0.2.7/24"
+    )
     gateway: Address | None = None
-    dns: list[Address] = []
+    dns: list[Address] = Field(default=[], description="name servers")
     vlan: Vlan | None = None
     wifi: Wifi | None = None
 
@@ -309,8 +315,8 @@ class User(Strict):
         str, Field(pattern=_USER), _like(_USER, "small letters, digits, - and _, such as anna"), AfterValidator(_user)
     ] = "kos"
     full_name: Annotated[str, Field(max_length=100), AfterValidator(_full_name)] = ""
-    password_hash: PasswordHash | None = None
-    ssh_keys: list[PublicKey] = []
+    password_hash: PasswordHash | None = Field(default=None, description="what mkpasswd makes of the password")
+    ssh_keys: list[PublicKey] = Field(default=[], description="lines of .pub files")
 
     @model_validator(mode="before")
     @classmethod
@@ -342,7 +348,9 @@ class Answers(Strict):
     )
     environment: Annotated[str, AfterValidator(_printable)] | None = None
     settings: dict[str, Any] = Field(default={}, description="a layer of configuration, over the profile's own")
-    accept_shortfall: list[Literal["cpu", "memory", "disk", "gpu", "network"]] = []
+    accept_shortfall: list[Literal["cpu", "memory", "disk", "gpu", "network"]] = Field(
+        default=[], description="of what this machine may have less than the profile asks for"
+    )
     hostname: Annotated[
         str,
         Field(pattern=_HOSTNAME),
@@ -363,7 +371,9 @@ class Answers(Strict):
     network: list[Interface] = [Interface()]
     user: User = User()
     confirm: Confirm = Confirm()
-    after: Literal["reboot", "power_off", "wait"] = "wait"
+    after: Literal["reboot", "power_off", "wait"] = Field(
+        default="wait", description="what the machine does when it is installed and nobody watches"
+    )
 
     def digest(self) -> str:
         """SHA-256 over what makes the node: neither who confirmed it, nor where its secrets come from."""

@@ -29,14 +29,20 @@ def here(socket: Path | None, plain: bool) -> int:
     if not sys.stdin.isatty():
         raise UsageError("the screens need a terminal; without one: kos-install --answers FILE")
     console = os.getppid() == 1
+    _say_at_once()
     if not console:
         return _screens(["--socket", str(_listening(socket))], plain, console)
     for key in (signal.SIGTSTP, signal.SIGQUIT):
         # A console that somebody stopped would be gone for good; a handler, unlike ignoring, ends with a shell's exec.
         signal.signal(key, lambda *_: None)
-    print("\r\nkOS: the installer starts ...\r", flush=True)
     _forever(lambda: _screens([], plain, console))
     return Exit.OK
+
+
+def _say_at_once() -> None:
+    """What the screens are made of takes seconds to load, on a small machine many."""
+    if sys.stdout.isatty():
+        print("\r\nkOS: the installer starts ...\r", flush=True)
 
 
 def _forever(run: Callable[[], object]) -> None:
@@ -83,6 +89,7 @@ def rehearse(hardware: Path, replay: Path, plain: bool) -> int:
 
     Raises ConfigurationError, InstallError for files that are none of these.
     """
+    _say_at_once()
     from .engine import replay as replaying
     from .hardware import describe
 

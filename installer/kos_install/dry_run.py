@@ -16,6 +16,7 @@ from typing import Any
 from ansible_collections.kind.kos.cli.exits import Exit
 from ansible_collections.kind.kos.plugins.plugin_utils.documents import KeyPath
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError, Fault, Place, shown_path
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import memory
 
 from . import answers as answered
 from . import intended, medium, secrets
@@ -28,7 +29,6 @@ from .storage.actions import Plan
 from .storage.picture import picture
 from .storage.plan import Circumstances, plan, wiped
 from .storage.refusals import unattended
-from .storage.sizes import human
 from .storage.words import said
 from .unattended import of_example
 
@@ -127,6 +127,6 @@ def summary(machine: Machine) -> Iterator[str]:
     chips = [*(["TPM 2"] if machine.tpm2 else []), *(["FIDO2 key"] if machine.fido2 else [])]
     cards = [f"{card.name}{' (Wi-Fi)' if card.wireless else ''}" for card in machine.nics]
     yield f"Machine   {machine.name or 'unnamed'}, {machine.architecture}, {machine.firmware.upper()}, {boot}"
-    yield f"          {machine.cpu} core{'s' * (machine.cpu != 1)}, {human(machine.memory_mb * 10**6)} of memory"
+    yield f"          {machine.cpu} core{'s' * (machine.cpu != 1)}, {memory(machine.memory_mb)} of memory"
     yield f"Also has  {', '.join([*chips, *(f'GPU of {maker}' for maker in machine.gpu)]) or 'nothing of note'}"
     yield f"Network   {', '.join(cards) or 'no card that Linux knows'}"

@@ -84,7 +84,7 @@ def _network(asked: Interface) -> str:
 def _opens(asked: Encryption) -> Iterator[str]:
     yield f"a passphrase ({_source(asked.passphrase)})"
     if asked.recovery_key:
-        yield "a recovery key, where somebody watches"
+        yield "a recovery key, shown once at the end; none where nobody watches"
     if asked.tpm2:
         yield "the TPM, with a PIN" if asked.tpm2.pin else "the TPM, without a PIN"
     if asked.fido2:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from ansible_collections.kind.kos.cli.exits import Exit
@@ -14,6 +15,38 @@ from ansible_collections.kind.kos.cli.exits import Exit
 from . import medium
 
 # What is slow to load is imported where it is needed: a console shows something at once.
+
+# What does not go together -> the sentence that says what to do.
+RULES: tuple[tuple[Callable[[argparse.Namespace], object], str], ...] = (
+    (
+        lambda given: given.hardware and not (given.dry_run or given.replay),
+        "--hardware describes another machine, which cannot be installed: add --dry-run or --replay",
+    ),
+    (
+        lambda given: given.replay and not given.hardware,
+        "--replay needs --hardware FILE: no real machine is rehearsed on",
+    ),
+    (
+        lambda given: given.replay and (given.answers or given.unattended),
+        "--replay rehearses the screens, which ask for themselves: leave --answers and --unattended away",
+    ),
+    (lambda given: given.json and not (given.answers or given.unattended), "--json goes with --answers"),
+    (
+        lambda given: given.dry_run and not given.answers,
+        "--dry-run shows what answers would do: add --answers FILE",
+    ),
+    (
+        lambda given: given.answers and given.unattended and not given.dry_run,
+        "--unattended looks for answers itself: leave --answers away, or add --dry-run",
+    ),
+    (
+        lambda given: given.remote and (given.unattended or given.dry_run),
+        "--remote takes answers from here, and looks at no disk before it installs: --answers FILE alone",
+    ),
+    (lambda given: given.fingerprint and not given.remote, "--fingerprint goes with --remote"),
+)
+# These go with no other option.
+ALONE = ("schema", "verify")
 
 
 def main() -> int:
@@ -92,60 +125,45 @@ def _engine(options: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Every option of the command; the reference of the documentation is made of it."""
+    made = argparse.ArgumentParser(
         prog="kos-install", description="The installer of kOS: without an option, its screens."
     )
-    parser.add_argument(
-        "--answers", type=Path, metavar="FILE", help="what the screens would ask, as YAML, JSON or TOML"
-    )
-    parser.add_argument(
+    made.add_argument("--answers", type=Path, metavar="FILE", help="what the screens would ask, as YAML, JSON or TOML")
+    made.add_argument(
         "--unattended",
         action="store_true",
         help="look for answers where somebody left them; with --dry-run: are these enough for nobody to watch?",
     )
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
-    parser.add_argument("--hardware", type=Path, metavar="FILE", help="a described machine; --dry-run or --replay only")
-    parser.add_argument("--replay", type=Path, metavar="FILE", help="rehearse: the screens, and recorded progress")
-    parser.add_argument("--json", action="store_true", help="all of it as one JSON object; of an install one a line")
-    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of the answers")
-    parser.add_argument("--verify", action="store_true", help="read the whole medium, and say whether it is as made")
-    parser.add_argument("--plain", action="store_true", help="ask line by line: for any terminal, and screen readers")
-    parser.add_argument(
+    made.add_argument("--dry-run", action="store_true", help="show what would be done, and change nothing")
+    made.add_argument("--hardware", type=Path, metavar="FILE", help="a described machine; --dry-run or --replay only")
+    made.add_argument("--replay", type=Path, metavar="FILE", help="rehearse: the screens, and recorded progress")
+    made.add_argument("--json", action="store_true", help="all of it as one JSON object; of an install one a line")
+    made.add_argument("--schema", action="store_true", help="print the JSON Schema of the answers")
+    made.add_argument("--verify", action="store_true", help="read the whole medium, and say whether it is as made")
+    made.add_argument("--plain", action="store_true", help="ask line by line: for any terminal, and screen readers")
+    made.add_argument(
         "--remote", metavar="USER@HOST[:PORT]", help="install a machine that was started from a medium there"
     )
-    parser.add_argument(
-        "--fingerprint", metavar="SHA256:...", help="with --remote: of its SSH key, as its screen has it"
-    )
-    parser.add_argument("--engine", action="store_true", help="run the engine that the screens talk to")
-    parser.add_argument("--socket", type=Path, metavar="PATH", help="where the engine listens")
-    parser.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--visit", action="store_true", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    _check(parser, options)
-    return options
+    made.add_argument("--fingerprint", metavar="SHA256:...", help="with --remote: of its SSH key, as its screen has it")
+    made.add_argument("--engine", action="store_true", help="run the engine that the screens talk to")
+    made.add_argument("--socket", type=Path, metavar="PATH", help="where the engine listens")
+    made.add_argument("--attach", action="store_true", help=argparse.SUPPRESS)
+    made.add_argument("--visit", action="store_true", help=argparse.SUPPRESS)
+    return made
 
 
-def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    alone = next((name for name in ("schema", "verify") if getattr(options, name)), None)
+def _options() -> argparse.Namespace:
+    reads = parser()
+    options = reads.parse_args()
+    alone = next((name for name in ALONE if getattr(options, name)), None)
     if alone and any(value for name, value in vars(options).items() if name != alone):
-        parser.error(f"--{alone} goes with no other option: leave the others away")
-    if options.hardware and not (options.dry_run or options.replay):
-        parser.error("--hardware describes another machine, which cannot be installed: add --dry-run or --replay")
-    if options.replay and not options.hardware:
-        parser.error("--replay needs --hardware FILE: no real machine is rehearsed on")
-    if options.replay and (options.answers or options.unattended):
-        parser.error("--replay rehearses the screens, which ask for themselves: leave --answers and --unattended away")
-    if options.json and not (options.answers or options.unattended):
-        parser.error("--json goes with --answers")
-    if options.dry_run and not options.answers:
-        parser.error("--dry-run shows what answers would do: add --answers FILE")
-    if options.answers and options.unattended and not options.dry_run:
-        parser.error("--unattended looks for answers itself: leave --answers away, or add --dry-run")
-    if options.remote and (options.unattended or options.dry_run):
-        parser.error("--remote takes answers from here, and looks at no disk before it installs: --answers FILE alone")
-    if options.fingerprint and not options.remote:
-        parser.error("--fingerprint goes with --remote")
+        reads.error(f"--{alone} goes with no other option: leave the others away")
+    for breaks, sentence in RULES:
+        if breaks(options):
+            reads.error(sentence)
+    return options
 
 
 if __name__ == "__main__":

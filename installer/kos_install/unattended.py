@@ -26,7 +26,7 @@ LABEL, CREDENTIAL, ARGUMENT = "KOS-ANSWERS", "kos.answers", "kos.answers="
 FILES = ("answers.yaml", "answers.yml", "answers.json", "answers.toml")
 OFF = "off"
 # Nothing else than these file systems is mounted for answers: few, and the kernel's oldest.
-_TYPES = ("vfat", "ext4")
+TYPES = ("vfat", "ext4")
 _CREDENTIALS = Path("/run/credentials/@system")
 
 
@@ -70,8 +70,8 @@ def found(where: str | Path) -> Iterator[Path]:
     if not Path(device).is_block_device():
         raise UsageError(f"{where} is no partition here: {ARGUMENT} takes LABEL=NAME, a device as /dev/sdb1, or {OFF}")
     filesystem = run(["blkid", "-p", "-o", "value", "-s", "TYPE", device]).strip()
-    if filesystem not in _TYPES:
-        raise UsageError(f"{where} holds {filesystem or 'no file system'}: answers lie on {' or '.join(_TYPES)}")
+    if filesystem not in TYPES:
+        raise UsageError(f"{where} holds {filesystem or 'no file system'}: answers lie on {' or '.join(TYPES)}")
     with glance.into(device, filesystem) as folder:
         paths = [folder / name for name in FILES if (folder / name).is_file()]
         if len(paths) != 1:

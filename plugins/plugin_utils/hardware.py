@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -68,20 +69,27 @@ class Shortfall:
         return asdict(self)
 
 
+def memory(megabytes: int) -> str:
+    """Memory as it is sold, in powers of two: ``512 MB``, ``15.5 GB``. Every door says it so."""
+    return f"{megabytes} MB" if megabytes < 1024 else f"{megabytes / 1024:.1f}".removesuffix(".0") + " GB"
+
+
 def shortfalls(facts: Facts, minimum: Minimum, accepted: set[str]) -> list[Shortfall]:
     """Every row of `minimum` that `facts` do not meet; an unknown link speed is not held against a machine."""
-    rows: list[tuple[Resource, int | None, int | None, str]] = [
-        ("cpu", minimum.cpu, facts.cpu, "cores"),
-        ("memory", minimum.memory_mb, facts.memory_mb, "MB"),
-        ("disk", minimum.disk_gb, facts.disk_gb, "GB"),
-        ("network", minimum.network_mbps, facts.network_mbps, "Mbit/s"),
+    rows: list[tuple[Resource, int | None, int | None, Callable[[int], str]]] = [
+        ("cpu", minimum.cpu, facts.cpu, lambda count: f"{count} cores"),
+        ("memory", minimum.memory_mb, facts.memory_mb, memory),
+        ("disk", minimum.disk_gb, facts.disk_gb, lambda size: f"{size} GB"),
+        ("network", minimum.network_mbps, facts.network_mbps, lambda rate: f"{rate} Mbit/s"),
     ]
     found = []
-    for what, need, have, unit in rows:
+    for what, need, have, said in rows:
         slack = 1.0 if what == "cpu" else TOLERANCE
         if need is not None and have is not None and have < need * slack:
-            whole = " over the whole cluster" if minimum.distributed and what != "network" else ""
-            found.append(Shortfall(what, f"{need} {unit}{whole}", f"{have} {unit}", what in accepted))
+            needed = said(need)
+            if minimum.distributed and what != "network":
+                needed = f"{needed} over the whole cluster"
+            found.append(Shortfall(what, needed, said(have), what in accepted))
     if minimum.gpu and not facts.gpus:
         found.append(Shortfall("gpu", "a GPU", "none", "gpu" in accepted))
     return found

@@ -20,7 +20,7 @@ from .faults import ConfigurationError, Fault, Place, nearest
 from .gateway import Gateway, acme_faults, listening, routes
 from .hardware import KindOfHardware
 from .layers import Deployment
-from .manifest import Service
+from .manifest import Resources, Service
 from .substrates import Obstacle, Substrate, choose, missing, obstacle, on_kind, preferring, sandboxed
 
 # What every node has, whatever its profile says: the specification's core services.
@@ -202,9 +202,7 @@ class Plan:
     @property
     def requires(self) -> dict[str, Any]:
         """What the services add up to: cores, MB of memory, MB of disk."""
-        manifests = [service.manifest for service in self.services]
-        rows = [manifest.resources for manifest in manifests]
-        rows += [unit.resources for manifest in manifests for unit in manifest.units if unit.resources]
+        rows = [row for service in self.services for row in _resources(service.manifest)]
         return {
             "cpu": round(sum(float(row.cpu.min or 0) for row in rows), 2),
             "memory_mb": sum(megabytes(row.memory.min) for row in rows),
@@ -326,6 +324,23 @@ def megabytes(size: object) -> int:
     return {"K": number // 1024, "M": number, "G": number * 1024, "T": number * 1024 * 1024}[unit]
 
 
+def memory_mb(manifest: Service) -> int:
+    """What a service takes of memory at least."""
+    return sum(megabytes(row.memory.min) for row in _resources(manifest))
+
+
+def _resources(manifest: Service) -> list[Resources]:
+    return [manifest.resources, *(unit.resources for unit in manifest.units if unit.resources)]
+
+
+def runs_for(requested: str, plan: Plan) -> PlannedService | None:
+    """What of a plan runs where this service is asked for: itself, or what takes its place; None where nothing does."""
+    found, _reasons = _first_runnable(requested, plan.catalogue, plan.kind, ())
+    planned = {service.name: service for service in plan.services}
+    others = (service for service in plan.services if found in service.manifest.stands_for)
+    return planned.get(found or "") or next(others, None)
+
+
 def _requests(deployment: Deployment) -> Iterator[tuple[str, str, str, Place | None]]:
     """Every (section, capability, wanted service, place) of the deployment; core capabilities where it names none."""
     for section in ("services", "agents"):
@@ -402,8 +417,9 @@ def _choose(
     else:
         name, reasons = _first_runnable(requested, catalogue, kind, ())
     if name is None and capability in choices.insisted:
-        message = f"orchestration.insist wants {requested} and nothing in its place, and it cannot run"
-        choices.faults.append(Fault(f"{message}: {reasons[0]}", place, f"services.{capability}"))
+        why = reasons[0]
+        message = f"orchestration.insist wants {requested} and nothing in its place, and it cannot run: {why}"
+        choices.faults.append(Fault(message, place, f"services.{capability}"))
     elif name is None:
         why = "; ".join(reasons).removeprefix(f"{requested}: ")
         choices.lacks(Unavailable(capability, requested, why))
@@ -577,7 +593,7 @@ def _port_conflicts(
             asked = [str(place) for name in (other.service, port.service) if (place := places.get(name))]
             message = f"{port.protocol} port {port.port} is wanted by {wanted}"
             if len(asked) > 1:
-                message += f", asked for in {' and '.join(dict.fromkeys(asked))}"
+                message = f"{message}, asked for in {' and '.join(dict.fromkeys(asked))}"
             fix = "move one of them" if moved else "ask for one of them only"
             place = moved or places.get(port.service) or places.get(other.service)
             yield Fault(message, place, ".".join(_FRONTEND) if moved else "", fix)

@@ -98,8 +98,11 @@ class Walk:
         raise AssertionError(f"no {text!r} in:\n{self.text()}")
 
     async def press(self, *keys):
-        """Press keys by their names."""
+        """Press keys by their names, and wait for what they set to work."""
         await self.pilot.press(*keys)
+        await self.pilot.pause()
+        while not self.app.is_free:
+            await self.pilot.pause(0.02)
         await self.pilot.pause()
 
     async def rush(self, *keys):

@@ -8,7 +8,12 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import load_catalogue
+from ansible_collections.kind.kos.plugins.plugin_utils.profile import Services
+from kos_install.screens import offers
+
 INSTALLER = Path(__file__).resolve().parents[2] / "installer" / "kos_install"
+RESOLVING = "../../plugins/plugin_utils"
 # Modules whose sentences reach a person through the engine. A value in them stands as {}.
 CORE = (
     "storage/selection.py",
@@ -22,6 +27,9 @@ CORE = (
     "engine/engine.py",
     "engine/outcome.py",
     "engine/this_machine.py",
+    "medium.py",
+    *(f"{RESOLVING}/{name}.py" for name in ("resolver", "substrates", "contradictions", "gateway", "hardware")),
+    *(f"{RESOLVING}/{name}.py" for name in ("standing_for", "faults", "media_check")),
 )
 
 
@@ -43,6 +51,9 @@ def core():
         tree = ast.parse((INSTALLER / name).read_text())
         inside = {id(value) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for value in ast.walk(node)}
         documented = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        documented |= {
+            id(node.value) for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "description"
+        }
         for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr):
                 text = "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in node.values)
@@ -53,3 +64,10 @@ def core():
             if len(text.replace("{}", "").split()) > 2:
                 found.setdefault(text, name)
     return found
+
+
+def summaries():
+    """What each service is that a person can be offered."""
+    services = load_catalogue(INSTALLER.parents[1] / "services").services.values()
+    offered = {*Services.model_fields} - offers._FIXED
+    return {service.summary: "services" for service in services if offered & {*service.provides}}

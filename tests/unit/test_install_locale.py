@@ -9,16 +9,19 @@ import ast
 import re
 from pathlib import Path
 
+import installs
 import polib
 import pytest
 import sentences
 
+from ansible_collections.kind.kos.plugins.plugin_utils.faults import Fault, Place
 from kos_install.hardware import describe
 from kos_install.screens import said, words
-from kos_install.screens.pages import disk
+from kos_install.screens.model import Session
+from kos_install.screens.pages import disk, services
 
 GERMAN = {entry.msgid: entry for entry in polib.pofile(str(words.FOLDER / "de.po"))}
-MARKED, CORE = sentences.marked(), sentences.core()
+MARKED, CORE = sentences.marked(), {**sentences.core(), **sentences.summaries()}
 # Called with a text to show, at these places of the arguments.
 SHOWN = {"Static": 0, "Line": 0, "Content": 0, "Reading": 0, "Ask": 0, "say": 0, "notify": 0}
 
@@ -33,7 +36,7 @@ def test_every_text_has_a_german_one_with_the_same_values(text):
 
 
 def test_no_german_text_is_left_over():
-    generic = {"cpu", "memory", "disk", "gpu", "network"}
+    generic = {"cpu", "memory", "disk", "gpu", "network", "{} cores", "a GPU"}
     ours = {text for text, entry in GERMAN.items() if entry.comment != "storage/picture.py"}
     assert ours - {*MARKED, *CORE} - generic == set()
 
@@ -86,11 +89,39 @@ def german():
 
 def test_sentences_of_the_core_are_translated_with_their_values(german):
     assert said.said("too small: 8 GB needed") == "zu klein: 8 GB nötig"
-    assert said.said(
-        "/dev/sda has no gap of 9 GB: the largest is 1 GB. Make a partition smaller with the system that"
-        " it belongs to, or take another disk"
-    ).startswith("/dev/sda hat keine Lücke von 9 GB")
+    gap = "storage.layout: free_space needs a gap of {} on {}, and its largest is {}"
+    (whole,) = (text for text in CORE if text.startswith(gap))
+    german_gap = said.said(whole.format("9 GB", "/dev/sda", "1 GB"))
+    assert german_gap.startswith("storage.layout: free_space braucht eine Lücke von 9 GB auf /dev/sda")
     assert said.said("something nobody has translated") == "something nobody has translated"
+
+
+def test_a_fault_of_the_resolver_is_german_around_its_place_its_key_and_its_fix(german):
+    plain = Fault(
+        "this release's catalogue has no service 'qdrnt'", None, "services.vector_db", "did you mean 'qdrant'?"
+    )
+    placed = Fault("a node has one gateway, and these are caddy and envoy", Place("answers"), "services.gateway")
+    assert said.said(str(plain)) == (
+        "services.vector_db: der Katalog dieser Ausgabe hat keinen Dienst 'qdrnt' (meinten Sie 'qdrant'?)"
+    )
+    assert said.said(str(placed)) == (
+        "answers: services.gateway: ein Rechner hat ein Gateway, und dies sind caddy and envoy"
+    )
+    ports = "tcp port 8080 is wanted by envoy (admin) and open_webui (web), asked for in a.yaml:3 and b.yaml:4"
+    assert said.said(str(Fault(ports, Place("b.yaml", 4), fix="ask for one of them only"))) == (
+        "b.yaml:4: den Port 8080 (tcp) wollen envoy (admin) und open_webui (web), verlangt in a.yaml:3 and b.yaml:4"
+        " (verlangen Sie nur einen davon)"
+    )
+
+
+def test_what_the_resolver_refuses_is_german_on_the_page_of_the_services(german):
+    """The whole way: what the resolver says of answers that a person gave here."""
+    session = Session(machine=installs.DESK)
+    session.draft.put("settings.services", {"vector_db": "qdrnt"})
+    assert services.page(session).aside(session) == (
+        "answers: settings.services.vector_db: der Katalog dieser Ausgabe hat keinen Dienst 'qdrnt'"
+        " (meinten Sie 'qdrant'?)"
+    )
 
 
 def test_the_picture_keeps_its_columns(german):

@@ -253,7 +253,7 @@ def test_below_the_least_memory_nothing_is_begun():
     """Complaint 14: memory that runs out in the middle. Whether the least suffices, no plan can tell."""
     least = VM.model_copy(update={"memory_mb": MEMORY_LEAST_MB})
     said = refused(answers(), least.model_copy(update={"memory_mb": MEMORY_LEAST_MB - 1}))
-    assert f"{MEMORY_LEAST_MB} are the least for an install" in said
+    assert f"{MEMORY_LEAST_MB} MB are the least for an install" in said
     assert plan(answers(), least)
 
 
@@ -318,7 +318,7 @@ def test_the_minimum_of_the_profile_counts_for_disk_memory_and_cores():
     assert "accept_shortfall: [disk]" in said and "memory: " in said and "cpu: " in said, "every reason at once"
     accepted = answers(accept_shortfall=["disk"])
     said = refused(accepted, VM, BIG)
-    assert "memory: the profile server needs 8192 MB" in said and "cpu: the profile server needs 4 cores" in said
+    assert "memory: the profile server needs 8 GB" in said and "cpu: the profile server needs 4 cores" in said
     made = plan(answers(accept_shortfall=["disk", "memory", "cpu"]), VM, BIG)
     assert any("accepted: memory" in line for line in made.warnings)
 
@@ -345,7 +345,7 @@ def test_the_minimum_is_asked_of_the_gap():
     asked = answers(storage={"layout": "free_space"})
     assert plan(asked, machine("windows11_laptop"), Circumstances(minimum=Minimum(disk_gb=200)))
     said = refused(asked, machine("windows11_laptop"), Circumstances(minimum=Minimum(disk_gb=300)))
-    assert "has no gap of 270 GB: the largest is 230 GB" in said
+    assert "needs a gap of 270 GB on " in said and "its largest is 230 GB: start the system that is there" in said
 
 
 @pytest.mark.parametrize("sector", [512, 4096])

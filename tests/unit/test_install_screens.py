@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import installs
 import pytest
@@ -24,15 +25,34 @@ from textual import events
 from textual.widgets import Input
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import strength
+from ansible_collections.kind.kos.plugins.plugin_utils import resolver
 from kos_install.answers import Answers
+from kos_install.dry_run import summary
 from kos_install.engine.this_machine import command
 from kos_install.errors import InstallError
 from kos_install.hardware import describe
-from kos_install.screens import codes, draft, keys, lists, model, phases, resume, saving, terminal, words
+from kos_install.screens import (
+    app,
+    codes,
+    draft,
+    keys,
+    leaving,
+    lists,
+    model,
+    offers,
+    phases,
+    resume,
+    saving,
+    terminal,
+    words,
+    works,
+)
 from kos_install.screens.model import Session
-from kos_install.screens.pages import PAGES, disk, profile
+from kos_install.screens.pages import PAGES, disk, profile, services, welcome
+from kos_install.screens.pages import person as person_page
 from kos_install.screens.pages.disk import before_after
 from kos_install.screens.thrift import Thrift
+from kos_install.screens.widgets import Choice
 
 MACHINES = Path(__file__).parent / "machines"
 
@@ -172,6 +192,170 @@ def test_a_review_that_nobody_has_seen_is_not_answered():
     assert walked(steps, told) == (0, 1)
 
 
+def slowly(page, gate):
+    """The same page, which is made only when a person has waited."""
+
+    def make(session):
+        assert gate.wait(60)
+        return page(session)
+
+    return make
+
+
+def test_a_page_that_is_slow_to_make_says_so_and_what_was_typed_meanwhile_counts_on_it(monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(app, "PAGES", (PAGES[0], slowly(PAGES[1], gate), *PAGES[2:]))
+
+    async def steps(person):
+        await person.rush("ctrl+n", "ctrl+n")
+        await person.until("Making the page ...")
+        before = person.text()
+        gate.set()
+        await person.until("Where shall kOS go?")
+        return before, person.text()
+
+    before, after = walked(steps)
+    assert "Language" in before and before.splitlines()[-1].startswith(" Making the page ...")
+    assert after.splitlines()[-1].startswith(" F1 help")
+
+
+def test_a_password_is_hashed_once_and_the_screen_says_so(monkeypatch):
+    gate, hashed = threading.Event(), []
+
+    def slow(password):
+        assert gate.wait(60)
+        hashed.append(password)
+        return "$6$" + "x" * 86
+
+    monkeypatch.setattr(person_page, "sha512_crypt", Mock(hash=slow, verify=None))
+    told = Told(machine=DESK.model_copy(update={"disks": [installs.BLANK]}))
+
+    async def steps(person):
+        person.app.session.draft.secrets["passphrase"] = CANARY
+        person.app.session.draft.scratch["again:passphrase"] = (CANARY, True)
+        await person.press("ctrl+n", "ctrl+n", "ctrl+n", "ctrl+n", "ctrl+n")
+        await person.until("Who may log in")
+        await person.press("tab", "tab")
+        await person.type("abcdefgh")
+        await person.press("tab")
+        await person.type("abcdefgh")
+        await person.rush("ctrl+n")
+        await person.until("Making the hash of the password ...")
+        gate.set()
+        await person.until("Time zone")
+        await person.press("ctrl+n", "escape", "escape", "ctrl+n")
+        await person.until("Time zone")
+
+    walked(steps, told)
+    assert hashed == ["abcdefgh"]
+    assert told.history.newest("draft")["answers"]["user"]["password_hash"].startswith("$6$")
+
+
+def test_what_the_engine_is_at_is_said_until_it_answers():
+    async def steps(person):
+        told = []
+        person.link.send = AsyncMock()
+        for do, (called, _ends) in works.ASKED.items():
+            person.app.ask(do)
+            await person.until(f" {called()} ...")
+            person.app._hear({"event": "refused", "seq": 0, "faults": ["no"]})
+            await person.until(" F1 help")
+            told.append(do)
+        return told
+
+    assert walked(steps) == list(works.ASKED)
+
+
+def test_how_long_it_takes_is_counted():
+    at = works.Works()
+    assert at.said() == ""
+    at.begun = {"plan": ("Making the plan", 100.0)}
+    assert at.said(100.4) == "Making the plan ..." and at.said(107.2) == "Making the plan ... 7 s"
+    at.told("log")
+    assert at.said(107.2)
+    at.told("plan")
+    assert at.said(107.2) == ""
+
+
+def test_the_medium_is_told_of_on_every_screen_while_it_is_read():
+    told = Told()
+    told.history.add("medium", {**screenshots.MEDIUM, "verification": {"state": "running", "done": 1, "total": 4}})
+
+    async def steps(person):
+        await person.press("ctrl+n")
+        await person.until("What shall this machine be?")
+        running = person.text()
+        told.history.add("medium", {**screenshots.MEDIUM, "verification": {"state": "broken", "said": ["spoilt"]}})
+        person.link.news()
+        await person.until("THIS MEDIUM IS BROKEN")
+        return running
+
+    assert "verifying the medium: 25 %" in walked(steps, told).splitlines()[0]
+
+
+def test_leaving_asks_nothing_where_nothing_was_answered():
+    async def steps(person):
+        person.app.exit = Mock()
+        await person.press("ctrl+q")
+        return person.app.exit.call_count
+
+    assert walked(steps) == 1
+
+
+def test_leaving_asks_once_says_what_is_lost_and_hands_the_answers_over():
+    told = Told(machine=DESK.model_copy(update={"disks": [installs.BLANK]}))
+    told.history.add("medium", screenshots.MEDIUM)
+
+    async def steps(person):
+        person.app.exit = Mock()
+        person.app.session.draft.put("hostname", "attic")
+        person.app.session.touched = True
+        await person.press("ctrl+q", "ctrl+q")
+        await person.until("Leave the installer?")
+        asked, depth = person.text(), len(person.app.screen_stack)
+        await person.press("escape")
+        stayed = person.app.exit.call_count, len(person.app.screen_stack)
+        await person.press("ctrl+q", "enter")
+        await person.pilot.pause(0.2)
+        return asked, depth, stayed, person.app.exit.call_count
+
+    asked, depth, stayed, left = walked(steps, told)
+    assert "Your answers are kept while this machine is on" in asked and "typed again" in " ".join(asked.split())
+    assert stayed == (0, depth - 1) and left == 1
+    assert told.history.newest("draft")["answers"]["hostname"] == "attic"
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "said"),
+    [
+        ("answering", {}, ""),
+        ("answering", {"touched": True}, "Your answers are kept"),
+        ("answering", {"touched": True, "verification": {"state": "rehearsed"}}, "its answers are lost"),
+        ("applying", {}, "The install goes on without this screen"),
+        ("applying", {"verification": {"state": "rehearsed"}}, "The rehearsal ends"),
+        ("failed", {}, "what was done stays"),
+        ("done", {}, ""),
+        ("done", {"recovery_key": installs.RECOVERY}, "The recovery key is not written down yet"),
+    ],
+)
+def test_what_leaving_loses(state, more, said):
+    told = leaving.about(Session(state=state, **more))
+    assert said in told and bool(said) == bool(told)
+
+
+@pytest.mark.parametrize(("rows", "shown"), [(24, False), (48, True)])
+def test_a_long_list_takes_the_room_of_a_tall_screen(rows, shown):
+    async def steps(person):
+        await person.press("ctrl+n")
+        await person.until("big enough")
+        await person.pilot.pause(0.1)
+        return person.text(), person.app.screen.query_one(Choice).size.height
+
+    text, height = walked(steps, size=(80, rows))
+    assert ("one person, without other machines" in text) is shown and (height > Choice.LEAST) is shown
+    assert "Not in this release" in text or not shown, "nothing else is pushed out by it"
+
+
 def test_a_refused_disk_is_never_chosen():
     async def steps(person):
         await person.press("ctrl+n", "ctrl+n")
@@ -279,6 +463,49 @@ def test_what_cannot_be_is_said_on_its_own_page():
     assert "too small for this profile (memory" in model.wrong(profile.page(small), small.draft)[0]
     small.draft.put("accept_shortfall", profile.lacking(small))
     assert model.wrong(profile.page(small), small.draft) == []
+
+
+def test_a_service_that_another_stands_for_is_counted_as_that_one_and_once():
+    asked = [one for one in offers.offers(DESK, "server") if one.asked]
+    plan = offers.planned(draft.Draft(), DESK, "server").plan
+    runs = {one.instead or one.name: one.memory_mb for one in asked if one.instead is not None}
+    planned = {service.name: resolver.memory_mb(service.manifest) for service in plan.services}
+    assert {name: memory for name, memory in runs.items() if name in planned} == {
+        name: planned[name] for name in runs if name in planned
+    }
+    by_name = {one.name: one for one in asked}
+    assert by_name["neo4j_community"].instead == "age" and by_name["neo4j_community"].memory_mb == planned["age"]
+    assert by_name["grafana"].instead is None, "another service of its capability is not its stand-in"
+    assert all(one.memory_mb == 0 for one in asked if one.instead is None)
+    assert sum(one.memory_mb for one in asked) <= plan.requires["memory_mb"]
+
+
+def test_memory_has_one_figure_on_every_page():
+    session = Session(
+        machine=DESK.model_copy(update={"memory_mb": 7700}),
+        record={**screenshots.MEDIUM["record"], "profile": "server"},
+    )
+    told = [welcome.machine(session), profile.brings(session), services.page(session).aside(session)]
+    told += [dry_run for dry_run in summary(session.machine) if "memory" in dry_run]
+    assert all("7.5 GB" in text and "7700" not in text for text in told), told
+
+
+@pytest.mark.parametrize(
+    ("record", "now", "said"),
+    [
+        ({}, {"state": "running"}, "none: this system was not started from one of kOS"),
+        ({}, {"state": "unknown", "said": ["no medium"]}, "none: this system was not started from one of kOS"),
+        ({}, {"state": "rehearsed", "said": []}, "not looked at: this is a rehearsal, and no disk is written to"),
+        (screenshots.MEDIUM["record"], {"state": "running", "done": 1, "total": 4}, "Verifying this medium: 25 %"),
+        (screenshots.MEDIUM["record"], {"state": "unknown", "said": ["no key"]}, "Not verified: no key"),
+        (screenshots.MEDIUM["record"], screenshots.MEDIUM["verification"], "Verified: all 2 GB"),
+    ],
+)
+def test_of_a_medium_one_truth_is_told(record, now, said):
+    told = welcome.medium(record, now)
+    assert said in told
+    truths = ("none:", "not looked at", "Verifying", "Not verified", "Verified:", "BROKEN")
+    assert sum(truth in told for truth in truths) == 1
 
 
 def test_a_rehearsal_says_so_at_every_screen_and_in_german():

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,19 +19,20 @@ from textual.scrollbar import ScrollBar, ScrollBarRender
 
 from .. import keyboards
 from ..engine.client import Link
-from . import flow, saving, tools
+from . import flow, leaving, saving, tools
 from .done import Done, Key
-from .form import Form
+from .form import Form, ready
 from .frame import Ask, Dialog, Framed, Reading
 from .in_turn import InTurn
 from .model import Session
-from .pages import PAGES
+from .pages import PAGES, making
 from .progress import Progress
 from .resume import Resume
 from .review import Review
 from .terminal import KOS, Blocks, Quiet, Terminal, gone
 from .waiting import Waiting
 from .words import _, use
+from .works import ASKED
 
 _LOOKS_AT_TERMINAL = 2.0  # seconds
 _AGAIN = 1.0  # seconds between two tries to reach the engine
@@ -72,6 +74,7 @@ class Installer(InTurn):
 
     def on_mount(self) -> None:
         """Reach the engine."""
+        self.begin("detect", _("Looking at this machine"))
         self.push_screen(Waiting())
         self._listen()
         self.answer_keys()
@@ -101,12 +104,15 @@ class Installer(InTurn):
 
     def _reachable(self, yes: bool) -> None:
         self.connected = yes
+        if not yes:
+            self.works.lost()
         for screen in self.screen_stack:
             if isinstance(screen, Framed) and screen.is_mounted:
                 screen.headline()
 
     def _hear(self, event: dict[str, Any]) -> None:
         self.session.hear(event)
+        self.works.told(event["event"])
         if event["event"] == "draft" and not self.session.touched:
             use(self.session.draft.get("language", "en"))
         if event["event"] in {"draft", "medium", "resumable"}:
@@ -115,6 +121,7 @@ class Installer(InTurn):
             self._enter(event["state"])
         if event["event"] == "medium":
             self._reachable(True)
+        self.say_works()
         if event["event"] == "door":
             self.push_screen(tools.Door(self.session.door))
         for screen in self.screen_stack:
@@ -132,17 +139,22 @@ class Installer(InTurn):
         self.run_worker(self._sent(requests))
 
     async def _sent(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
+        for do in (do for do, _fields in requests if do in ASKED):
+            self.begin(do, ASKED[do][0]())
         try:
             if self._link is None:
                 raise ConnectionError
             for do, fields in requests:
                 await self._link.send(do, **fields)
         except OSError:
+            self.works.lost()
             self.notify(_("the engine cannot be reached; what you typed is kept"), severity="warning")
 
     # Where one is. -----------------------------------------------------------------------------------------------
 
     def _enter(self, state: str) -> None:
+        if state != "detecting":
+            self.works.end("detect")
         if state in _WORKING:
             self._show(Progress(), unless=Progress)
         elif state == "done":
@@ -153,7 +165,7 @@ class Installer(InTurn):
                 self._show(Resume(self.session.resumable))
         elif state == "answering" and not isinstance(self._base(), Form | Review):
             flow.recall(self.session)
-            self._show(Form(PAGES[self._at]))
+            self._open()
         elif state == "planned" and not isinstance(self._base(), Form | Review):
             self._at = len(PAGES)
             self._show(Review())
@@ -170,11 +182,27 @@ class Installer(InTurn):
 
     def go(self, by: int) -> None:
         """To the page after, or before; what was answered is kept by the engine, too."""
-        flow.settle(self.session)
         self.session.notices = []
         self._at = max(0, min(len(PAGES), self._at + by))
+        if flow.settled(self.session):
+            self._settled()
+        else:
+            self.beside(_("Making the hash of the password"), self._settle, lambda _none: self._settled())
+
+    def _settle(self) -> None:
+        flow.settle(self.session)
+
+    def _settled(self) -> None:
+        flow.settle(self.session)
         self.ask("draft", answers=self.session.draft.answers)
-        self._show(Form(PAGES[self._at]) if self._at < len(PAGES) else Review())
+        self._open()
+
+    def _open(self) -> None:
+        if self._at == len(PAGES):
+            self._show(Review())
+            return
+        make = PAGES[self._at]
+        self.beside(making(make), lambda: ready(make, self.session), lambda page: self._show(Form(make, page)))
 
     def place(self, screen: Framed) -> str:
         """Where a screen is in the row of all of them."""
@@ -229,9 +257,11 @@ class Installer(InTurn):
         base = self._base()
         if isinstance(base, Framed) and not isinstance(self.screen, Reading):
             more = _(
-                "Where a terminal has no function keys: Ctrl+G is F1, Ctrl+S F2, Ctrl+O F3, Ctrl+T F9, Ctrl+B Esc."
-                " Ctrl+L draws the screen anew."
+                "PgUp and PgDn move a page that is longer than the screen. Where a terminal has no function keys:"
+                " Ctrl+G is F1, Ctrl+S F2, Ctrl+O F3, Ctrl+T F9, Ctrl+B Esc. Ctrl+L draws the screen anew."
             )
+            if not self._terminal.console:
+                more += " " + _("Ctrl+Q leaves the installer.")
             self.push_screen(Reading(base.title_text, f"{base.help_text}\n\n{more}"))
 
     @work
@@ -245,7 +275,8 @@ class Installer(InTurn):
         text, offered, taken = saving.about(self.session), saving.USUAL, ""
         while path := await self.push_screen_wait(Ask(_("Save the answers to a file"), text, str(offered))):
             try:
-                saving.save(flow.chosen(self.session), Path(path), over=path == taken)
+                answers = await asyncio.to_thread(flow.chosen, self.session)
+                saving.save(answers, Path(path), over=path == taken)
                 self.notify(_("saved: {path}").format(path=path))
                 return
             except FileExistsError:
@@ -272,8 +303,22 @@ class Installer(InTurn):
 
     def action_quit_here(self) -> None:
         """Leave the screen where it is not the machine's own; the install goes on."""
-        if not self._terminal.console:
+        if self._terminal.console or isinstance(self.screen, leaving.Leave):
+            return
+        if text := leaving.about(self.session):
+            self.push_screen(leaving.Leave(text), lambda sure: self._leave() if sure else None)
+        else:
             self.exit()
+
+    def _leave(self) -> None:
+        self.beside(_("Handing the answers over"), self._settle, lambda _none: self.run_worker(self._left()))
+
+    async def _left(self) -> None:
+        """What was answered on this page, too, is there for who comes back."""
+        if self.session.touched and self.session.state in ("answering", "planned") and self._link is not None:
+            with contextlib.suppress(OSError):
+                await self._link.send("draft", answers=self.session.draft.answers)
+        self.exit()
 
     def action_redraw(self) -> None:
         """Draw all of it anew, whatever the kernel has written over it."""

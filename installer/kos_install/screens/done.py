@@ -29,17 +29,15 @@ class Key(Framed):
         """As text, and as a code for a telephone."""
         self.title_text = _("Recovery key")
         self.help_text = _(
-            "This key opens the disk when the passphrase is lost. It is nowhere but on this screen: write it down or"
-            " photograph the code, and keep it where a thief of this machine does not find it."
+            "This key opens the disk when the passphrase is lost. It is shown once and kept nowhere: write it down"
+            " or photograph the code, and keep it where a thief of this machine does not find it."
         )
         self.keys = _("F1 help  Enter: it is written down")
         key = self.session.recovery_key
         with Horizontal(classes="beside"):
             with Vertical(classes="said"):
                 yield Static(
-                    Content(
-                        _("Write this down now. It opens the disk when the passphrase is lost, and is shown only here.")
-                    )
+                    Content(_("Write this down now. It opens the disk when the passphrase is lost, and is shown once."))
                 )
                 yield Static(Content("\n" + grouped(key) + "\n"), id="key")
                 yield Line(Content(_("[ I have written it down ]")), id="noted")

@@ -23,6 +23,11 @@ def settle(session: Session) -> None:
     person.settle(session.draft)
 
 
+def settled(session: Session) -> bool:
+    """Whether that would be quick: no password has to be hashed, which takes a second or more."""
+    return person.hashed(session.draft)
+
+
 def chosen(session: Session) -> dict[str, Any]:
     """The answers for a file: what stood there already, and was left as it was, is said in words as well."""
     settle(session)

@@ -5,20 +5,39 @@
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Callable, Sequence
 
 from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Horizontal
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from .frame import Framed, Search
 from .model import Option, Page, Session, astray, wrong
-from .widgets import Asked, Changed, Line, Pick
+from .pages import making
+from .widgets import Asked, Changed, Choice, Line, Pick
 from .words import _, language, use
+
+_PASSED_BY = 0.15  # seconds
+
+
+def ready(make: Callable[[Session], Page], session: Session) -> Page:
+    """A page with all that is slow about it done once, so that nothing of it is when it is drawn."""
+    page = make(session)
+    _looked_through(page, session)
+    return page
+
+
+def _looked_through(page: Page, session: Session) -> str:
+    """What a page says beside its questions, once it is known which of them are asked."""
+    for question in page.questions:
+        question.shown(session.draft)
+    return page.aside(session)
 
 
 class Form(Framed):
@@ -29,13 +48,12 @@ class Form(Framed):
         Binding("ctrl+n", "next", show=False),
     ]
 
-    def __init__(self, make: Callable[[Session], Page]) -> None:
+    def __init__(self, make: Callable[[Session], Page], page: Page) -> None:
         super().__init__()
-        self._make = make
+        self._make, self.page = make, page
 
     def body(self) -> ComposeResult:
         """The questions, what is said about the answers, and the way on."""
-        self.page = self._make(self.session)
         self.title_text, self.help_text = self.page.title, self.page.help
         self.keys = _("F1 help  F2 save answers  F9 tools  Esc back  Tab next field  Ctrl+N continue")
         yield Static(Content(self.page.lead), id="lead")
@@ -56,6 +74,19 @@ class Form(Framed):
         self.say_faults([*self.session.notices, *self.session.faults])
         self._depend()
         self._say()
+        self.call_after_refresh(self._fit)
+
+    def on_resize(self) -> None:
+        """There is more room, or less."""
+        self.call_after_refresh(self._fit)
+
+    def _fit(self) -> None:
+        """A list that is cut takes the room that the page leaves."""
+        body = self.query_one("#body", VerticalScroll)
+        for shown in self.query(Choice):
+            used = max(child.virtual_region_with_margin.bottom for child in body.children)
+            others = used - shown.size.height
+            shown.styles.max_height = max(Choice.LEAST, min(shown.virtual_size.height, body.size.height - others))
 
     def on_changed(self, event: Changed) -> None:
         """Keep an answer, and show what follows from it."""
@@ -73,11 +104,13 @@ class Form(Framed):
         if event.question.anew:
             self.call_later(self._anew, event.question.name)
             return
-        self._depend()
+        if not self.page.slow:
+            self._depend()
         self._say()
 
     async def _anew(self, name: str) -> None:
         """Say everything anew: in another language, with other answers."""
+        self.page = self._make(self.session)
         await self.recompose()
         self.on_mount()
         self._to(name)
@@ -100,13 +133,18 @@ class Form(Framed):
 
     def _say(self) -> None:
         if self.page.slow:
+            self.query_one("#aside", Static).update(Content(f"{making(self._make)} ..."))
             self._say_slowly(language())
         else:
             self.query_one("#aside", Static).update(Content(self.page.aside(self.session)))
 
     @work(thread=True, exclusive=True)
     def _say_slowly(self, _language: str) -> None:
-        said = self.page.aside(self.session)
+        # Whoever moves down a list makes nothing of what is passed by.
+        time.sleep(_PASSED_BY)
+        if get_current_worker().is_cancelled:
+            return
+        said = _looked_through(self.page, self.session)
         if not get_current_worker().is_cancelled:
             self.app.call_from_thread(self._said, said)
 
@@ -114,6 +152,7 @@ class Form(Framed):
         if self.is_mounted:
             self.query_one("#aside", Static).update(Content(text))
             self._depend()
+            self.call_after_refresh(self._fit)
 
     def on_line_pressed(self, event: Line.Pressed) -> None:
         """A long list opens; or one goes on, or back."""
@@ -134,17 +173,25 @@ class Form(Framed):
         title = pick.question.label or self.page.title
         self.app.push_screen(Search(title, list(options), pick.value), pick.chose)
 
-    @work(thread=True, exclusive=True, group="find")
     def _find(self, pick: Pick) -> None:
-        found = pick.question.found() if pick.question.found else []
-        if found:
-            self.app.call_from_thread(self._search, pick, found)
-        else:
-            self.app.call_from_thread(self.say_faults, [_("nothing was found")])
+        def found(options: Sequence[Option]) -> None:
+            if options:
+                self._search(pick, options)
+            else:
+                self.say_faults([_("nothing was found")])
+
+        if pick.question.found:
+            self.installer.beside(_("Looking for keys on USB sticks"), pick.question.found, found)
 
     def action_next(self) -> None:
         """Go on, where nothing is wrong."""
-        faults = wrong(self.page, self.session.draft)
+        if self.page.slow:
+            judge = functools.partial(wrong, self.page, self.session.draft)
+            self.installer.beside(making(self._make), judge, self._judged)
+        else:
+            self._judged(wrong(self.page, self.session.draft))
+
+    def _judged(self, faults: list[str]) -> None:
         if faults:
             self.say_faults(faults)
             self._to(astray(self.page, self.session.draft))

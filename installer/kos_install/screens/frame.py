@@ -18,6 +18,7 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option as Row
 
+from ..medium import BROKEN, RUNNING
 from .model import Option, Session
 from .said import said
 from .widgets import Entry
@@ -40,6 +41,7 @@ class Framed(Screen[None]):
     # Whether a key counts here only if it was pressed when the page had been drawn.
     must_be_seen = False
     seen = math.inf
+    _shown_below = ""
 
     @property
     def is_seen(self) -> bool:
@@ -92,19 +94,40 @@ class Framed(Screen[None]):
         """Say where one is."""
         self.call_after_refresh(self.look)
         self.headline()
-        self.query_one("#below", Static).update(Content(f" {self.keys}".ljust(self.app.size.width)))
+        self._shown_below = ""
+        self.keyline()
+
+    def keyline(self) -> None:
+        """The line below: the keys, or what is being worked on."""
+        shown = f" {self.installer.works.said() or self.keys}".ljust(self.app.size.width)
+        if shown != self._shown_below:
+            self._shown_below = shown
+            self.query_one("#below", Static).update(Content(shown))
 
     def headline(self) -> None:
         """The line above: the screen's name, and whether the engine can be reached."""
         place = self.installer.place(self)
         lost = "" if self.installer.connected else _("no connection to the engine, trying again") + "  "
-        mark = _("REHEARSAL: nothing is installed") + "  " if self.session.rehearsed else ""
+        mark = about_medium(self.session)
         left, right = f" kOS  {self.title_text}", f"{lost or mark}{place} "
         gap = max(1, self.app.size.width - len(left) - len(right))
         self.query_one("#above", Static).update(Content(left + " " * gap + right))
 
     def told(self, event: dict[str, Any]) -> None:
         """Show what an event changed."""
+
+
+def about_medium(session: Session) -> str:
+    """What one has to know of the medium on every screen."""
+    now = session.verification
+    if session.rehearsed:
+        return _("REHEARSAL: nothing is installed") + "  "
+    if now.get("state") == BROKEN:
+        return _("THIS MEDIUM IS BROKEN") + "  "
+    if session.record and now.get("state") == RUNNING and now.get("total"):
+        share = 100 * now["done"] // now["total"]
+        return _("verifying the medium: {share} %").format(share=share) + "  "
+    return ""
 
 
 class Dialog(ModalScreen[Any]):

@@ -16,7 +16,13 @@ from ansible_collections.kind.kos.plugins.plugin_utils.catalogue import Catalogu
 from ansible_collections.kind.kos.plugins.plugin_utils.hardware import KindOfHardware
 from ansible_collections.kind.kos.plugins.plugin_utils.manifest import Service
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Services
-from ansible_collections.kind.kos.plugins.plugin_utils.resolver import CORE_CAPABILITIES, DESCRIPTIVE, Plan, megabytes
+from ansible_collections.kind.kos.plugins.plugin_utils.resolver import (
+    CORE_CAPABILITIES,
+    DESCRIPTIVE,
+    Plan,
+    memory_mb,
+    runs_for,
+)
 
 from .. import resolving
 from ..hardware.facts import facts
@@ -31,7 +37,8 @@ _FIXED = {*CORE_CAPABILITIES, *DESCRIPTIVE}
 class Offer:
     """A service that can be had, for a capability; `asked`: the profile asks for it.
 
-    `instead`: what runs in its place here; empty where it runs itself, None where nothing does.
+    `instead`: what runs in its place here; empty where it runs itself, None where nothing does. `memory_mb` is of
+    what runs, and 0 where that is counted with another offer already.
     """
 
     capability: str
@@ -68,11 +75,11 @@ def offers(machine: Machine, profile: str, environment: str | None = None) -> li
     asked = wanted(profile, environment)
     catalogue = _catalogue()
     plan = planned(Draft(), machine, profile).plan
-    first = [_offer(capability, name, catalogue.service(name), True, plan) for capability, name in asked]
+    first = list(_asked_for(asked, catalogue, plan))
     running = {service.name for service in plan.services}
     kind = plan.kind
     rest = [
-        _offer(capability, name, service, False)
+        Offer(capability, name, service.summary, memory_mb(service), False)
         for name, service in sorted(catalogue.services.items())
         for capability in service.provides
         if capability in Services.model_fields and capability not in _FIXED
@@ -122,13 +129,14 @@ def _runs(service: Service, catalogue: Catalogue, kind: KindOfHardware) -> bool:
     return service.instead is None and substrates.obstacle(service, kind, catalogue.images) is None
 
 
-def _offer(capability: str, name: str, service: Service, asked: bool, plan: Plan | None = None) -> Offer:
-    rows = [service.resources, *(unit.resources for unit in service.units if unit.resources)]
-    memory = sum(megabytes(row.memory.min) for row in rows)
-    return Offer(capability, name, service.summary, memory, asked, _instead(capability, service.name, plan))
-
-
-def _instead(capability: str, name: str, plan: Plan | None) -> str | None:
-    if plan is None or any(service.name == name for service in plan.services):
-        return ""
-    return next((service.name for service in plan.services if capability in service.capabilities), None)
+def _asked_for(rows: list[tuple[str, str]], catalogue: Catalogue, plan: Plan) -> Iterator[Offer]:
+    counted = set()
+    for capability, name in rows:
+        own = catalogue.service(name)
+        runs = runs_for(name, plan)
+        if runs is None:
+            yield Offer(capability, name, own.summary, 0, True, None)
+        else:
+            memory = 0 if runs.name in counted else memory_mb(runs.manifest)
+            counted.add(runs.name)
+            yield Offer(capability, name, own.summary, memory, True, "" if runs.name == own.name else runs.name)

@@ -16,7 +16,7 @@ from ..engine.confirmation import called
 from ..hardware.model import Disk
 from . import done, flow, prompts, saving, tools
 from .model import Page, Session, wrong
-from .pages import PAGES
+from .pages import PAGES, SLOW, making
 from .phases import called as named
 from .prompts import BACK, FORWARD, Back, say
 from .resume import meant, sent, wanted
@@ -24,6 +24,7 @@ from .resume import named as secret_named
 from .said import picture, said
 from .summary import summary
 from .words import _, use
+from .works import ASKED
 
 _PATIENCE = 120.0  # seconds that the engine has to answer
 _TOLD_EVERY = 10  # per cent
@@ -94,6 +95,12 @@ class _Plain:
                     pass
                 return event
 
+    def _request(self, do: str, **fields: Any) -> None:
+        """Ask for something; what takes its time is said."""
+        if do in ASKED:
+            say(f"{ASKED[do][0]()} ...")
+        self._client.send(do, **fields)
+
     # Stages. -----------------------------------------------------------------------------------------------------
 
     def _answer(self) -> None:
@@ -117,6 +124,8 @@ class _Plain:
     def _ask(self, make: Callable[[Session], Page]) -> int:
         """Ask a page; where to go from it."""
         while True:
+            if make in SLOW:
+                say(f"{making(make)} ...")
             page = make(self.session)
             mark = " " + _("REHEARSAL: nothing is installed") if self.session.rehearsed else ""
             say(f"\n== {page.title} =={mark}\n{page.lead}")
@@ -161,7 +170,7 @@ class _Plain:
         flow.settle(session)
         session.plan = {}
         for do, fields in flow.answering(session):
-            self._client.send(do, **fields)
+            self._request(do, **fields)
         self._until(lambda event: event["event"] in {"plan", "refused"})
         if not session.plan:
             say("\n".join(f"! {said(fault)}" for fault in session.faults))
@@ -185,7 +194,7 @@ class _Plain:
             self._answer()
             return
         session.faults = []
-        self._client.send("confirm", digest=session.plan["digest"], typed=typed)
+        self._request("confirm", digest=session.plan["digest"], typed=typed)
         self._until(lambda event: event["event"] == "refused" or session.state in {"applying", "failed", "done"})
         say("\n".join(f"! {said(fault)}" for fault in session.faults))
         if session.state == "planned":
@@ -197,13 +206,13 @@ class _Plain:
         if prompts.choose([_("Resume"), _("Start over")]) == 1:
             if meant(prompts.line(_("Type start over"))):
                 self.session.resumable = {}
-                self._client.send("abandon")
+                self._request("abandon")
                 self._until(lambda event: event["event"] == "state")
             return
         for name in wanted(found["answers"]):
             self._client.send("secret", name=name, value=sent(name, prompts.secret(secret_named(name))))
         self.session.faults = []
-        self._client.send("resume")
+        self._request("resume")
         self._until(lambda event: event["event"] == "refused" or self.session.state != "answering")
         say("\n".join(f"! {said(fault)}" for fault in self.session.faults))
 
@@ -231,7 +240,7 @@ class _Plain:
             return
         for name in wanted(self.session.answers()) if choice == 1 else ():
             self._client.send("secret", name=name, value=sent(name, prompts.secret(secret_named(name))))
-        self._client.send("abandon" if choice == 2 else "retry")
+        self._request("abandon" if choice == 2 else "retry")
         self._until(lambda event: event["event"] in {"state", "refused"})
 
     def _finish(self) -> None:
@@ -239,13 +248,13 @@ class _Plain:
             pass
         if key := self.session.recovery_key:
             say(f"\n== {_('Recovery key')} ==\n{key}")
-            say(_("Write this down now. It opens the disk when the passphrase is lost, and is shown only here."))
+            say(_("Write this down now. It opens the disk when the passphrase is lost, and is shown once."))
             prompts.wait(_("Enter: it is written down"))
             self._client.send("noted")
         say(f"\n== {_('Done')} ==\n{done.said(self.session.done)}")
         choice = prompts.choose([_("Start the installed machine"), _("Power off"), _("Leave it on")])
         if choice < 2:
-            self._client.send(("reboot", "power_off")[choice])
+            self._request(("reboot", "power_off")[choice])
 
     def _tools(self) -> None:
         entries = tools.entries(self._local)
@@ -260,7 +269,7 @@ class _Plain:
         elif chosen == "save":
             self._save()
         elif chosen:
-            self._client.send(chosen)
+            self._request(chosen)
             self._door() if chosen == tools.DOOR else None
 
     def _save(self) -> None:

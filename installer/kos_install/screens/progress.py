@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from textual import work
@@ -105,7 +106,7 @@ class Progress(Framed):
             typed = await self.app.push_screen_wait(Ask(named(name), "", secret=True))
             if not typed:
                 return
-            given[name] = sent(name, typed)
+            given[name] = await asyncio.to_thread(sent, name, typed)
         self.installer.go_on(given, "retry")
 
     def _stop(self) -> None:

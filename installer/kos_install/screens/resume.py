@@ -113,8 +113,11 @@ class Resume(Framed):
         if not all(given):
             self.say_faults([_("type every secret first")])
             return
-        self.installer.go_on(
-            {name: sent(name, typed) for name, typed in zip(self._names, given, strict=True)}, "resume"
+        typed = dict(zip(self._names, given, strict=True))
+        self.installer.beside(
+            _("Taking the install up again"),
+            lambda: {name: sent(name, value) for name, value in typed.items()},
+            lambda secrets: self.installer.go_on(secrets, "resume"),
         )
 
     def told(self, event: dict[str, Any]) -> None:

@@ -13,6 +13,9 @@ from .words import _, catalogue, language
 # Columns of a line of the picture: `number what size | number what size`.
 _CELL = re.compile(r"(?P<number>[ +=\d]{4} )(?P<what>.{24})(?P<size> +[\d.]+ [a-zA-Z]+)$")
 _BAR = " | "
+# Of a fault: the file and the key, at most; what to do.
+_WHERE = re.compile(r"((?:\S+: ){0,2})(.*)", re.DOTALL)
+_FIX = re.compile(r"(.*) \(([^()]*)\)", re.DOTALL)
 
 
 def said(text: str) -> str:
@@ -31,12 +34,28 @@ def picture(text: str) -> str:
 
 def _line(line: str, of: str) -> str:
     bare = line.strip()
-    if exact := catalogue(of).get(bare):
-        return line.replace(bare, exact)
+    # A sentence with a value at its start would take the place and the key of a fault for that value.
+    return line.replace(bare, _fault(bare, of) or _sentence(bare, of) or bare)
+
+
+def _sentence(text: str, of: str) -> str:
+    if exact := catalogue(of).get(text):
+        return exact
     for pattern, translated in _templates(of):
-        if match := pattern.fullmatch(bare):
-            return line.replace(bare, translated.format(*(_line(value, of) for value in match.groups())))
-    return line
+        if match := pattern.fullmatch(text):
+            return translated.format(*(_line(value, of) for value in match.groups()))
+    return ""
+
+
+def _fault(text: str, of: str) -> str:
+    """A fault of the configuration, as `Fault` has it: where, what is wrong, and in brackets what to do."""
+    where, rest = _WHERE.fullmatch(text).groups()  # type: ignore[union-attr]
+    if wrong := where and _sentence(rest, of):
+        return f"{where}{wrong}"
+    fixed = _FIX.fullmatch(rest)
+    if fixed and (wrong := _sentence(fixed[1], of)):
+        return f"{where}{wrong} ({_line(fixed[2], of)})"
+    return ""
 
 
 @cache

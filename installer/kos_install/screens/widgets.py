@@ -21,6 +21,8 @@ from .model import Option, Question
 from .words import _
 
 _ROOM = 55  # columns of 80 beside a question's label and an option's mark
+_WIDE = 72  # the same where the label stands above
+_BEHIND = " " * 6
 
 _MOVES: list[Binding | tuple[str, str] | tuple[str, str, str]] = [
     Binding("up", "app.focus_previous", show=False),
@@ -81,6 +83,7 @@ class Lines(TextArea):
 class Choice(OptionList):
     """One of some, which moving chooses; or any of many, which the space bar marks."""
 
+    LEAST = 11  # rows of a long one; look.tcss has them, too
     BINDINGS = [
         Binding("up", "up", show=False),
         Binding("down", "down", show=False),
@@ -91,6 +94,7 @@ class Choice(OptionList):
     def __init__(self, question: Question, value: Any) -> None:
         self.question, self._given = question, list(question.options)
         self._many = question.kind == "many"
+        self._width = _WIDE if self._many else _ROOM
         self.chosen: list[str] = list(value) if self._many else [value]
         super().__init__(*(Row(self._shown(one), disabled=bool(one.refused)) for one in self._given), compact=True)
 
@@ -104,8 +108,9 @@ class Choice(OptionList):
         left, right = "[]" if self._many else "()"
         sign = mark if option.value in self.chosen else " "
         if option.refused:
-            return Content(f" -  {option.label}\n      {option.refused}")
-        label = option.label if self._many else textwrap.fill(option.label, _ROOM, subsequent_indent=" " * 6)
+            why_not = textwrap.fill(option.refused, self._width, initial_indent=_BEHIND, subsequent_indent=_BEHIND)
+            return Content(f" -  {option.label}\n{why_not}")
+        label = option.label if self._many else textwrap.fill(option.label, _ROOM, subsequent_indent=_BEHIND)
         return Content(f"{left}{sign}{right} {label}")
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import luks
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import memory
 
 from ..answers import ARGON2ID_FLOOR_KIB, Argon2id
 from ..hardware.model import Machine
@@ -25,7 +26,7 @@ def unaffordable(machine: Machine, asked: Argon2id, test: bool) -> list[str]:
         ]
     if asked.memory_kib > machine.memory_mb * 1024 // 2:
         return [
-            f"encryption.argon2id: with {machine.memory_mb} MB of memory this machine could not open a disk that needs"
-            f" {asked.memory_kib} KiB: leave the key away, and the machine's memory decides"
+            f"encryption.argon2id: with {memory(machine.memory_mb)} of memory this machine could not open a disk that"
+            f" needs {asked.memory_kib} KiB: leave the key away, and the machine's memory decides"
         ]
     return []

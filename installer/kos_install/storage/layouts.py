@@ -99,8 +99,9 @@ def beside(machine: Machine, disk: Disk, seed: str, least: int) -> Laid:
     gap = max(gaps(disk.size, disk.partitions), key=lambda one: one[1] - one[0], default=(0, 0))
     if gap[1] - gap[0] < least:
         raise Unplannable(
-            f"{described(disk)} has no gap of {human(least)}: the largest is {human(gap[1] - gap[0])}. "
-            "Make a partition smaller with the system that it belongs to, or take another disk"
+            f"storage.layout: free_space needs a gap of {human(least)} on {described(disk)}, and its largest is"
+            f" {human(gap[1] - gap[0])}: start the system that is there, make one of its partitions smaller (Windows:"
+            " Disk Management, Shrink Volume), and start this medium again; or name another disk in storage.disk"
         )
     shared = next((one for one in disk.partitions if one.type == names.TYPES["esp"] and one.size >= ESP_SIZE), None)
     wanted = [] if shared else [(names.ESP, "esp", ESP_SIZE)]

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from ansible_collections.kind.kos.plugins.plugin_utils import hardware
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import memory
 from ansible_collections.kind.kos.plugins.plugin_utils.profile import Minimum
 
 from ..answers import Answers, Secret
@@ -34,7 +35,8 @@ def refusals(answers: Answers, machine: Machine, test: bool) -> list[str]:
 
 def _machine(answers: Answers, machine: Machine) -> Iterator[str]:
     if machine.memory_mb < MEMORY_LEAST_MB:
-        yield f"{machine.memory_mb} MB of memory do not suffice: {MEMORY_LEAST_MB} are the least for an install"
+        here, least = memory(machine.memory_mb), memory(MEMORY_LEAST_MB)
+        yield f"{here} of memory do not suffice: {least} are the least for an install"
     if machine.firmware == "bios" and answers.storage.layout == "free_space":
         yield "storage.layout: free_space needs UEFI: started by a BIOS, two systems would fight over one boot sector"
     if answers.encryption.secure_boot == "own" and answers.storage.layout == "free_space":

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..model import Page, Session
+from ..words import _
 from . import disk, encryption, network, person, profile, services, system, welcome
 
 PAGES: tuple[Callable[[Session], Page], ...] = (
@@ -20,3 +21,16 @@ PAGES: tuple[Callable[[Session], Page], ...] = (
     system.page,
     services.page,
 )
+
+
+# Seconds, where a profile is looked at for the first time.
+SLOW = (profile.page, services.page)
+
+
+def making(make: Callable[[Session], Page]) -> str:
+    """What is worked on while a page is made."""
+    slow: dict[Callable[[Session], Page], str] = {
+        profile.page: _("Working out what the profile brings here"),
+        services.page: _("Working out which services run here"),
+    }
+    return slow.get(make, _("Making the page"))

@@ -6,10 +6,13 @@
 from __future__ import annotations
 
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import memory
 
+from ...storage.sizes import human
 from .. import offers
 from ..draft import Draft
 from ..model import Option, Page, Question, Session
+from ..said import said
 from ..words import _
 
 DEFAULT = "personal_node"
@@ -36,7 +39,9 @@ def page(session: Session) -> Page:
     return Page(
         "profile",
         _("Profile"),
-        _("What shall this machine be? The first profile is the one that this medium carries in full."),
+        _("What shall this machine be? The first profile is the one that this medium carries in full.")
+        if session.record
+        else _("What shall this machine be?"),
         _(
             "A profile is a whole node as one file: its services, how they are kept safe, what the machine must have."
             " The medium carries everything of the profile it was made for; another one may fetch what is missing from"
@@ -87,7 +92,7 @@ def brings(session: Session) -> str:
     try:
         planned = offers.planned(session.draft, session.machine, chosen(session))
     except ConfigurationError as error:
-        return str(error)
+        return said(str(error))
     names = ", ".join(service.name for service in planned.plan.services)
     lines = [totals(session), _("Brings: {names}").format(names=names)]
     missing = ", ".join(dict.fromkeys(row.requested for row in planned.plan.unavailable))
@@ -99,16 +104,19 @@ def totals(session: Session) -> str:
     planned = offers.planned(session.draft, session.machine, chosen(session))
     needs, here = planned.plan.requires, session.machine
     lines = [
-        _("Too small: {what}: {need} needed, {have} here.").format(what=_(row.what), need=row.need, have=row.have)
+        _("Too small: {what}: {need} needed, {have} here.").format(
+            what=_(row.what), need=said(row.need), have=said(row.have)
+        )
         for row in planned.shortfalls
     ] or [_("This machine is big enough.")]
-    text = _("The services take {memory} of {has} MB of memory, and {disk} MB of disk, at least.")
-    lines.append(text.format(memory=needs["memory_mb"], disk=needs["disk_mb"], has=here.memory_mb))
+    text = _("Needs at least {needs} of the {has} of memory, and {disk} of disk.")
+    disk = human(needs["disk_mb"] << 20)
+    lines.append(text.format(needs=memory(needs["memory_mb"]), has=memory(here.memory_mb), disk=disk))
     return "\n".join(lines)
 
 
 def _option(name: str) -> str:
-    said = {
+    about = {
         "browser": _("serves the browsers on this machine"),
         "browser_extension": _("serves an assistant in the browser"),
         "cluster": _("one of several machines, for many"),
@@ -122,4 +130,4 @@ def _option(name: str) -> str:
         "server": _("a team or a home network"),
         "standalone": _("one person, without other machines"),
     }
-    return f"{name:<18}{said.get(name, '')}".rstrip()
+    return f"{name:<18}{about.get(name, '')}".rstrip()

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import memory
 
 from .. import offers
 from ..draft import Draft
 from ..model import Option, Page, Question, Session
 from ..offers import Offer
+from ..said import said
 from ..words import _
 from .profile import chosen, totals
 
@@ -37,8 +39,9 @@ def page(session: Session) -> Page:
         _("Services"),
         _("What shall run? What the profile asks for is marked; add or drop with the space bar, or leave it as it is."),
         _(
-            "Each line is a service, the memory that it takes at least, and what it does. Below the list is what all of"
-            " them need together. What one of them needs comes with it. All of this can be changed later, too."
+            "Each line is a service, the memory that it takes at least, and what it does; behind an arrow is what runs"
+            " in its place on this machine, and the memory is of that. Below the list is what all of them need"
+            " together. What one of them needs comes with it. All of this can be changed later, too."
         ),
         [Question("services", _("Services"), "many", read, write, options)],
         _added_up,
@@ -48,13 +51,14 @@ def page(session: Session) -> Page:
 
 def _option(one: Offer) -> Option:
     name = f"{one.name} -> {one.instead}" if one.instead else one.name
-    said = f"{name:<27} {one.memory_mb:>4} MB  {one.summary}"
+    size = memory(one.memory_mb) if one.memory_mb else ""
+    line = f"{name:<27} {size:>7}  {said(one.summary)}"
     refused = _("it does not run on this machine, or not in this release") if one.instead is None else ""
-    return Option(f"{one.capability}/{one.name}", said if len(said) <= _ROOM else f"{said[: _ROOM - 3]}...", refused)
+    return Option(f"{one.capability}/{one.name}", line if len(line) <= _ROOM else f"{line[: _ROOM - 3]}...", refused)
 
 
 def _added_up(session: Session) -> str:
     try:
         return totals(session)
     except ConfigurationError as error:
-        return str(error)
+        return said(str(error))

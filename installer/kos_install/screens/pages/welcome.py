@@ -8,7 +8,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from ansible_collections.kind.kos.plugins.plugin_utils.hardware import memory
+
 from ...engine.replay import REHEARSED
+from ...medium import BROKEN, GOOD, RUNNING
 from ...storage.sizes import human
 from ..draft import Draft, reader
 from ..model import Option, Page, Question, Session
@@ -18,8 +21,6 @@ from ..words import LANGUAGES, _
 from .disk import serial
 from .system import keyboard
 
-# What the verification of a medium can come to; as kos_install.medium has them.
-_RUNNING, _GOOD, _BROKEN = "running", "good", "broken"
 # What goes with a language until it is answered.
 _USUAL = {"de": {"keyboard": "de", "locale": "de_DE.UTF-8", "timezone": "Europe/Berlin"}}
 _SHOWN = 2  # of what is wrong with a medium
@@ -60,8 +61,7 @@ def _speak(draft: Draft, language: str) -> None:
 def machine(session: Session) -> str:
     """The machine and the medium in a few lines."""
     rows = [
-        (_("Medium"), medium(session.record)),
-        ("", verification(session.verification)),
+        (_("Medium"), medium(session.record, session.verification)),
         (_("Machine"), _computer(session)),
         (_("Firmware"), _firmware(session)),
         (_("Disks"), "\n".join(disks(session)) or _("none")),
@@ -70,10 +70,18 @@ def machine(session: Session) -> str:
     return table(rows)
 
 
-def medium(record: dict[str, Any]) -> str:
-    """What the medium is."""
-    if not record:
-        return _("this system was not started from a medium of kOS")
+def medium(record: dict[str, Any], now: dict[str, Any]) -> str:
+    """What the medium is, and how far it is proved; where there is none, that alone."""
+    state = now.get("state", RUNNING)
+    if state == REHEARSED:
+        return _("not looked at: this is a rehearsal, and no disk is written to")
+    if record:
+        return f"{_made(record)}\n{verification(now)}"
+    # Nothing is being read then, whatever the verifier has not come to say.
+    return verification(now) if state in (GOOD, BROKEN) else _("none: this system was not started from one of kOS")
+
+
+def _made(record: dict[str, Any]) -> str:
     made = datetime.fromtimestamp(record.get("made", 0), UTC).strftime("%Y-%m-%d")
     text = _("kOS {version}, {profile}, for {architecture}, packages of {made}")
     shown = text.format(
@@ -86,18 +94,16 @@ def medium(record: dict[str, Any]) -> str:
 
 def verification(now: dict[str, Any]) -> str:
     """How far the medium is proved, in a line or, where it is broken, a few."""
-    state, total = now.get("state", _RUNNING), now.get("total", 0)
-    if state == _GOOD:
+    state, total = now.get("state", RUNNING), now.get("total", 0)
+    if state == GOOD:
         text = _("Verified: all {size} of this medium are as {signer} signed them.")
         return text.format(size=human(total), signer=now.get("signer", ""))
-    if state == _BROKEN:
+    if state == BROKEN:
         found = "; ".join(now.get("said", [])[:_SHOWN])
         return _("BROKEN: this medium is not as it was made. Do not install from it. {said}").format(said=found)
-    if state == _RUNNING:
+    if state == RUNNING:
         share = f"{100 * now.get('done', 0) // total} %" if total else "..."
         return _("Verifying this medium: {share}").format(share=share)
-    if state == REHEARSED:
-        return _("Not verified: this is a rehearsal, and no disk is written to.")
     return _("Not verified: {said}").format(said=said(" ".join(now.get("said", []))))
 
 
@@ -113,7 +119,7 @@ def disks(session: Session) -> list[str]:
 
 def _computer(session: Session) -> str:
     here = session.machine
-    text = _("{cores} cores, {memory} of memory").format(cores=here.cpu, memory=f"{here.memory_mb / 1024:.1f} GB")
+    text = _("{cores} cores, {memory} of memory").format(cores=here.cpu, memory=memory(here.memory_mb))
     graphics = ", ".join(here.gpu)
     return f"{text}, GPU: {graphics}" if graphics else text
 
