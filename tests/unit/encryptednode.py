@@ -278,7 +278,13 @@ class Node:
         return target.Target(path, "disk", self.disk.stat().st_size, "serial 1", holds=self.holds)
 
     def _health(self, services, **_how):
-        return [gate.Health(row["name"], row["name"] not in self.sick, "") for row in services]
+        return [
+            gate.Health(row["name"], row["name"] not in self.sick and self._runs(row["name"]), "") for row in services
+        ]
+
+    def _runs(self, service):
+        owned = {row["name"] for row in self.manifest["units"] if row["service"] == service}
+        return {name for name in owned if name.endswith(".service")} <= self.running
 
     def _proof(self, root, _record):
         """What the kernel would say: each directory that is moved is bound, and its volume mounted."""

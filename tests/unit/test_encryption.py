@@ -114,6 +114,18 @@ def test_stopped_at_its_first_second_third_step_nothing_is_lost(tmp_path, monkey
     assert finished and steps > 25
 
 
+def test_the_same_command_on_a_node_that_waits_locked_starts_its_services_and_goes_on(node):
+    node.apply()
+    node.manifest["volumes"].append({"path": "/var/lib/kos-nats", "service": "nats", "user": "kos-nats", "unit": "x"})
+    node.write({"/var/lib/kos-nats/stream": b"messages"})
+    before = node.read()
+    for moved in (True, False):
+        node.reboot()
+        assert "kos-valkey.service" not in node.running
+        assert node.apply().changed == moved
+        assert node.running == set(UNITS) and node.read() == before
+
+
 def test_what_is_written_while_it_is_copied_comes_too(node):
     """Also what keeps its size and its time: a second write within one tick of the clock."""
     path = Path(node.root.join(f"{DATABASE}/17/base/1"))

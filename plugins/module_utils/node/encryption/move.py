@@ -79,12 +79,15 @@ def apply(root: Root, wish: Wish, passphrase: str) -> Report:
         if generation is None:
             raise NodeError("nothing has been deployed here, so there are no data to encrypt: kai deploy first")
         settle(root)
-        known = _begun(root, wish, passphrase)
+        known, was_locked = _begun(root, wish, passphrase), record.locked(root)
         opening.wait_for_disk(known)
         opening.by_hand(root, known, passphrase)
         _mounted(root)
         if record.in_use(root):
             units.mount(root, record.moved(root))
+        if was_locked:
+            # The gate of what is still to be moved would find none of them running.
+            opening.start_waiting(root)
         report = _move(root, known, generation.manifest)
         report.findings = [vars(row) for row in proof.of(root, record.require(root))]
         wrong = [str(row["what"]) for row in report.findings if not row["good"]]

@@ -139,11 +139,11 @@ def unlock(root: Root, key: str) -> dict[str, Any]:
             raise Locked("no key of this machine opens its data: give the passphrase or the recovery key")
         if in_use(root):
             _have(root, record)
-    services = _started(root) if was_locked else []
+    services = start_waiting(root) if was_locked else []
     return {"opened": was_locked, "services": services, "ok": all(row["healthy"] for row in services)}
 
 
-def _started(root: Root) -> list[dict[str, Any]]:
+def start_waiting(root: Root) -> list[dict[str, Any]]:
     """Start every unit that the locked data held back, as this boot would have; the health of the services then."""
     generation = store.current(root)
     if generation is None:
