@@ -44,12 +44,15 @@ RemainAfterExit=yes
 TimeoutStartSec=10min
 ExecStart=/usr/bin/python3 -I -B {CODE} encryption open
 """
+# Every service that keeps data pulls these in at boot, when nothing is open yet: then they are skipped. Were the device
+# named below /dev, systemd would wait 90 s for it, with all that comes after local file systems, SSH among it.
 _VOLUME_MOUNT = f"""\
 [Unit]
 Description=Encrypted data of kOS
+ConditionPathExists={DEVICE}
 
 [Mount]
-What={DEVICE}
+What=/proc/self/root{DEVICE}
 Where={VOLUME}
 Type=ext4
 Options=nodev,nosuid,noatime
@@ -59,6 +62,7 @@ _BIND = """\
 Description=Encrypted data of kOS at {path}
 Requires={volume}
 After={volume}
+ConditionPathIsMountPoint={mounted}
 
 [Mount]
 What={inside}
@@ -106,7 +110,7 @@ def tree(directories: Sequence[str], manifest: Mapping[str, Any]) -> dict[str, s
         volume: _VOLUME_MOUNT,
     }
     for path in directories:
-        found[mount_of(path)] = _BIND.format(path=path, volume=volume, inside=inside(path))
+        found[mount_of(path)] = _BIND.format(path=path, volume=volume, mounted=VOLUME, inside=inside(path))
     for name in guarded(manifest):
         found[f"{name}.d/{_DROP_IN}"] = _GUARD.format(service=SERVICE, volume=VOLUME)
     return found
