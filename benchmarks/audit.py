@@ -48,7 +48,7 @@ apt="$apt -o Dir::State::Lists=/root/ssg/state/lists"
 apt-get -qq $apt update && apt-get -qq $apt download ssg-debian && dpkg-deb -x ssg-debian_*.deb .
 """
 # What a node fills in; systemd-analyze refuses a command that does not begin with a slash.
-_TOKEN = re.compile("@kos:[^@]*@")
+_TOKEN = re.compile("@(?:kos:[^@]*|venv)@")
 # devsec.hardening 10.6.0 (os and ssh) on the same kind of node, measured once.
 PEER = {"lynis index": ("63", "78"), "ssh-audit fail / warn": ("6 / 13", "1 / 5")}
 # A system unit of kOS beyond this exposure needs a reason in its manifest.
