@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What other people's scanners say of a lab node, before hardening and after: `make audit`, `make audit-vm`.
 
-lynis, ssh-audit and OpenSCAP run on the node; the same node is deployed without hardening and intrusion detection,
-then with level strict and everything that detects intrusions.
+lynis, ssh-audit and OpenSCAP run on two nodes of a kind, side by side: one without hardening and intrusion detection,
+one with level strict and everything that detects intrusions.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import yaml
-from measure import INVENTORY, NODE, ROOT, run, ssh
+from measure import INVENTORY, ROOT, run, ssh
 from rich.console import Console
 from rich.table import Table
 
@@ -46,6 +47,8 @@ apt="-o Dir::Etc::SourceList=/root/ssg/forky.sources -o Dir::Etc::SourceParts=-"
 apt="$apt -o Dir::State::Lists=/root/ssg/state/lists"
 apt-get -qq $apt update && apt-get -qq $apt download ssg-debian && dpkg-deb -x ssg-debian_*.deb .
 """
+# What a node fills in; systemd-analyze refuses a command that does not begin with a slash.
+_TOKEN = re.compile("@(?:kos:[^@]*|venv)@")
 # devsec.hardening 10.6.0 (os and ssh) on the same kind of node, measured once.
 PEER = {"lynis index": ("63", "78"), "ssh-audit fail / warn": ("6 / 13", "1 / 5")}
 # A system unit of kOS beyond this exposure needs a reason in its manifest.
@@ -59,7 +62,7 @@ _ALWAYS = {
     "ssh-audit fail / warn": "0 / 0",
     "units beyond 2.0": "each with a reason",
 }
-# What is asked for before and after.
+# What is asked for before and after, and the name of the node that gets it.
 LEVELS: dict[str, dict[str, object]] = {
     "none": {"hardening": {"level": "none"}, "intrusion_detection": "none"},
     "strict": {"hardening": {"level": "strict"}, "intrusion_detection": "comprehensive"},
@@ -74,10 +77,10 @@ class Figures:
     notes: list[str]
 
 
-def _lynis(_driver: str) -> tuple[dict[str, str], list[str]]:
-    ssh("lynis audit system --quick --no-colors > /root/lynis.out 2>&1 || true")
-    (index,) = re.findall(r"^hardening_index=(\d+)", ssh("cat /var/log/lynis-report.dat"), re.MULTILINE)
-    lost = lost_points(ssh("cat /var/log/lynis.log"))
+def _lynis(node: str, _driver: str) -> tuple[dict[str, str], list[str]]:
+    ssh("lynis audit system --quick --no-colors > /root/lynis.out 2>&1 || true", node=node)
+    (index,) = re.findall(r"^hardening_index=(\d+)", ssh("cat /var/log/lynis-report.dat", node=node), re.MULTILINE)
+    lost = lost_points(ssh("cat /var/log/lynis.log", node=node))
     worst = sorted(lost.items(), key=lambda row: -row[1])
     return {"lynis index": index}, [
         f"lynis: {sum(lost.values())} points missing: {', '.join(f'{name} {points}' for name, points in worst)}"
@@ -99,8 +102,8 @@ def lost_points(log: str) -> dict[str, int]:
     return lost
 
 
-def _ssh_audit(_driver: str) -> tuple[dict[str, str], list[str]]:
-    found = json.loads(ssh("ssh-audit --json localhost || true"))
+def _ssh_audit(node: str, _driver: str) -> tuple[dict[str, str], list[str]]:
+    found = json.loads(ssh("ssh-audit --json localhost || true", node=node))
     levels = {"fail": 0, "warn": 0}
     for kind in ("kex", "key", "enc", "mac"):
         for row in found[kind]:
@@ -109,11 +112,11 @@ def _ssh_audit(_driver: str) -> tuple[dict[str, str], list[str]]:
     return {"ssh-audit fail / warn": f"{levels['fail']} / {levels['warn']}"}, []
 
 
-def _units(_driver: str) -> tuple[dict[str, str], list[str]]:
+def _units(node: str, _driver: str) -> tuple[dict[str, str], list[str]]:
     """The exposure of every systemd unit of the catalogue, whether this node runs it or not."""
     catalogue = load_catalogue(ROOT / "services")
     units = {
-        unit.name: (unit, unit_text(unit, service, catalogue))
+        unit.name: (unit, _TOKEN.sub("/", unit_text(unit, service, catalogue)))
         for service in catalogue.services.values()
         for unit in service.units
         if unit.exec is not None
@@ -121,8 +124,8 @@ def _units(_driver: str) -> tuple[dict[str, str], list[str]]:
     script = "".join(
         f"cat > /root/units/{name} <<'END_OF_UNIT'\n{text}END_OF_UNIT\n" for name, (_unit, text) in units.items()
     )
-    ssh("rm -rf /root/units && mkdir /root/units && sh", script)
-    said = ssh("systemd-analyze security --no-pager --offline=true /root/units/*")
+    ssh("rm -rf /root/units && mkdir /root/units && sh", script, node)
+    said = ssh("systemd-analyze security --no-pager --offline=true /root/units/*", node=node)
     scores = {name: float(score) for name, score in re.findall(r"exposure level for (\S+): ([0-9.]+)", said)}
     if missing := sorted({*units} - {*scores}):
         sys.exit(f"systemd-analyze says nothing of {', '.join(missing)}")
@@ -134,9 +137,12 @@ def _units(_driver: str) -> tuple[dict[str, str], list[str]]:
     ]
 
 
-def _openscap(driver: str) -> tuple[dict[str, str], list[str]]:
-    ssh(f"oscap xccdf eval --profile {_CIS} --results /root/results.xml {_CONTENT} > /root/oscap.out 2>&1 || true")
-    tree = ElementTree.fromstring(ssh("cat /root/results.xml"))  # noqa: S314
+def _openscap(node: str, driver: str) -> tuple[dict[str, str], list[str]]:
+    ssh(
+        f"oscap xccdf eval --profile {_CIS} --results /root/results.xml {_CONTENT} > /root/oscap.out 2>&1 || true",
+        node=node,
+    )
+    tree = ElementTree.fromstring(ssh("cat /root/results.xml", node=node))  # noqa: S314
     verdicts = {
         row.get("idref", "").rpartition("_rule_")[2]: row.findtext(f"{_XCCDF}result", "")
         for row in tree.iter(f"{_XCCDF}rule-result")
@@ -162,54 +168,52 @@ def exceptions(rules: Rules, shared_kernel: bool) -> dict[str, str]:
         why = "a container has its host's kernel, and may not set this; a machine of its own passes"
         settings = [name for rule in rules.rules if rule.needs == "kernel" for name in rule.sysctl]
         reasons |= {"sysctl_" + name.replace(".", "_"): why for name in settings}
+        clock = ("service_timesyncd_enabled", "ntp_single_service_active")
+        reasons |= dict.fromkeys(clock, "a container has its host's clock, and systemd-timesyncd does not start in one")
     return reasons
 
 
 # ssh-audit last: sshd makes an address that behaves like it wait (PerSourcePenalties).
-SCANS: dict[str, Callable[[str], tuple[dict[str, str], list[str]]]] = {
-    "lynis": _lynis, "openscap": _openscap, "units": _units, "ssh-audit": _ssh_audit,
+SCANS: dict[str, Callable[[str, str], tuple[dict[str, str], list[str]]]] = {
+    "openscap": _openscap, "lynis": _lynis, "units": _units, "ssh-audit": _ssh_audit,
 }  # fmt: skip
 
 
-def _measured(chosen: list[str], driver: str) -> Figures:
-    rows: dict[str, str] = {}
-    notes: list[str] = []
+def _audited(level: str, profile: str, driver: str, chosen: list[str]) -> Figures:
+    """The figures of a node that is deployed at `level`."""
+    node = f"audit-{level}"
+    ssh(_TOOLS, node=node)
+    if "openscap" in chosen:
+        ssh("sh -e", _FETCH, node)
+    with tempfile.TemporaryDirectory() as folder:
+        layer = Path(folder) / "site.yaml"
+        layer.write_text(yaml.safe_dump({"security": LEVELS[level]}))
+        run("kai", "deploy", "-i", INVENTORY, "--limit", node, "--profile", profile, "--site", str(layer))
+    figures = Figures({}, [])
     for name in chosen:
         began = time.monotonic()
-        found, said = SCANS[name](driver)
-        rows |= found
-        notes += [*said, f"{name} took {time.monotonic() - began:.0f} s"]
-    return Figures(rows, notes)
-
-
-def _states(profile: str, levels: list[str]) -> Iterator[str]:
-    """The node at one level after the other."""
-    with tempfile.TemporaryDirectory() as folder:
-        for level in levels:
-            layer = Path(folder) / "site.yaml"
-            layer.write_text(yaml.safe_dump({"security": LEVELS[level]}))
-            run("kai", "deploy", "-i", INVENTORY, "--limit", NODE, "--profile", profile, "--site", str(layer))
-            yield level
+        found, said = SCANS[name](node, driver)
+        figures.rows.update(found)
+        figures.notes.extend(said)
+        print(f"{level}: {name} after {time.monotonic() - began:.0f} s: {found}", flush=True)
+    return figures
 
 
 def main() -> None:
-    """Deploy, scan, deploy, scan; print both beside each other and beside the peer."""
+    """Deploy and scan, before and after at once; print both beside each other and beside the peer."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--profile", default="development")
-    parser.add_argument("--driver", choices=[*GOALS], default="nspawn", help="kind of the lab's node")
-    parser.add_argument("--level", choices=[*LEVELS], action="append", help="default: none, then strict")
+    parser.add_argument("--driver", choices=[*GOALS], default="nspawn", help="kind of the lab's nodes")
+    parser.add_argument("--level", choices=[*LEVELS], action="append", help="default: all")
     parser.add_argument("scans", nargs="*", choices=[*SCANS, []], help="default: all")
     options = parser.parse_args()
     chosen = [name for name in SCANS if not options.scans or name in options.scans]
-    figures = {}
+    levels = options.level or [*LEVELS]
     try:
-        run("kai", "lab", "up", NODE, "--driver", options.driver)
-        ssh(_TOOLS)
-        if "openscap" in chosen:
-            ssh("sh -e", _FETCH)
-        for level in _states(options.profile, options.level or [*LEVELS]):
-            figures[level] = _measured(chosen, options.driver)
-            _notes(level, figures[level])
+        run("kai", "lab", "up", *(f"audit-{level}" for level in levels), "--driver", options.driver)
+        with ThreadPoolExecutor() as pool:
+            jobs = {level: pool.submit(_audited, level, options.profile, options.driver, chosen) for level in levels}
+            figures = {level: job.result() for level, job in jobs.items()}
     except subprocess.CalledProcessError as error:
         sys.exit(f"{error.cmd[-1]} failed:\n{error.stdout}{error.stderr}")
     finally:
@@ -217,20 +221,18 @@ def main() -> None:
     _print(figures, {**GOALS[options.driver], **_ALWAYS})
 
 
-def _notes(level: str, figures: Figures) -> None:
-    console = Console()
-    for note in figures.notes:
-        console.print(f"{level}: {note}", markup=False, highlight=False, soft_wrap=True)
-
-
 def _print(figures: dict[str, Figures], goals: dict[str, str]) -> None:
+    console = Console()
     table = Table("figure", "goal", "peer: before", "peer: after", box=None, pad_edge=False)
     for level in figures:
         table.add_column(f"kOS, level {level}")
     for name in next(iter(figures.values())).rows:
         values = [found.rows[name] for found in figures.values()]
         table.add_row(name, goals.get(name, ""), *PEER.get(name, ("–", "–")), *values)
-    Console().print(table)
+    console.print(table)
+    for level, found in figures.items():
+        for note in found.notes:
+            console.print(f"{level}: {note}", markup=False, highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -62,9 +62,9 @@ def run(*argv: str) -> Run:
     return Run(time.monotonic() - began, cpu)
 
 
-def ssh(command: str, given: str = "") -> str:
-    """The output of a command on the node that reads `given`. Raises CalledProcessError."""
-    argv = [BIN / "kai", "lab", "ssh", NODE, command]
+def ssh(command: str, given: str = "", node: str = NODE) -> str:
+    """The output of a command on a node that reads `given`. Raises CalledProcessError."""
+    argv = [BIN / "kai", "lab", "ssh", node, command]
     done = subprocess.run(argv, cwd=ROOT, env=_environment(), input=given, capture_output=True, text=True, check=True)
     return done.stdout
 

@@ -39,6 +39,7 @@ class Facts(Strict):
     gpus: list[str] = []
     network_mbps: int | None = Field(default=None, description="link speed, null where unknown")
     disk_encrypted: bool = False
+    shares_kernel: bool = Field(default=False, description="a container, whose kernel is its host's")
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,12 @@ class KindOfHardware:
     architecture: str
     gpu: bool
     air_gapped: bool = False
+    shares_kernel: bool = False
 
     @classmethod
     def of(cls, facts: Facts, air_gapped: bool = False) -> KindOfHardware:
         """The kind that `facts` belong to; the Internet comes and goes, so that is said, not observed."""
-        return cls(facts.architecture, bool(facts.gpus), air_gapped)
+        return cls(facts.architecture, bool(facts.gpus), air_gapped, facts.shares_kernel)
 
 
 @dataclass(frozen=True)

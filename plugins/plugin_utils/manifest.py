@@ -408,7 +408,7 @@ class Service(Strict):
     resources: Resources = Resources()
     trust: Literal["core", "trusted", "community", "untrusted"] = "trusted"
     affinity: list[str] = []
-    needs: list[Literal["gpu", "internet"]] = Field(default=[], description="what it cannot do without")
+    needs: list[Literal["gpu", "internet", "kernel"]] = Field(default=[], description="what it cannot do without")
     probe: Probe | None = None
     probe_reason: str | None = None
     bounds: Annotated[Performance | None, Field(description="what its probe must measure after an update")] = None

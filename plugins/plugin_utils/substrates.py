@@ -29,12 +29,8 @@ class Obstacle:
 
 def choose(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image]) -> Substrate | Obstacle:
     """The first substrate of `manifest` that a machine of this kind can run."""
-    if "gpu" in manifest.needs and not kind.gpu:
-        return Obstacle("it needs a GPU, and this machine has none")
-    if "internet" in manifest.needs and kind.air_gapped:
-        return Obstacle("it is reached over the Internet, and networking.air_gapped says that this node has none")
-    if manifest.not_run:
-        return Obstacle(manifest.not_run)
+    if why_not := _lacking(manifest, kind) or manifest.not_run:
+        return Obstacle(why_not)
     deb, venv = manifest.substrates.deb, manifest.substrates.venv
     why = "there is nothing to install for it"
     if deb is not None:
@@ -52,6 +48,17 @@ def choose(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image])
             return "venv"
         why = f"{why}; {venv_why}" if manifest.image is not None else venv_why
     return Obstacle(why)
+
+
+def _lacking(manifest: Service, kind: KindOfHardware) -> str | None:
+    """What the service cannot do without and a machine of this kind does not have."""
+    if "gpu" in manifest.needs and not kind.gpu:
+        return "it needs a GPU, and this machine has none"
+    if "internet" in manifest.needs and kind.air_gapped:
+        return "it is reached over the Internet, and networking.air_gapped says that this node has none"
+    if "kernel" in manifest.needs and kind.shares_kernel:
+        return "it needs a kernel of its own, and this machine is a container, which has its host's"
+    return None
 
 
 def _venv_obstacle(manifest: Service, kind: KindOfHardware, images: Mapping[str, Image]) -> str | None:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from catalogues import machine
+from catalogues import ROOT, machine
 
 from ansible_collections.kind.kos.plugins.module_utils.node import bans, changes
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble
@@ -116,3 +116,25 @@ def test_where_nothing_bans_there_is_no_figure(monkeypatch):
 @pytest.mark.parametrize("capability", ["intrusion_detection", "integrity", "audit"])
 def test_what_detects_is_switched_as_a_part_of_its_own(capability):
     assert changes.part_of(1, {"capabilities": [capability]}) == "intrusion_detection"
+
+
+AUDITED = {"security": {"intrusion_detection": "comprehensive"}}
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["in a container", "on a machine"])
+def test_a_container_is_told_that_the_kernel_is_not_its_own(tmp_path, shared):
+    told = {row.requested: row.why for row in planned(tmp_path, AUDITED, shares_kernel=shared).unavailable}
+    here = "it needs a kernel of its own, and this machine is a container, which has its host's"
+    assert (told["auditd"] == here) is shared
+
+
+def test_every_rule_of_the_audit_has_a_key_and_both_kinds_of_processors_know_its_calls():
+    lines = (ROOT / "services/auditd/templates/kos.rules.j2").read_text().splitlines()
+    commands = [line for line in lines if line and not line.startswith("#")]
+    assert commands[0] == "-D"
+    rules = [line.split() for line in commands if line.startswith("-a")]
+    assert rules and all(rule[:3] == ["-a", "always,exit", "-F"] and rule[-2] == "-k" for rule in rules)
+    assert all("-S" in rule for rule in rules)
+    calls = {call for rule in rules for call in rule[rule.index("-S") + 1].split(",")}
+    # What arm64 never had.
+    assert not calls & {"open", "creat", "chmod", "chown", "rename", "unlink", "rmdir", "mkdir"}

@@ -18,10 +18,12 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _GPU_VENDORS = {"0x10de": "nvidia", "0x1002": "amd", "0x8086": "intel"}
 # Matrox and ASPEED are the consoles of servers; no model runs on them.
 _DISPLAY_CLASSES = ("0x0300", "0x0302")
+# systemd leaves it where it finds itself in a container.
+_CONTAINER = "/run/systemd/container"
 
 
 def facts(root: Root | None = None) -> dict[str, Any]:
-    """Operating system, architecture, cores, memory (MB), disk (GB), GPUs, link speed (Mbit/s), encryption."""
+    """Operating system, architecture, cores, memory (MB), disk (GB), GPUs, link speed (Mbit/s), encryption, kernel."""
     root = root or Root()
     release = _os_release(root)
     return {
@@ -33,6 +35,7 @@ def facts(root: Root | None = None) -> dict[str, Any]:
         "gpus": _gpus(),
         "network_mbps": _network_mbps(),
         "disk_encrypted": _encrypted(root.join("/var/lib")),
+        "shares_kernel": os.path.exists(_CONTAINER),
     }
 
 
