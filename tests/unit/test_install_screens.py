@@ -356,6 +356,19 @@ def test_a_long_list_takes_the_room_of_a_tall_screen(rows, shown):
     assert "Not in this release" in text or not shown, "nothing else is pushed out by it"
 
 
+@pytest.mark.parametrize(
+    ("columns", "shown"), [(80, "Graph database with openCypher..."), (120, "openCypher queries\n")]
+)
+def test_what_a_service_does_is_cut_where_the_screen_ends(columns, shown):
+    async def steps(person):
+        person.app._at = [made.__module__.rpartition(".")[2] for made in PAGES].index("services")
+        person.app._open()
+        await person.until("big enough")
+        return person.text()
+
+    assert shown in walked(steps, size=(columns, 24))
+
+
 def test_a_refused_disk_is_never_chosen():
     async def steps(person):
         await person.press("ctrl+n", "ctrl+n")
@@ -700,6 +713,17 @@ def test_time_left_is_told_once_it_can_be():
     assert clock.left(session, "unpack", 10.0) == pytest.approx(20.0)
     session.state = "failed"
     assert clock.left(session, "unpack", 40.0) is None
+
+
+def test_a_step_that_counts_nothing_counts_its_seconds():
+    session, clock = Session(state="applying"), phases.Clock()
+    session.plan = {"plan": {"actions": [{"id": "luks", "kind": "luks"}]}}
+    session.actions["luks"] = {"id": "luks", "state": "started"}
+    assert phases.lines(session, clock) == ["[>] Encrypt ..."]
+    clock.seen["luks"] -= 9
+    assert re.fullmatch(r"\[>\] Encrypt \.\.\. \d+ s", phases.lines(session, clock)[0])
+    session.state = "failed"
+    assert phases.lines(session, clock) == ["[>] Encrypt ..."]
 
 
 @pytest.mark.parametrize(
