@@ -106,6 +106,17 @@ def walked(steps, told=None, environ=None, size=(80, 24)):
     return asyncio.run(run())
 
 
+def late(steps, told):
+    """The same where the install is over already."""
+
+    async def run():
+        words.use("en")
+        async with Walk(told) as person:
+            return await steps(person)
+
+    return asyncio.run(run())
+
+
 def test_back_loses_no_answer_and_the_engine_has_the_draft():
     told = Told()
 
@@ -219,6 +230,24 @@ def test_a_page_that_is_slow_to_make_says_so_and_what_was_typed_meanwhile_counts
     assert after.splitlines()[-1].startswith(" F1 help")
 
 
+def test_one_slow_thing_after_another_lets_no_key_in_between(monkeypatch):
+    """The profile is judged beside the screen, then the next page is made there: Ctrl+N twice is no page skipped."""
+    gate = threading.Event()
+    monkeypatch.setattr(app, "PAGES", (*PAGES[:2], slowly(PAGES[2], gate), *PAGES[3:]))
+
+    async def steps(person):
+        await person.press("ctrl+n")
+        await person.until("What shall this machine be?")
+        await person.rush("ctrl+n", "ctrl+n")
+        await person.until("Making the page ...")
+        await person.pilot.pause(0.3)
+        gate.set()
+        await person.until("! Disk: choose a disk")
+        return person.text()
+
+    assert "Where shall kOS go?" in walked(steps)
+
+
 def test_a_password_is_hashed_once_and_the_screen_says_so(monkeypatch):
     gate, hashed = threading.Event(), []
 
@@ -291,6 +320,21 @@ def test_the_medium_is_told_of_on_every_screen_while_it_is_read():
         return running
 
     assert "verifying the medium: 25 %" in walked(steps, told).splitlines()[0]
+
+
+def test_whoever_comes_late_is_shown_the_recovery_key_before_the_end():
+    told = Told()
+    told.confirmed()
+
+    async def steps(person):
+        await person.until("[ I have written it down ]")
+        shown = person.text()
+        await person.press("enter")
+        await person.until("SSH fingerprint")
+        return shown, person.app.session.recovery_key
+
+    shown, kept = late(steps, told)
+    assert installs.RECOVERY.split("-")[0] in shown and kept == ""
 
 
 def test_leaving_asks_nothing_where_nothing_was_answered():

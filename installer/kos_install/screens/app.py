@@ -119,6 +119,9 @@ class Installer(InTurn):
             self.keyboard(self._answered())
         if event["event"] == "state":
             self._enter(event["state"])
+        if event["event"] == "recovery_key" and self.session.state == "done":
+            # To whoever comes late it is told after all else; nobody starts the machine before it is written down.
+            self._show(Key(), unless=Key)
         if event["event"] == "medium":
             self._reachable(True)
         self.say_works()
@@ -130,10 +133,7 @@ class Installer(InTurn):
 
     def ask(self, do: str, **fields: Any) -> None:
         """Ask the engine for something."""
-        if do == "key":
-            self._show(Key())
-        else:
-            self._send([(do, fields)])
+        self._send([(do, fields)])
 
     def _send(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
         self.run_worker(self._sent(requests))
