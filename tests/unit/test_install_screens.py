@@ -35,6 +35,7 @@ from kos_install.screens import (
     app,
     codes,
     draft,
+    form,
     keys,
     leaving,
     lists,
@@ -232,13 +233,18 @@ def test_a_page_that_is_slow_to_make_says_so_and_what_was_typed_meanwhile_counts
 
 def test_one_slow_thing_after_another_lets_no_key_in_between(monkeypatch):
     """The profile is judged beside the screen, then the next page is made there: Ctrl+N twice is no page skipped."""
-    gate = threading.Event()
+    judged, gate = threading.Event(), threading.Event()
     monkeypatch.setattr(app, "PAGES", (*PAGES[:2], slowly(PAGES[2], gate), *PAGES[3:]))
+    monkeypatch.setattr(form, "wrong", lambda page, kept: model.wrong(page, kept) if judged.wait(60) else ["late"])
 
     async def steps(person):
+        judged.set()
         await person.press("ctrl+n")
         await person.until("What shall this machine be?")
+        judged.clear()
         await person.rush("ctrl+n", "ctrl+n")
+        await person.until(" Working out what the profile brings here ...")
+        judged.set()
         await person.until("Making the page ...")
         await person.pilot.pause(0.3)
         gate.set()
@@ -246,6 +252,22 @@ def test_one_slow_thing_after_another_lets_no_key_in_between(monkeypatch):
         return person.text()
 
     assert "Where shall kOS go?" in walked(steps)
+
+
+def test_a_page_that_is_ready_late_hides_no_install_that_another_screen_began(monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(app, "PAGES", (PAGES[0], slowly(PAGES[1], gate), *PAGES[2:]))
+
+    async def steps(person):
+        await person.rush("ctrl+n")
+        await person.until("Making the page ...")
+        person.app._hear({"event": "state", "seq": 0, "state": "applying"})
+        await person.until("kOS  Installing")
+        gate.set()
+        await person.press("f1", "escape")
+        return person.text()
+
+    assert "kOS  Installing" in walked(steps)
 
 
 def test_a_password_is_hashed_once_and_the_screen_says_so(monkeypatch):
