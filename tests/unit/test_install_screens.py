@@ -35,6 +35,7 @@ from kos_install.screens import (
     app,
     codes,
     draft,
+    form,
     keys,
     leaving,
     lists,
@@ -101,6 +102,17 @@ def walked(steps, told=None, environ=None, size=(80, 24)):
         words.use("en")
         async with Walk(told or Told(), environ, size) as person:
             await person.until("Language")
+            return await steps(person)
+
+    return asyncio.run(run())
+
+
+def late(steps, told):
+    """The same where the install is over already."""
+
+    async def run():
+        words.use("en")
+        async with Walk(told) as person:
             return await steps(person)
 
     return asyncio.run(run())
@@ -219,6 +231,45 @@ def test_a_page_that_is_slow_to_make_says_so_and_what_was_typed_meanwhile_counts
     assert after.splitlines()[-1].startswith(" F1 help")
 
 
+def test_one_slow_thing_after_another_lets_no_key_in_between(monkeypatch):
+    """The profile is judged beside the screen, then the next page is made there: Ctrl+N twice is no page skipped."""
+    judged, gate = threading.Event(), threading.Event()
+    monkeypatch.setattr(app, "PAGES", (*PAGES[:2], slowly(PAGES[2], gate), *PAGES[3:]))
+    monkeypatch.setattr(form, "wrong", lambda page, kept: model.wrong(page, kept) if judged.wait(60) else ["late"])
+
+    async def steps(person):
+        judged.set()
+        await person.press("ctrl+n")
+        await person.until("What shall this machine be?")
+        judged.clear()
+        await person.rush("ctrl+n", "ctrl+n")
+        await person.until(" Working out what the profile brings here ...")
+        judged.set()
+        await person.until("Making the page ...")
+        await person.pilot.pause(0.3)
+        gate.set()
+        await person.until("! Disk: choose a disk")
+        return person.text()
+
+    assert "Where shall kOS go?" in walked(steps)
+
+
+def test_a_page_that_is_ready_late_hides_no_install_that_another_screen_began(monkeypatch):
+    gate = threading.Event()
+    monkeypatch.setattr(app, "PAGES", (PAGES[0], slowly(PAGES[1], gate), *PAGES[2:]))
+
+    async def steps(person):
+        await person.rush("ctrl+n")
+        await person.until("Making the page ...")
+        person.app._hear({"event": "state", "seq": 0, "state": "applying"})
+        await person.until("kOS  Installing")
+        gate.set()
+        await person.press("f1", "escape")
+        return person.text()
+
+    assert "kOS  Installing" in walked(steps)
+
+
 def test_a_password_is_hashed_once_and_the_screen_says_so(monkeypatch):
     gate, hashed = threading.Event(), []
 
@@ -293,6 +344,21 @@ def test_the_medium_is_told_of_on_every_screen_while_it_is_read():
     assert "verifying the medium: 25 %" in walked(steps, told).splitlines()[0]
 
 
+def test_whoever_comes_late_is_shown_the_recovery_key_before_the_end():
+    told = Told()
+    told.confirmed()
+
+    async def steps(person):
+        await person.until("[ I have written it down ]")
+        shown = person.text()
+        await person.press("enter")
+        await person.until("SSH fingerprint")
+        return shown, person.app.session.recovery_key
+
+    shown, kept = late(steps, told)
+    assert installs.RECOVERY.split("-")[0] in shown and kept == ""
+
+
 def test_leaving_asks_nothing_where_nothing_was_answered():
     async def steps(person):
         person.app.exit = Mock()
@@ -354,6 +420,19 @@ def test_a_long_list_takes_the_room_of_a_tall_screen(rows, shown):
     text, height = walked(steps, size=(80, rows))
     assert ("one person, without other machines" in text) is shown and (height > Choice.LEAST) is shown
     assert "Not in this release" in text or not shown, "nothing else is pushed out by it"
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"), [(80, "Graph database with openCypher..."), (120, "with openCypher queries")]
+)
+def test_what_a_service_does_is_cut_where_the_screen_ends(columns, shown):
+    async def steps(person):
+        person.app._at = [made.__module__.rpartition(".")[2] for made in PAGES].index("services")
+        person.app._open()
+        await person.until("big enough")
+        await person.until(shown)
+
+    walked(steps, size=(columns, 24))
 
 
 def test_a_refused_disk_is_never_chosen():
@@ -700,6 +779,17 @@ def test_time_left_is_told_once_it_can_be():
     assert clock.left(session, "unpack", 10.0) == pytest.approx(20.0)
     session.state = "failed"
     assert clock.left(session, "unpack", 40.0) is None
+
+
+def test_a_step_that_counts_nothing_counts_its_seconds():
+    session, clock = Session(state="applying"), phases.Clock()
+    session.plan = {"plan": {"actions": [{"id": "luks", "kind": "luks"}]}}
+    session.actions["luks"] = {"id": "luks", "state": "started"}
+    assert phases.lines(session, clock) == ["[>] Encrypt ..."]
+    clock.seen["luks"] -= 9
+    assert re.fullmatch(r"\[>\] Encrypt \.\.\. \d+ s", phases.lines(session, clock)[0])
+    session.state = "failed"
+    assert phases.lines(session, clock) == ["[>] Encrypt ..."]
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from .done import Done, Key
 from .form import Form, ready
 from .frame import Ask, Dialog, Framed, Reading
 from .in_turn import InTurn
-from .model import Session
+from .model import Page, Session
 from .pages import PAGES, making
 from .progress import Progress
 from .resume import Resume
@@ -37,6 +37,7 @@ from .works import ASKED
 _LOOKS_AT_TERMINAL = 2.0  # seconds
 _AGAIN = 1.0  # seconds between two tries to reach the engine
 _WORKING = {"applying", "verifying", "failed"}
+_ANSWERED = {"answering", "planned"}
 
 
 class Installer(InTurn):
@@ -119,6 +120,9 @@ class Installer(InTurn):
             self.keyboard(self._answered())
         if event["event"] == "state":
             self._enter(event["state"])
+        if event["event"] == "recovery_key" and self.session.state == "done":
+            # To whoever comes late it is told after all else; nobody starts the machine before it is written down.
+            self._show(Key(), unless=Key)
         if event["event"] == "medium":
             self._reachable(True)
         self.say_works()
@@ -130,10 +134,7 @@ class Installer(InTurn):
 
     def ask(self, do: str, **fields: Any) -> None:
         """Ask the engine for something."""
-        if do == "key":
-            self._show(Key())
-        else:
-            self._send([(do, fields)])
+        self._send([(do, fields)])
 
     def _send(self, requests: list[tuple[str, dict[str, Any]]]) -> None:
         self.run_worker(self._sent(requests))
@@ -202,7 +203,13 @@ class Installer(InTurn):
             self._show(Review())
             return
         make = PAGES[self._at]
-        self.beside(making(make), lambda: ready(make, self.session), lambda page: self._show(Form(make, page)))
+
+        def made(page: Page) -> None:
+            # Another screen may have begun the install meanwhile.
+            if self.session.state in _ANSWERED:
+                self._show(Form(make, page))
+
+        self.beside(making(make), lambda: ready(make, self.session), made)
 
     def place(self, screen: Framed) -> str:
         """Where a screen is in the row of all of them."""
@@ -315,7 +322,7 @@ class Installer(InTurn):
 
     async def _left(self) -> None:
         """What was answered on this page, too, is there for who comes back."""
-        if self.session.touched and self.session.state in ("answering", "planned") and self._link is not None:
+        if self.session.touched and self.session.state in _ANSWERED and self._link is not None:
             with contextlib.suppress(OSError):
                 await self._link.send("draft", answers=self.session.draft.answers)
         self.exit()

@@ -83,8 +83,6 @@ class Done(Framed):
                 yield Static(Content(said(done)), id="outcome", classes="spaced")
                 yield Line(Content(_("[ Start the installed machine ]")), id="reboot")
                 yield Line(Content(_("[ Power off ]")), id="power_off")
-                if self.session.recovery_key:
-                    yield Line(Content(_("[ Recovery key ]")), id="key")
             yield Static(Content(qr(fingerprint)) if fingerprint else "", classes="code")
 
     def on_mount(self) -> None:

@@ -82,11 +82,12 @@ class Form(Framed):
 
     def _fit(self) -> None:
         """A list that is cut takes the room that the page leaves."""
-        body = self.query_one("#body", VerticalScroll)
-        for shown in self.query(Choice):
-            used = max(child.virtual_region_with_margin.bottom for child in body.children)
-            others = used - shown.size.height
-            shown.styles.max_height = max(Choice.LEAST, min(shown.virtual_size.height, body.size.height - others))
+        # It may be on its way in, or out.
+        for body in self.query("#body").results(VerticalScroll):
+            used = max((child.virtual_region_with_margin.bottom for child in body.children), default=0)
+            for shown in self.query(Choice):
+                room = body.size.height - used + shown.size.height
+                shown.styles.max_height = max(Choice.LEAST, min(shown.virtual_size.height, room))
 
     def on_changed(self, event: Changed) -> None:
         """Keep an answer, and show what follows from it."""

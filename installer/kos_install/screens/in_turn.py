@@ -48,6 +48,7 @@ class InTurn(App[None]):
         self._typed: asyncio.Queue[Typed] = asyncio.Queue()
         self._free = asyncio.Event()
         self._free.set()
+        self._besides = 0
 
     @property
     def is_free(self) -> bool:
@@ -56,18 +57,21 @@ class InTurn(App[None]):
 
     def beside(self, said: str, work: Callable[[], Made], then: Callable[[Made], object]) -> None:
         """Do something slow in a thread, which `said` names; then, on the screen, what follows from it."""
+        self._besides += 1
         self._free.clear()
         self.begin(_BESIDE, said)
         self.run_worker(self._beside(work, then), group=_BESIDE)
 
     async def _beside(self, work: Callable[[], Made], then: Callable[[Made], object]) -> None:
         try:
-            made = await asyncio.to_thread(work)
+            # What follows may be slow itself: a key waits for the end of that, too.
+            then(await asyncio.to_thread(work))
         finally:
-            self.works.end(_BESIDE)
-            self._free.set()
-            self.say_works()
-        then(made)
+            self._besides -= 1
+            if not self._besides:
+                self.works.end(_BESIDE)
+                self._free.set()
+                self.say_works()
 
     def begin(self, name: str, said: str) -> None:
         """It takes its time: say so, and for how long."""

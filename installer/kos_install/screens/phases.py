@@ -15,6 +15,7 @@ from .words import _
 _DONE, _SKIPPED, _STARTED = "done", "skipped", "started"
 # A rate that was measured for a shorter time than this says nothing of what is to come.
 _TOLD_FROM = 3.0  # seconds
+_COUNTED_FROM = 2.0
 
 
 @dataclass
@@ -22,6 +23,12 @@ class Clock:
     """When each action was first and last seen to move, for what is left of it."""
 
     begun: dict[str, tuple[float, int]] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
+
+    def took(self, name: str, now: float | None = None) -> float:
+        """Seconds that an action has been seen at work."""
+        now = time.monotonic() if now is None else now
+        return now - self.seen.setdefault(name, now)
 
     def left(self, session: Session, name: str, now: float | None = None) -> float | None:
         """Seconds that an action is still going to take, where that can be told."""
@@ -72,7 +79,9 @@ def _line(session: Session, clock: Clock, action: dict[str, str], width: int) ->
         return said
     seen = session.progress.get(action["id"])
     if not seen or not seen["total"]:
-        return f"{said} ..."
+        took = clock.took(action["id"])
+        # Nothing else moves in a line that counts no bytes, and the key of a disk takes its time.
+        return f"{said} ... {took:.0f} s" if took >= _COUNTED_FROM and session.state != "failed" else f"{said} ..."
     return (
         f"{said:<{width}} {bar(seen['done'], seen['total'])} {_amount(seen)}{_left(clock.left(session, action['id']))}"
     )

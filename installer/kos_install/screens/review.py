@@ -76,6 +76,13 @@ class Review(Framed):
                 return
 
     async def _show(self) -> None:
+        self._plan_is_seen = False
+        # In one go: whoever sees the field and types at once must find it ready.
+        with self.app.batch_update():
+            await self._show_plan()
+        self.call_after_refresh(self._look_at_plan)
+
+    async def _show_plan(self) -> None:
         plan = self.session.plan
         warnings = [f"! {said(warning)}" for warning in plan["warnings"]]
         self.query_one("#plan", Static).update(Content("\n".join([picture(plan["before_after"]), *warnings])))
@@ -89,8 +96,6 @@ class Review(Framed):
             )
         first = typed.query(Input)
         (first.first() if first else self.query_one("#install")).focus()
-        self._plan_is_seen = False
-        self.call_after_refresh(self._look_at_plan)
 
     def _look_at_plan(self) -> None:
         self._plan_is_seen = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import textwrap
 from typing import Any
 
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Horizontal
@@ -21,7 +22,8 @@ from .model import Option, Question
 from .words import _
 
 _ROOM = 55  # columns of 80 beside a question's label and an option's mark
-_WIDE = 72  # the same where the label stands above
+_WIDE = 76  # the same where the label stands above
+_MARK = 6  # of these an option's mark, and the scroll bar
 _BEHIND = " " * 6
 
 _MOVES: list[Binding | tuple[str, str] | tuple[str, str, str]] = [
@@ -94,7 +96,7 @@ class Choice(OptionList):
     def __init__(self, question: Question, value: Any) -> None:
         self.question, self._given = question, list(question.options)
         self._many = question.kind == "many"
-        self._width = _WIDE if self._many else _ROOM
+        self._wide = _WIDE
         self.chosen: list[str] = list(value) if self._many else [value]
         super().__init__(*(Row(self._shown(one), disabled=bool(one.refused)) for one in self._given), compact=True)
 
@@ -103,15 +105,27 @@ class Choice(OptionList):
         places = [number for number, one in enumerate(self._given) if one.value in self.chosen and not one.refused]
         self.highlighted = places[0] if places else None
 
+    def on_resize(self, event: events.Resize) -> None:
+        """Of what is long more can be seen, or less."""
+        if self._many and event.size.width != self._wide:
+            self._wide = event.size.width
+            self._draw()
+
     def _shown(self, option: Option) -> Content:
         mark = "x" if self._many else "*"
         left, right = "[]" if self._many else "()"
         sign = mark if option.value in self.chosen else " "
         if option.refused:
-            why_not = textwrap.fill(option.refused, self._width, initial_indent=_BEHIND, subsequent_indent=_BEHIND)
-            return Content(f" -  {option.label}\n{why_not}")
-        label = option.label if self._many else textwrap.fill(option.label, _ROOM, subsequent_indent=_BEHIND)
-        return Content(f"{left}{sign}{right} {label}")
+            room = self._wide if self._many else _ROOM
+            why_not = textwrap.fill(option.refused, room, initial_indent=_BEHIND, subsequent_indent=_BEHIND)
+            return Content(f" -  {self._label(option)}\n{why_not}")
+        return Content(f"{left}{sign}{right} {self._label(option)}")
+
+    def _label(self, option: Option) -> str:
+        if not self._many:
+            return textwrap.fill(option.label, _ROOM, subsequent_indent=_BEHIND)
+        room = self._wide - _MARK
+        return option.label if len(option.label) <= room else f"{option.label[: room - 3]}..."
 
     def on_option_list_option_highlighted(self, event: OptionList.OptionHighlighted) -> None:
         """Moving chooses, where one is chosen."""

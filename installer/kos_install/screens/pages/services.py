@@ -16,8 +16,6 @@ from ..said import said
 from ..words import _
 from .profile import chosen, totals
 
-_ROOM = 70  # columns of a line of the list
-
 
 def page(session: Session) -> Page:
     """Ask for the services, those of the profile chosen already."""
@@ -52,9 +50,9 @@ def page(session: Session) -> Page:
 def _option(one: Offer) -> Option:
     name = f"{one.name} -> {one.instead}" if one.instead else one.name
     size = memory(one.memory_mb) if one.memory_mb else ""
-    line = f"{name:<27} {size:>7}  {said(one.summary)}"
+    label = f"{name:<27} {size:>7}  {said(one.summary)}"
     refused = _("it does not run on this machine, or not in this release") if one.instead is None else ""
-    return Option(f"{one.capability}/{one.name}", line if len(line) <= _ROOM else f"{line[: _ROOM - 3]}...", refused)
+    return Option(f"{one.capability}/{one.name}", label, refused)
 
 
 def _added_up(session: Session) -> str:
