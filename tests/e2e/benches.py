@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import accepting
+import sshed
 import yaml
 from labnodes import wait_for
 
@@ -104,7 +104,7 @@ class Bench:
     @contextlib.contextmanager
     def started(self, unlocked=True, **how):
         """It starts from its disk, now with a network card; the passphrase comes from firmware where it is to be."""
-        port = _free_port()
+        port = sshed.free_port()
         given = {"cryptsetup.passphrase": self.canary} if unlocked else {}
         own = {"state": self.folder / "machine", "persist": True, "usb": False, "ssh": port, "memory": 2560}
         with self.media.booted(self.disk, credentials={**given, **how.pop("credentials", {})}, **own, **how) as machine:
@@ -181,12 +181,6 @@ class Shell:
         said = accepting.accept(self.inventory(), HOSTNAME, "usb", *options)
         accepting.keep(self.inventory(), HOSTNAME, "usb", "vm")
         return said
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _written(image):

@@ -29,6 +29,8 @@ from kos_install.errors import InstallError  # noqa: E402
 from kos_install.hardware.model import Machine  # noqa: E402
 from kos_install.storage.actions import Plan, digest_of  # noqa: E402
 
+# What an install does once the system is unpacked.
+UNPACKED = ("configure", "converge", "boot", "verify", "finish")
 SMALL = types.SimpleNamespace(
     perform=lambda context, _action: target.lay(Root(str(context.target)), mounts.entries(context.plan)),
     stands=lambda context, _action: target.lies(Root(str(context.target)), mounts.entries(context.plan)),
@@ -85,15 +87,15 @@ def watch(to):
     Path(to).write_bytes(b"\n".join(seen))
 
 
-def planned(storage, answers):
-    """What the planner makes of this machine, up to the steps that these tests have."""
+def planned(storage, answers, without):
+    """What the planner makes of this machine, without the kinds of steps that it cannot take; and the machine."""
     from kos_install.hardware import detect
     from kos_install.storage.plan import Circumstances, plan
 
     asked = Answers.model_validate({**answers, "storage": storage, "encryption": {"argon2id": {"memory_kib": 32768}}})
-    made = plan(asked, detect.detect(), Circumstances(test=True))
-    kinds = ("configure", "converge", "boot", "verify", "finish")
-    return made.model_copy(update={"actions": [one for one in made.actions if one.kind not in kinds]})
+    machine = detect.detect()
+    made = plan(asked, machine, Circumstances(test=True))
+    return made.model_copy(update={"actions": [one for one in made.actions if one.kind not in without]}), machine
 
 
 def abandon():
@@ -130,19 +132,19 @@ class Driver:
 
     def context(self):
         """What the engine would hand to the actions."""
-        asked = self.asked
+        asked, machine = self.asked, Machine()
         answers = Answers.model_validate_json(json.dumps(asked["answers"]))
         begun = apply.begun()[0] if asked.get("resume") else []
         if begun:
             [found] = begun
             plan, answers = found.plan, found.answers
         elif asked.get("storage"):
-            plan = planned(asked["storage"], asked["answers"])
+            plan, machine = planned(asked["storage"], asked["answers"], asked.get("without", UNPACKED))
         else:
             plan = Plan.model_validate_json(json.dumps(asked["plan"]))
         return Context(
             answers=answers,
-            machine=Machine(),
+            machine=machine,
             plan=plan,
             secrets=asked["secrets"],
             progress=self.progress,

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A machine with Debian 13's kernel and tools and as many blank disks as a test wants; it runs scripts as root.
 
-No systemd, no firmware: it is up in some seconds of an emulated processor, and the disks are all that is tested in it.
+No systemd: it is up in some seconds of an emulated processor, and the disks are all that is tested in it. Firmware it
+has where a test wants that: then what is entered in its list stays in a folder, for the start from the disk.
 """
 
 from __future__ import annotations
@@ -33,9 +34,10 @@ PATIENCE = 300
 # What the installer's actions call, and what older machines leave on disks.
 _PACKAGES = (
     "btrfs-progs", "busybox", "cryptsetup-bin", "dmsetup", "dosfstools", "e2fsprogs", "efibootmgr", "fdisk",
-    "initramfs-tools", "iproute2", "kmod", "linux-image-cloud-amd64", "lvm2", "mdadm", "mtools", "python3",
-    "python3-pydantic", "python3-rich", "python3-ruamel.yaml", "python3-typer", "python3-yaml", "shim-signed",
-    "squashfs-tools", "systemd-boot-efi-amd64-signed", "systemd-cryptsetup", "udev", "zstd",
+    "grub-efi-amd64-signed", "grub-pc-bin", "grub2-common", "initramfs-tools", "iproute2", "kmod",
+    "linux-image-cloud-amd64", "lvm2", "mdadm", "mtools", "python3", "python3-pydantic", "python3-rich",
+    "python3-ruamel.yaml", "python3-typer", "python3-yaml", "shim-signed", "squashfs-tools",
+    "systemd-boot-efi-amd64-signed", "systemd-cryptsetup", "udev", "zstd",
 )  # fmt: skip
 # Its own file systems, the devices, the code under test, and then the agent, for as long as the machine lives.
 _INIT = """\
@@ -44,7 +46,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin LC_ALL=C.UTF-8
 mount -t proc proc /proc; mount -t sysfs sysfs /sys; mount -t devtmpfs dev /dev 2>/dev/null
 mount -t tmpfs -o mode=0755 run /run; mount -t tmpfs tmp /tmp; mkdir -p /run/code /run/lock /dev/pts
 ln -sfn /proc/self/fd /dev/fd
-modprobe -a virtio_console dm_crypt dm_mod raid1 btrfs vfat nls_ascii nls_cp437 squashfs loop
+modprobe -a virtio_console dm_crypt dm_mod raid1 btrfs vfat nls_ascii nls_cp437 squashfs loop efivarfs
+mount -t efivarfs efivarfs /sys/firmware/efi/efivars 2>/dev/null
 /usr/lib/systemd/systemd-udevd --daemon
 udevadm trigger --action=add; udevadm settle
 tar --extract --directory=/run/code --file=/dev/disk/by-id/virtio-code
@@ -63,7 +66,11 @@ _EMPTY = ("efi", "etc/console-setup", "home", "root", "var/log")
 # An initrd gets it as well, as that of every node does.
 KEYMAP = b"keycode 21 = +U+007a\n"
 _CODE = ("cli", "collections", "installer", "plugins/__init__.py", "plugins/module_utils", "plugins/plugin_utils")
-_LINE = "root=/dev/disk/by-id/virtio-root rw console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable init=/agent"
+_LINE = (
+    "root=/dev/disk/by-id/virtio-root rw console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable init=/agent"
+    # A busy host is too late with the ticks by which Linux tries the timer.
+    " no_timer_check"
+)
 
 
 @dataclass(frozen=True)
@@ -173,8 +180,8 @@ def tool(folder, *argv, **how):
 
 
 @contextlib.contextmanager
-def booted(lab, apt, disks, memory=2048, accelerator=qemu.TCG):
-    """A machine with these disks; off afterwards."""
+def booted(lab, apt, disks, memory=2048, accelerator=qemu.TCG, state=None):
+    """A machine with these disks; off afterwards. With a folder `state` it has UEFI, whose variables are kept there."""
     folder = ensure(lab, apt)
     tree = media_tree.ensure(lab, "amd64", apt, print)
     with tempfile.TemporaryDirectory(prefix="kos-disks-", dir="/var/tmp") as name:
@@ -189,7 +196,11 @@ def booted(lab, apt, disks, memory=2048, accelerator=qemu.TCG):
             if disk.log:
                 disk.log.touch()
                 files[f"log{number}"] = disk.log
-        line = media_tree.command(tree, there, files, "qemu-system-x86_64", _arguments(disks, memory, accelerator))
+        argv = _arguments(disks, memory, accelerator)
+        if state:
+            files[Path(machines.STATE).name] = state
+            argv += _firmware(tree, state)
+        line = media_tree.command(tree, there, files, "qemu-system-x86_64", argv)
         with (there / "qemu.log").open("wb") as log:
             process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
@@ -233,6 +244,19 @@ def _arguments(disks, memory, accelerator):
         parts += machines.drive(number, disk.log is not None)
         parts += [f"-device virtio-blk-pci,drive=disk{number},serial={disk.serial},request-merging=off"]
     return [word for part in parts for word in part.split()] + ["-append", _LINE]
+
+
+def _firmware(tree, state):
+    """Firmware with the keys that computers are sold with."""
+    code, _setup, sold = machines.FIRMWARE_FILES[machines.PC, machines.UEFI]
+    variables = state / machines.VARIABLES
+    if not variables.exists():
+        shutil.copyfile(tree / qemu.TREE / sold.lstrip("/"), variables)
+    unit = "if=pflash,format=raw,unit"
+    return [
+        *("-drive", f"{unit}=0,readonly=on,file={code}"),
+        *("-drive", f"{unit}=1,file={machines.STATE}/{machines.VARIABLES}"),
+    ]
 
 
 def _padded(data):

@@ -15,6 +15,7 @@ _PATIENCE = 600  # seconds until it answers
 
 
 def free_port():
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

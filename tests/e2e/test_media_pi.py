@@ -14,10 +14,11 @@ import subprocess
 
 import mediums
 import pytest
+import sshed
 import tampering
 from mediabuilds import Builder
 from tampering import Stick
-from test_remote_unlock import answered, free_port, until
+from test_remote_unlock import answered, until
 
 pytestmark = [
     pytest.mark.long,
@@ -210,7 +211,7 @@ def test_root_lies_in_what_was_encrypted_and_is_what_was_asked_for(finished):
 
 def test_a_locked_card_is_opened_over_ssh(media, finished, key):
     image, _said = finished
-    port = free_port()
+    port = sshed.free_port()
     options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "ConnectTimeout=60")
     words = [word for option in options for word in ("-o", option)]
     ssh = ["ssh", "-p", str(port), "-i", str(key), *words, "root@127.0.0.1"]

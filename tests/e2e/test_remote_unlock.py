@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import socket
 import subprocess
 import time
 import uuid
@@ -16,6 +15,7 @@ import uuid
 import mediums
 import pytest
 import slotdisks
+import sshed
 import tangs
 from test_system_rollback import PACKAGES, parts  # noqa: F401  (a fixture)
 
@@ -38,16 +38,16 @@ def key(tmp_path_factory):
 def test_the_passphrase_is_given_over_ssh(parts, key, tmp_path):  # noqa: F811
     unlock = slotdisks.Unlock(key.with_suffix(".pub").read_text().strip())
     disk = slotdisks.make(parts, tmp_path, str(uuid.uuid4()), DRIVE, PACKAGES, unlock)
-    unlocked(mediums.Media(f"unlock{os.getpid()}"), disk, key, free_port())
+    unlocked(mediums.Media(f"unlock{os.getpid()}"), disk, key, sshed.free_port())
 
 
 def test_a_server_of_the_network_opens_it(parts, tmp_path):  # noqa: F811
     media = mediums.Media(f"tang{os.getpid()}")
-    server = tangs.Server(tangs.ensure(media.lab, media.apt), tmp_path, free_port())
+    server = tangs.Server(tangs.ensure(media.lab, media.apt), tmp_path, sshed.free_port())
     unlock = slotdisks.Unlock(tang=server.url, give=server.give)
     disk = slotdisks.make(parts, tmp_path, str(uuid.uuid4()), DRIVE, PACKAGES, unlock)
     # `ssh` is what gives it a network.
-    with media.booted(disk, persist=True, usb=False, ssh=free_port()) as machine:
+    with media.booted(disk, persist=True, usb=False, ssh=sshed.free_port()) as machine:
         machine.wait(ASKED)
         assert machine.wait_for(UP, seconds=30) is None, "without the server it stays closed"
         with server.serving():
@@ -95,9 +95,3 @@ def answered(ssh, passphrase):
     os.write(ours, f"{passphrase}\n".encode())
     process.wait(120)
     return True
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -103,3 +103,16 @@ def test_of_a_fido2_key_it_is_said_that_it_was_not_tried(monkeypatch):
     context = Context(asked, MACHINE, made, secrets={"passphrase": "x"}, log=log.append)
     assert all(one.good for one in proofs._keys(context, wanted, "/dev/sda3"))
     assert log == ["NOT TRIED: kos-root: that the FIDO2 key opens slot 1: it would have to be touched"]
+
+
+@pytest.mark.parametrize(("said", "good"), [("mapper/kos-root", True), ("dm-0", True), ("sda3", False)])
+def test_the_kernel_may_name_an_encrypted_root_either_way(monkeypatch, tmp_path, said, good):
+    """Of a mirror it does: a device of btrfs is called as it was when somebody last looked at it."""
+    (tmp_path / "mapper").mkdir()
+    (tmp_path / "dm-0").touch()
+    (tmp_path / "mapper/kos-root").symlink_to("../dm-0")
+    monkeypatch.setattr(proofs.system_layout, "MAPPER", str(tmp_path / "mapper"))
+    monkeypatch.setattr(proofs, "run", lambda argv: str(tmp_path / said) if argv[0] == "findmnt" else "")
+    monkeypatch.setattr(proofs, "_tables", lambda _context: ())
+    *_disks, root = proofs.mounts(SimpleNamespace(plan=PLAN, target=tmp_path))
+    assert root.what == "the root of the system lies on an encrypted device" and root.good is good

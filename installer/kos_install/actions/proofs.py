@@ -113,8 +113,9 @@ def mounts(context: Context) -> Iterator[Finding]:
         )
         yield Finding(f"{name} lies on {partition}", partition in said.split())
     source = run(["findmnt", "--noheadings", "--nofsroot", "--output", "SOURCE", str(context.target)]).strip()
-    inside = source.removeprefix(f"{system_layout.MAPPER}/")
-    yield Finding("the root of the system lies on an encrypted device", inside in parents, source)
+    # Of a mirror the kernel may say /dev/dm-0: whichever name somebody looked at it by.
+    encrypted = {os.path.realpath(f"{system_layout.MAPPER}/{name}") for name in parents}
+    yield Finding("the root of the system lies on an encrypted device", os.path.realpath(source) in encrypted, source)
     yield from _tables(context)
 
 
