@@ -15,6 +15,7 @@ PORT = "/dev/virtio-ports/kos.agent"
 
 
 def main():
+    sys.path.insert(0, "/run/code/collections")
     with open(PORT, "r+b", buffering=0) as port:
         port.write(b"{}\n")
         pending = b""
