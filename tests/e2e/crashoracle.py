@@ -10,40 +10,20 @@ nothing was begun. What lies in between is a fault, and named.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import shutil
-import subprocess
-from dataclasses import dataclass
-from pathlib import Path
+
+from crashtools import HEADER, Broken, Region, Tools, digests
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from ansible_collections.kind.kos.plugins.plugin_utils import partition_table
 from kos_install.engine import journal
 
-# Of the LUKS2 header and its key slots.
-_HEADER = 16 << 20
 LOADER, ENTRY = "EFI/BOOT/BOOTX64.EFI", "loader/entries/kos-1.conf"
 # All that is there before anything starts: what comes later is for repairs.
 STAGED = (LOADER, ENTRY, "EFI/BOOT/grubx64.efi", "kos/1/linux", "kos/1/initrd")
 # What starts: a program, and an entry whose first line counts (both get their first byte last).
 _PROGRAM = b"MZ"
-# btrfs wants to know what is mounted.
-_WITHIN = ("unshare", "--mount", "sh", "-c", 'mount -t proc proc "$1/proc" && exec chroot "$@"', "sh")
 COMPLETE, RESUMABLE, NOTHING = "complete, and starts", "does not start, and resumes", "nothing begun"
 STARTS = "it starts, and is not complete"
-
-
-class Broken(Exception):
-    """A state that is neither; the text says what of it is wrong."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """A partition: where it lies, in bytes."""
-
-    start: int
-    end: int
 
 
 def region(plan, label):
@@ -52,11 +32,12 @@ def region(plan, label):
     return Region(rows[0].start, rows[0].start + rows[0].size)
 
 
-class Oracle:
-    """Judges states of one recorded disk. `tree` has trixie's tools, `work` is a folder inside that tree."""
+class Oracle(Tools):
+    """Judges states of one recorded disk, with the `Tools` of a tree."""
 
     def __init__(self, tree, work, disk, plan, passphrase, expected):
-        self.tree, self.work, self.disk, self.plan = tree, work, disk, plan
+        super().__init__(tree, work)
+        self.disk, self.plan = disk, plan
         self.passphrase, self.expected = passphrase, expected
         self.regions = {label: region(plan, label) for label in (names.ESP, names.JOURNAL, names.ROOT)}
         self._known = {}
@@ -65,28 +46,9 @@ class Oracle:
         # The disk has taken, for good, that all of the plan is done: the journal may go.
         self.finished = False
 
-    def tool(self, *argv, stdin=None, check=True):
-        """A program of the tree, which sees `work` as it is."""
-        done = subprocess.run(
-            [*_WITHIN, self.tree, *map(str, argv)], capture_output=True, input=stdin, check=False,
-            env={"PATH": "/usr/sbin:/usr/bin", "LC_ALL": "C.UTF-8", "MTOOLS_SKIP_CHECK": "1"},
-        )  # fmt: skip
-        if check and done.returncode:
-            raise Broken(f"{argv[0]}: {(done.stderr or done.stdout).decode(errors='replace')[-300:]}")
-        return done
-
-    def inside(self, path):
-        return f"/{path.relative_to(self.tree)}"
-
     def secrets_of(self, disk):
         """The LUKS header and the volume key of a finished disk."""
-        header, key = self.work / "header", self.work / "key"
-        self._slice(disk, self.regions[names.ROOT], header, _HEADER)
-        key.unlink(missing_ok=True)
-        dumped = self.tool("cryptsetup", "luksDump", "--dump-json-metadata", self.inside(header)).stdout
-        options = ["--dump-volume-key", "--volume-key-file", self.inside(key), "--batch-mode", "--key-file=-"]
-        self.tool("cryptsetup", "luksDump", *options, self.inside(header), stdin=self.passphrase.encode())
-        return json.loads(dumped), key.read_bytes()
+        return self.luks_secrets(disk, self.regions[names.ROOT], self.passphrase)
 
     def records(self, file):
         """How far the journal of a disk has come."""
@@ -147,7 +109,7 @@ class Oracle:
 
     def _journal(self, file):
         copy = self.work / "journal"
-        self._slice(file, self.regions[names.JOURNAL], copy)
+        self.slice(file, self.regions[names.JOURNAL], copy)
         try:
             found = journal.read(copy)
         except journal.NoJournal:
@@ -183,7 +145,7 @@ class Oracle:
     def _must_stand(self, action, file, clear, touched):
         root, esp = self.regions[names.ROOT], self.regions[names.ESP]
         if action.kind == "luks":
-            head = Region(root.start, root.start + _HEADER)
+            head = Region(root.start, root.start + HEADER)
             self._once_good("luks", touched, head, lambda: self._opens(file))
         elif action.kind in ("btrfs", "unpack"):
             files = self.expected["root"] if action.kind == "unpack" else {}
@@ -195,7 +157,7 @@ class Oracle:
 
     def _opens(self, file):
         header = self.work / "header"
-        self._slice(file, self.regions[names.ROOT], header, _HEADER)
+        self.slice(file, self.regions[names.ROOT], header, HEADER)
         test = ["cryptsetup", "open", "--test-passphrase", "--key-file=-", self.inside(header)]
         self.tool(*test, stdin=self.passphrase.encode())
 
@@ -215,22 +177,16 @@ class Oracle:
 
     def restored(self, clear):
         """Every file of a btrfs, read without a kernel."""
-        out = self._emptied("root")
+        out = self.emptied("root")
         self.tool("btrfs", "restore", "--metadata", "--symlink", self.inside(clear), self.inside(out))
         return digests(out)
 
     def esp(self, file):
         """Every file of the firmware's partition; the first bytes, which start them, do not count."""
-        out = self._emptied("esp")
+        out = self.emptied("esp")
         at = f"{self.inside(file)}@@{self.regions[names.ESP].start}"
         self.tool("mcopy", "-s", "-n", "-Q", "-i", at, "::/", self.inside(out))
         return digests(out, masked=True)
-
-    def _emptied(self, name):
-        out = self.work / name
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir()
-        return out
 
     def _staged(self, file):
         """All that starting needs is there, whole; the bytes that start it may lack.
@@ -263,28 +219,3 @@ class Oracle:
         if (what, version) not in self._known:
             self._known[what, version] = check()
         return self._known[what, version]
-
-    def _slice(self, file, where, to, length=None):
-        with file.open("rb") as source, to.open("wb") as sink:
-            source.seek(where.start)
-            sink.write(source.read(length or where.end - where.start))
-            if length:
-                sink.truncate(where.end - where.start)  # as long as it says: a hole
-
-
-def digests(folder, masked=False):
-    """Every file and link below a folder by its path; of `masked` ones the first byte does not count.
-
-    Devices, which a system image has, are left out: /dev/zero has no end.
-    """
-    found = {}
-    for parent, folders, files in os.walk(folder):
-        for name in (*files, *(one for one in folders if Path(parent, one).is_symlink())):
-            path = Path(parent, name)
-            if path.is_symlink():
-                found[str(path.relative_to(folder))] = f"link to {path.readlink()}"
-            elif path.is_file():
-                with path.open("rb") as stream:
-                    stream.seek(int(masked))
-                    found[str(path.relative_to(folder))] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return found

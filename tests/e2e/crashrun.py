@@ -19,7 +19,8 @@ from pathlib import Path
 import crashstates
 import diskmachine
 from crashclear import Clear
-from crashoracle import COMPLETE, LOADER, Broken, Oracle, digests
+from crashoracle import COMPLETE, LOADER, Oracle
+from crashtools import Broken, digests
 
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
 from ansible_collections.kind.kos.plugins.plugin_utils import cpio

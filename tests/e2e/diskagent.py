@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The first process of a machine for disk tests: it runs what it is told to on a serial port, one line at a time."""
 
+import importlib
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ PORT = "/dev/virtio-ports/kos.agent"
 
 
 def main():
+    sys.path.insert(0, "/run/code/collections")
     with open(PORT, "r+b", buffering=0) as port:
         port.write(b"{}\n")
         pending = b""
@@ -28,14 +30,13 @@ def main():
 
 
 def handle(asked):
-    """Run a script, or carry out a plan, and what they said and came to."""
-    return applied(asked["apply"]) if "apply" in asked else scripted(asked)
+    """Run a script, or have a module carry out what it is asked, and what they said and came to."""
+    return called(asked["module"], asked["given"]) if "module" in asked else scripted(asked)
 
 
-def applied(asked):
-    """As `python3 diskapply.py` would, without its seconds of imports: each time in a process of its own."""
-    import diskapply
-
+def called(name, given):
+    """As a program of its own would, without the seconds of its imports: each time in a process of its own."""
+    module = importlib.import_module(name)
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -44,7 +45,7 @@ def applied(asked):
             os.setsid()
             os.dup2(writing, 1)
             os.dup2(writing, 2)
-            code = diskapply.Driver(asked).run()
+            code = module.carry_out(given)
         except BaseException:
             traceback.print_exc()
         finally:

@@ -174,11 +174,16 @@ class Driver:
         return 0
 
 
+def carry_out(asked):
+    """What the agent calls."""
+    return Driver(asked).run()
+
+
 def main():
     verbs = {"--zfs": forge_zfs, "--watch": watch, "--abandon": abandon}
     if sys.argv[1:]:
         return verbs[sys.argv[1]](*sys.argv[2:])
-    return Driver(json.load(sys.stdin)).run()
+    return carry_out(json.load(sys.stdin))
 
 
 if __name__ == "__main__":

@@ -31,12 +31,12 @@ from ansible_collections.kind.kos.lab.command import run
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 300
-# What the installer's actions call, and what older machines leave on disks.
+# What the installer's actions and a node's own code call, and what older machines leave on disks.
 _PACKAGES = (
     "btrfs-progs", "busybox", "cryptsetup-bin", "dmsetup", "dosfstools", "e2fsprogs", "efibootmgr", "fdisk",
     "grub-efi-amd64-signed", "grub-pc-bin", "grub2-common", "initramfs-tools", "iproute2", "kmod",
     "linux-image-cloud-amd64", "lvm2", "mdadm", "mtools", "python3", "python3-pydantic", "python3-rich",
-    "python3-ruamel.yaml", "python3-typer", "python3-yaml", "shim-signed", "squashfs-tools",
+    "python3-ruamel.yaml", "python3-typer", "python3-yaml", "restic", "rsync", "shim-signed", "squashfs-tools",
     "systemd-boot-efi-amd64-signed", "systemd-cryptsetup", "udev", "zstd",
 )  # fmt: skip
 # Its own file systems, the devices, the code under test, and then the agent, for as long as the machine lives.
@@ -65,7 +65,10 @@ _SYSTEM = {
 _EMPTY = ("efi", "etc/console-setup", "home", "root", "var/log")
 # An initrd gets it as well, as that of every node does.
 KEYMAP = b"keycode 21 = +U+007a\n"
-_CODE = ("cli", "collections", "installer", "plugins/__init__.py", "plugins/module_utils", "plugins/plugin_utils")
+_CODE = (
+    "cli", "collections", "installer", "plugins/__init__.py", "plugins/module_utils", "plugins/plugin_utils",
+    "services/restic",
+)  # fmt: skip
 _LINE = (
     "root=/dev/disk/by-id/virtio-root rw console=ttyS0 loglevel=4 panic=-1 mitigations=off tsc=reliable init=/agent"
     # A busy host is too late with the ticks by which Linux tries the timer.
@@ -102,10 +105,14 @@ class Machine:
 
     def apply(self, asked, seconds=900):
         """Carry out a plan, as `diskapply` has it; its events, all that was said, and the exit code."""
-        self._send({"apply": asked})
+        return self.call("diskapply", asked, seconds)
+
+    def call(self, module, asked, seconds=900):
+        """Have a module carry out what it is asked; its lines of JSON, all that was said, and the exit code."""
+        self._send({"module": module, "given": asked})
         answer = self.answer(seconds)
         lines = answer["said"].splitlines()
-        return [json.loads(line) for line in lines if line.startswith("[")], answer["said"], answer["code"]
+        return [json.loads(line) for line in lines if line.startswith(("[", "{"))], answer["said"], answer["code"]
 
     def _send(self, asked):
         self.port.sendall(json.dumps(asked).encode() + b"\n")
@@ -168,7 +175,7 @@ def code():
     """The code under test, and the agent, as a tar."""
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w") as archive:
-        for name in (*_CODE, *(str(one.relative_to(ROOT)) for one in (ROOT / "tests/e2e").glob("disk*.py"))):
+        for name in (*_CODE, *(str(one.relative_to(ROOT)) for one in (ROOT / "tests/e2e").glob("disk*"))):
             if (ROOT / name).exists():
                 archive.add(ROOT / name, name, filter=lambda one: None if "__pycache__" in one.name else one)
     return content.getvalue()

@@ -101,13 +101,14 @@ def _seen(media, recording, states, work, first):
             undo = replayed.apply(state)
             on_esp, on_btrfs = (replayed.touched(state, *where) for where in (ESP, BTRFS))
             if on_esp not in starts:
-                with esp.open("wb") as to:
-                    _copy(disk, *ESP, to, 0)
+                with disk.open("rb") as source, esp.open("wb") as to:
+                    sparse.copy(source, *ESP, to, 0)
                     to.truncate(ESP[1] - ESP[0])
                 starts[on_esp] = first(esp)
             if on_btrfs not in numbers:
                 numbers[on_btrfs] = len(numbers)
-                _copy(disk, *BTRFS, sink, numbers[on_btrfs] * (BTRFS[1] - BTRFS[0]))
+                with disk.open("rb") as source:
+                    sparse.copy(source, *BTRFS, sink, numbers[on_btrfs] * (BTRFS[1] - BTRFS[0]))
             places.append((on_esp, on_btrfs))
             replayed.undo(undo)
         sink.truncate(len(numbers) * (BTRFS[1] - BTRFS[0]))
@@ -134,11 +135,3 @@ def _joined(system, found):
         return Seen(system, 0, found["last"], f"system {system} starts, and is not whole")
     fault = "its generation is not whole" if row["generation"] < 0 else ""
     return Seen(system, row["generation"], found["last"], fault)
-
-
-def _copy(file, start, end, sink, at):
-    """A region of a sparse file, without its holes."""
-    with file.open("rb") as source:
-        for place, content in sparse.pieces(source, start, end):
-            sink.seek(at + place - start)
-            sink.write(content)

@@ -33,6 +33,13 @@ def pieces(file, start, end):
         start = stop
 
 
+def copy(source, start, end, sink, at):
+    """Write what of a region is no hole to another file, at a place where that has one."""
+    for place, content in pieces(source, start, end):
+        sink.seek(at + place - start)
+        sink.write(content)
+
+
 def saved(file, start, end):
     """What makes a region again what it is now."""
     before = list(pieces(file, start, end))

@@ -19,7 +19,8 @@ import crashrun
 import crashstates
 import mediabuilds
 from crashclear import Clear
-from crashoracle import RESUMABLE, STAGED, Broken, Region
+from crashoracle import RESUMABLE, STAGED
+from crashtools import Broken, Region
 
 from ansible_collections.kind.kos.lab.machines import Disk
 from ansible_collections.kind.kos.plugins.module_utils.node.machine import system_layout as names
