@@ -78,6 +78,12 @@ def notes():
     return list(_notes)
 
 
+def noted(table):
+    """Keep the table of what power cuts may leave for the end of the run, with its first faults; gives it back."""
+    note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {SEED}"])
+    return table
+
+
 def lines():
     """The notes, and the table as text; no table when no row was run."""
     return [*_notes, *_table()]

@@ -47,9 +47,7 @@ def crashes(media, tree, tmp_path):
         tools = media_tree.ensure(media.lab, "amd64", media.apt, print) / qemu.TREE
         with tempfile.TemporaryDirectory(prefix="backups-", dir=tree / "tmp") as name:
             recorded = backupcrashes.Debian(tree, Path(name)).record(tools, tmp_path, sabotage)
-        table = backupcrashes.judged(title, tree, recorded, number, crashtable.SEED, only)
-        crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
-        return table
+        return crashtable.noted(backupcrashes.judged(title, tree, recorded, number, crashtable.SEED, only))
 
     return judged
 

@@ -47,10 +47,6 @@ def work(tree):
         yield Path(name)
 
 
-def noted(table):
-    crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
-
-
 def ended(machine, reader, table, state, found, file, disk):
     """One more run on what a crash left: nothing of it is lost, and all of it is in the volume."""
     try:
@@ -76,7 +72,7 @@ def test_what_is_in_force_is_complete_and_one_more_run_ends_the_move(media, tree
         for number, (table, state, found, file) in enumerate(crashes):
             if not found.fault and number % EACH == 0:
                 ended(machine, reader, table, state, found, file, disk)
-    noted(table)
+    crashtable.noted(table)
     assert not table.faults, table.faults
     assert len(table.judged) >= STATES and table.torn > STATES / 2 and table.again.total() >= STATES // EACH
     assert {what for _state, what in table.judged} == {movecrashes.PLAIN, movecrashes.ENCRYPTED}
@@ -90,5 +86,5 @@ def test_the_harness_sees_what_it_is_there_to_see(media, tree, work, tmp_path, s
     moved = movecrashes.record(media, tmp_path, sabotage)
     crashes = movecrashes.judged(f"control, {sabotage}", moved, tree, work, OF_A_CONTROL, crashtable.SEED)
     [*_others, (table, *_last)] = crashes
-    noted(table)
+    crashtable.noted(table)
     assert any(fault in found for found in table.faults), table.faults

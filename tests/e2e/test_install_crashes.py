@@ -77,13 +77,7 @@ class Recorder:
         install = crashrun.Install(title, log, disk, json.dumps({"actions": PLAN}), diskplans.PASSPHRASE)
         expect = functools.partial(crashrun.small_system, folder=self.machine, image=self.image)
         table = crashrun.run(install, self.machine, number, crashtable.SEED, expect, **how)
-        return noted(table)
-
-
-def noted(table):
-    """A table that is printed at the end of the run."""
-    crashtable.note([*table.lines(), *[f"  {fault}" for fault in table.faults[:3]], f"  seed {crashtable.SEED}"])
-    return table
+        return crashtable.noted(table)
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +166,7 @@ def recorded(recorder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole(recorder, recorded):
     """The crashes of that one."""
-    return noted(recorded.judged(recorder.machine, NUMBER, crashtable.SEED, _READ_ONE_IN))
+    return crashtable.noted(recorded.judged(recorder.machine, NUMBER, crashtable.SEED, _READ_ONE_IN))
 
 
 def test_nor_does_one_when_a_stick_installs_the_whole_system(whole):

@@ -110,9 +110,7 @@ def _named(source: str) -> int:
     """The number of a block device, 0 of anything else; from /sys, as in a sandbox there is no /dev of the machine."""
     place = f"/sys/class/block/{os.path.basename(source)}"
     if source.startswith("/dev/mapper/"):
-        names = {
-            _line(name): os.path.dirname(os.path.dirname(name)) for name in glob.glob("/sys/class/block/*/dm/name")
-        }
+        names = {_line(f"{each}/dm/name"): each for each in glob.glob("/sys/class/block/dm-*")}
         place = names.get(os.path.basename(source), "")
     major, _colon, minor = _line(f"{place}/dev").partition(":")
     return os.makedev(int(major), int(minor)) if minor else 0

@@ -34,8 +34,8 @@ from .record import DEVICE, HEADER, NAME, VOLUME, Record
 # Another copy while services run is made as long as it is worth it: the one before took longer than this (seconds).
 _SHORT, _TIMES = 5.0, 4
 _BENEATH = "/run/kos/beneath"
-# What changes the node takes the lock that a move holds: it need not be stopped, and started it would wait for it.
-_WAIT = ("kos-boot.service", "kos-watch.service")
+# It takes the lock that a move holds: it need not be stopped, and started it would wait for it.
+_WAITS = "kos-boot.service"
 
 
 @dataclass(frozen=True)
@@ -241,7 +241,7 @@ def _switch(
 def stop(root: Root, known: Record, manifest: Mapping[str, Any]) -> None:
     """Stop every unit that may write to the data; which ones is on disk before. Raises CommandFailed."""
     timers = [row["name"] for row in manifest["units"] if row["name"].endswith(".timer")]
-    names = [name for name in [*units.guarded(manifest), *timers] if name not in _WAIT]
+    names = [name for name in [*units.guarded(manifest), *timers] if name != _WAITS]
     states = system.unit_states(names)
     running = [name for name in names if states[name].get("ActiveState") in ("active", "reloading", "activating")]
     known = record.save(root, known.put(stopped=sorted({*known.stopped, *running})))
