@@ -45,7 +45,8 @@ _SCRIPT = Path(__file__).with_name("boot-vm.sh")
 class Machine:
     """One virtual machine. `tap` is an interface of its network; without one it gets an unconnected one of its own.
 
-    `memory` is the file it goes on from; without one it boots. `spare`: whether it has an empty disk more.
+    `memory` is the file it goes on from; without one it boots. `spare`: whether it has an empty disk more; `usb`:
+    whether it has ports.
     """
 
     accelerator: str
@@ -53,6 +54,7 @@ class Machine:
     tap: str | None = None
     memory: str | None = None
     spare: bool = False
+    usb: bool = False
 
 
 def arguments(machine: Machine) -> list[str]:
@@ -79,6 +81,8 @@ def arguments(machine: Machine) -> list[str]:
             f"-drive if=none,id=spare,format=raw,file={DISK}/{SPARE},discard=unmap",
             "-device virtio-blk-pci,drive=spare,serial=spare",
         ]
+    if machine.usb:
+        parts.append("-device qemu-xhci,id=usb")
     line = [word for part in parts for word in part.split()] + ["-append", _KERNEL]
     return [*line, "-incoming", f"file:{machine.memory}"] if machine.memory else line
 

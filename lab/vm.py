@@ -34,9 +34,10 @@ def start(lab: Lab, node: Node) -> None:
         vm_image.make_disk(image, disk, f"{booted}/disk.qcow2")
         memory = f"{booted}/memory"
     _make_tap(lab, node)
-    # The machine whose memory it goes on from had one disk.
-    spare = memory is None and (disk / qemu.SPARE).exists()
-    machine = qemu.Machine(accelerator, qemu.mac(node.address), network.port(node.name), memory, spare)
+    # The machine whose memory it goes on from had one disk and no USB.
+    boots = memory is None
+    spare = boots and (disk / qemu.SPARE).exists()
+    machine = qemu.Machine(accelerator, qemu.mac(node.address), network.port(node.name), memory, spare, usb=boots)
     line = qemu.command(image, disk, folder, "qemu-system-x86_64", qemu.arguments(machine))
     qemu.spawn(f"{lab.node_cgroup(node.name)}/machine", network.within(lab, line), folder / "qemu.log")
     if memory:

@@ -55,6 +55,7 @@ class Rule(Strict):
     modes: Annotated[dict[str, str], Field(description="of files and directories that are Debian's own")] = {}
     packages: list[str] = []
     unless: Annotated[dict[str, str], Field(description="package -> another, or a virtual one, that suffices")] = {}
+    masks: Annotated[list[str], Field(description="systemd units of `packages` that do not start")] = []
     files: list[RuleFile] = []
 
 
@@ -137,9 +138,11 @@ def hardened(service: Service, rules: Rules, settings: Mapping[str, Any]) -> Ser
     read = {name for file in made for name in file.units or []}
     packages = sorted({name for rule in active for name in rule.packages})
     unless = {name: other for rule in active for name, other in rule.unless.items()}
+    masks = [name for rule in active for name in rule.masks]
+    deb = DebSubstrate(packages=packages, unless=unless, masks=masks)
     return service.model_copy(
         update={
-            "substrates": service.substrates.model_copy(update={"deb": DebSubstrate(packages=packages, unless=unless)}),
+            "substrates": service.substrates.model_copy(update={"deb": deb}),
             "files": made,
             "settings": list(_settings(active)),
             "daemons": [

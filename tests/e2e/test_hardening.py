@@ -26,8 +26,11 @@ LOOK = (
     " stat -c '%a %n' /etc/crontab /etc/cron.d /etc/ssh/sshd_config;"
     " sha256sum /etc/login.defs /etc/issue /etc/issue.net; sshd -T | sort | sha256sum;"
     " cat /etc/pam.d/common-auth /etc/pam.d/common-account /etc/pam.d/common-password | grep -v '^#' | sha256sum;"
-    " findmnt -no OPTIONS /tmp | tr , '\\n' | grep -cx noexec"
+    " for place in /tmp /dev/shm /home;"
+    " do findmnt -no OPTIONS $place | tr , '\\n' | grep -xc -e noexec -e nosuid; done;"
+    " cat /etc/security/limits.d/*; ls -d /etc/usbguard /etc/needrestart /usr/sbin/{usbguard-daemon,needrestart}"
 )
+OWN = "install -m 4755 /usr/bin/id /home/id-of-root; runuser -u nobody -- /home/id-of-root -u; rm /home/id-of-root"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,26 @@ def test_a_hardened_node_is_a_node(lab, node, before, tmp_path):
     assert lab.healthy(node)
     findings = json.loads(lab.kai("doctor", "-i", INVENTORY, "--limit", node, "--json").stdout)
     assert findings[node] == []
+
+
+def test_the_journal_hands_nothing_on(lab, node):
+    """The last line that journald reads counts, and Debian has one too."""
+    lines = lab.ssh(node, "systemd-analyze cat-config --no-pager systemd/journald.conf").splitlines()
+    assert [line for line in lines if line.startswith("ForwardToSyslog")] == ["ForwardToSyslog=no"]
+
+
+def test_a_setuid_program_in_a_home_is_nobodys_way_to_root(lab, node):
+    assert lab.ssh(node, OWN) == "65534"
+
+
+def test_what_runs_with_an_updated_library_is_restarted(lab, node):
+    """As unattended-upgrades does it: apt installs the library again, and its hook looks who has the old one open."""
+    was = lab.ssh(node, "systemctl show --value -p MainPID kos-valkey.service ssh.service").split()
+    lab.ssh(node, "DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --reinstall libssl3t64")
+    now = lab.ssh(node, "systemctl show --value -p MainPID kos-valkey.service ssh.service").split()
+    assert "0" not in {*was, *now} and not {*was} & {*now}
+    assert "kos-" not in lab.ssh(node, "needrestart -b -r l")
+    assert lab.healthy(node)
 
 
 def test_a_second_run_changes_nothing(lab, node, tmp_path):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import functools
 import os
 
-from labnodes import Lab
+from labnodes import ROOT, Lab
 
-from ansible_collections.kind.kos.lab import cache, host, vm_image
+from ansible_collections.kind.kos.lab import cache, host, identity, qmp, vm_image
 from ansible_collections.kind.kos.lab.errors import LabError
 
 
@@ -34,6 +34,17 @@ class VmLab(Lab):
     def move_clock(self, node, offset):
         """Move the node's clock by `+3d`, `-90s`, …"""
         self.kai("lab", "clock", node, offset)
+
+    def plug(self, node, device, name):
+        """Plug a USB device of QEMU's (`usb-kbd`, `usb-mouse`, …) in."""
+        qmp.execute(self._monitor(node), "device_add", driver=device, id=name, bus="usb.0")
+
+    def unplug(self, node, name):
+        """Pull a USB device out."""
+        qmp.execute(self._monitor(node), "device_del", id=name)
+
+    def _monitor(self, node):
+        return identity.Lab(self.environment["KOS_LAB_ID"], ROOT).node_run(node) / "qmp.sock"
 
     def within(self, node, unit, line, check=True):
         """What a shell prints that runs as a part of a unit: under its limits, counted as the unit's own."""

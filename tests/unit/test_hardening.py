@@ -28,7 +28,7 @@ SMALL = {
         {"id": "one", "level": "baseline", "title": "x", "sysctl": {"a.b": 1, "c.*.d": 0},
          "sshd": {"Port": 1, "Kex": "a,b"}},
         {"id": "two", "level": "strict", "title": "x", "sysctl": {"a.b": 2}, "sshd": {"Kex": "a"}, "modules": ["x"],
-         "packages": ["p", "o"], "unless": {"p": "q"}, "modes": {"/etc/x": "0600"},
+         "packages": ["p", "o"], "unless": {"p": "q"}, "masks": ["p.service"], "modes": {"/etc/x": "0600"},
          "files": [{"path": "/etc/log", "text": "t\n", "daemon": "log"}]},
     ],
 }  # fmt: skip
@@ -55,6 +55,7 @@ def test_a_level_has_its_rules_and_those_below_it():
         ("sysctl", "a.b", "2"), ("sysctl", "c.*.d", "0"), ("mode", "/etc/x", "0600"),
     ]  # fmt: skip
     assert strict.substrates.deb.packages == ["o", "p"] and strict.substrates.deb.unless == {"p": "q"}
+    assert strict.substrates.deb.masks == ["p.service"] and made("baseline").substrates.deb.masks == []
     assert "install x /bin/false\nblacklist x\n" in texts(strict)["/etc/modprobe.d/kos-hardening.conf"]
 
 
@@ -144,7 +145,15 @@ def test_the_generation_carries_files_packages_settings_and_whom_to_tell(tmp_pat
     assert paths["/etc/sudoers.d/90-kos"]["mode"] == "0440"
     assert {"unattended-upgrades", "libpam-pwquality"} <= set(manifest["packages"])
     assert manifest["unless"] == {"systemd-timesyncd": "time-daemon"}
-    assert {row["name"] for row in manifest["daemons"]} == {"sshd", "journald", "tmp", "shm", "pam"}
+    assert {row["name"] for row in manifest["daemons"]} == {
+        "sshd",
+        "journald",
+        "tmp",
+        "shm",
+        "home",
+        "usbguard",
+        "pam",
+    }
     assert {
         "kind": "sysctl",
         "name": "kernel.kptr_restrict",

@@ -59,6 +59,11 @@ def test_only_a_node_that_was_given_one_has_a_spare_disk():
     assert "file=/disk/spare.raw" in given and "serial=spare" in given
 
 
+def test_only_a_node_that_boots_has_usb():
+    assert "qemu-xhci" not in " ".join(qemu.arguments(NODE))
+    assert "qemu-xhci" in " ".join(qemu.arguments(dataclasses.replace(NODE, usb=True)))
+
+
 def test_only_a_node_that_goes_on_gets_memory():
     assert "-incoming" not in qemu.arguments(NODE)
     going_on = dataclasses.replace(NODE, memory="/image/booted-tcg/memory")

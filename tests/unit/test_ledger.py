@@ -406,6 +406,28 @@ def test_what_a_purge_deletes_beyond_its_own_comes_back(root, monkeypatch):
 
 
 @needs_root
+def test_what_an_installation_script_put_into_its_packages_own_folder_goes_with_it(root, monkeypatch):
+    """Of USBGuard a file of access rights would stay; of folders that others have too nothing is touched."""
+    lists = {
+        "usbguard:amd64": "/etc\n/etc/usb\n/etc/usb/main.conf\n",
+        "base": "/etc\n/etc/shared\n",
+        "kept": "/etc/kept\n",
+    }
+    lists["usbguard:amd64"] += "/etc/shared\n"
+    for name, text in lists.items():
+        files.write(root.join(f"/var/lib/dpkg/info/{name}.list"), text.encode())
+    made = ["/etc/usb/main.conf", "/etc/usb/:group", "/etc/shared/x", "/etc/kept/x"]
+    for path in [*made, "/etc/usb/operators.own"]:
+        files.write(root.join(path), b"x")
+    os.makedirs(root.state())
+    seen = []
+    monkeypatch.setattr(system, "remove_packages", lambda root, *_: seen.extend(packages.paths_in_etc(root)))
+    packages.purge(root, ["usbguard", "kept"], ["kept"], made)
+    assert "/etc/usb/:group" not in seen
+    assert {"/etc/usb/main.conf", "/etc/usb/operators.own", "/etc/shared/x", "/etc/kept/x"} <= {*seen}
+
+
+@needs_root
 def test_a_crash_between_purge_and_putting_back_loses_nothing(root, monkeypatch):
     files.write(root.join("/etc/default/locale"), b"LANG=C\n")
 

@@ -92,6 +92,7 @@ def purge(root: Root, names: Collection[str], configured: Collection[str], made:
     """
     _put_back(root)
     if names:
+        _clear(root, set(names) - set(configured), made)
         _keep(root, set(made))
         system.remove_packages(root, names, configured)
         _put_back(root)
@@ -104,6 +105,28 @@ def paths_in_etc(root: Root) -> list[str]:
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
         found += ["/" + os.path.relpath(os.path.join(folder, name), root.path) for name in [*names, *links]]
     return sorted(found)
+
+
+def _clear(root: Root, going: Collection[str], made: Collection[str]) -> None:
+    """Delete what the installation scripts of `going` put into folders of those packages, and would leave there."""
+    lists = _lists(root)
+    theirs = set().union(*(lists.get(name, set()) for name in going))
+    others = set().union(*(paths for name, paths in lists.items() if name not in going))
+    for path in made:
+        if os.path.dirname(path) in theirs - others and path not in theirs | others:
+            files.remove(root.join(path))
+
+
+def _lists(root: Root) -> dict[str, set[str]]:
+    """The paths below /etc that each installed package brought itself, by its name."""
+    folder = root.join("/var/lib/dpkg/info")
+    found: dict[str, set[str]] = {}
+    for name in os.listdir(folder) if os.path.isdir(folder) else []:
+        if name.endswith(".list"):
+            lines = (files.read(os.path.join(folder, name)) or b"").decode().splitlines()
+            package = name.removesuffix(".list").partition(":")[0]
+            found.setdefault(package, set()).update(line for line in lines if line.startswith("/etc/"))
+    return found
 
 
 def _holds_files(top: str) -> bool:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from .files import NodeError, Root
 
 _ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "UCF_FORCE_CONFFOLD": "1"}
+# Which services restart, and when, is the transaction's business (needrestart(1)).
+_ENVIRONMENT["NEEDRESTART_SUSPEND"] = "kos"
 _APT = ["apt-get", "-qq", "-y", "--no-install-recommends", "-o", "Dpkg::Options::=--force-confold"]
 _APT += ["-o", "DPkg::Lock::Timeout=300", "-o", "Dpkg::Use-Pty=0"]
 _INSTALLED = re.compile(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) ", re.MULTILINE)
