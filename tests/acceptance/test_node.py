@@ -12,6 +12,7 @@ LOOSER = {
     "kos-boot.service": "switches generations as root, once per boot",
     "kos-watch.service": "restarts units and switches to a fallback as root, for a moment at a time",
     "kos-firewall.service": "loads rules with CAP_NET_ADMIN, then ends",
+    "kos-auditd.service": "the kernel reports to root alone",
     "kos-backup.service": "reads the data of every service as root and starts what copies them, then ends",
 }
 SANDBOX_LIMIT = 2.0

@@ -133,10 +133,6 @@ def test_facts_have_a_source_and_a_licence(name):
         assert not unknown or words <= {"proprietary", "NOASSERTION"}
 
 
-# Laid out whole, and planned nowhere until a deploy has really brought them once; their `not_run` says so.
-WAITING = {"auditd"}
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_what_would_run_brings_how_to_run_it(name):
     """Else a plan would list a package that starts nothing as a service."""
@@ -145,7 +141,7 @@ def test_what_would_run_brings_how_to_run_it(name):
         # Hardening's files are made of its rules.
         brought = {"sandbox", "hardening"} & set(service.provides)
         assert service.units or service.hooks.post_init or service.files or brought
-    if service.units and name not in WAITING:
+    if service.units:
         assert not service.not_run
     if not any((service.substrates.deb, service.substrates.container, service.substrates.venv)):
         assert service.not_run or service.instead

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from catalogues import ROOT, machine
 
-from ansible_collections.kind.kos.plugins.module_utils.node import bans, changes
+from ansible_collections.kind.kos.plugins.module_utils.node import bans, changes, trail
 from ansible_collections.kind.kos.plugins.plugin_utils import assemble
 from ansible_collections.kind.kos.plugins.plugin_utils.faults import ConfigurationError
 from ansible_collections.kind.kos.plugins.plugin_utils.renderer import render
@@ -123,9 +123,33 @@ AUDITED = {"security": {"intrusion_detection": "comprehensive"}}
 
 @pytest.mark.parametrize("shared", [True, False], ids=["in a container", "on a machine"])
 def test_a_container_is_told_that_the_kernel_is_not_its_own(tmp_path, shared):
-    told = {row.requested: row.why for row in planned(tmp_path, AUDITED, shares_kernel=shared).unavailable}
+    plan = planned(tmp_path, AUDITED, shares_kernel=shared)
+    told = {row.requested: row.why for row in plan.unavailable}
     here = "it needs a kernel of its own, and this machine is a container, which has its host's"
-    assert (told["auditd"] == here) is shared
+    assert told.get("auditd") == (here if shared else None)
+    assert ("auditd" in [service.name for service in plan.services]) is not shared
+
+
+STATE = "enabled 1\nfailure 1\npid 71\nrate_limit 0\nbacklog_limit 8192\nlost 3\nbacklog 0\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [(STATE, 1), (STATE.replace("enabled 1", "enabled 0"), 0), (STATE.replace("pid 71", "pid 0"), 0)],
+    ids=["written", "switched off", "nobody takes them"],
+)
+def test_the_trail_is_written_where_the_kernel_reports_and_somebody_listens(monkeypatch, said, written):
+    answer = SimpleNamespace(returncode=0, stdout=said.encode())
+    monkeypatch.setattr(trail.system, "run", lambda *_argv, **_options: answer)
+    assert f"kos_audit_written {written}" in trail.figures()
+    assert "kos_audit_lost_records_total 3" in trail.figures()
+
+
+@pytest.mark.parametrize(("code", "said"), [(4, ""), (0, "You must be root")])
+def test_where_the_kernel_says_nothing_of_its_audit_there_is_no_figure(monkeypatch, code, said):
+    answer = SimpleNamespace(returncode=code, stdout=said.encode())
+    monkeypatch.setattr(trail.system, "run", lambda *_argv, **_options: answer)
+    assert trail.figures() == []
 
 
 def test_every_rule_of_the_audit_has_a_key_and_both_kinds_of_processors_know_its_calls():

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from . import bans, fallback, farewell, files, gate, store, system, transaction
+from . import bans, fallback, farewell, files, gate, store, system, trail, transaction
 from . import cluster as clusters
 from .encryption.record import locked
 from .files import Busy, NodeError, Root
@@ -332,6 +332,7 @@ def _write_metrics(root: Root, health: dict[str, Health], record: Record, rules:
         "# TYPE kos_watch_interval_seconds gauge",
         f"kos_watch_interval_seconds {rules.interval}",
         *bans.figures(),
+        *trail.figures(),
     ]
     files.write(root.state("metrics", METRICS), ("\n".join(rows) + "\n").encode())
 
