@@ -23,9 +23,9 @@ pytestmark = [
 
 # Nothing but what the node itself is made of, and a kernel that may start another.
 LAYER = """
-services: {cache: null, database: null, vector_db: null, gateway: null}
+services: {cache: null, database: null, vector_db: null, gateway: null, intrusion_detection: null}
 security:
-  intrusion_detection: comprehensive
+  audit_logging: comprehensive
   hardening: {level: strict, off: [kernel-doors, modules-usb-storage]}
 """
 # The lab's kernel is one for clouds and knows no USB: this one does, and is started by the running one.
