@@ -35,9 +35,9 @@ class VmLab(Lab):
         """Move the node's clock by `+3d`, `-90s`, …"""
         self.kai("lab", "clock", node, offset)
 
-    def plug(self, node, device, name):
-        """Plug a USB device of QEMU's (`usb-kbd`, `usb-mouse`, …) in."""
-        qmp.execute(self._monitor(node), "device_add", driver=device, id=name, bus="usb.0")
+    def plug(self, node, device, name, port):
+        """Plug a USB device of QEMU's (`usb-kbd`, `usb-mouse`, …) into a port, counted from 1."""
+        qmp.execute(self._monitor(node), "device_add", driver=device, id=name, bus="usb.0", port=str(port))
 
     def unplug(self, node, name):
         """Pull a USB device out."""
