@@ -54,12 +54,11 @@ mkdir -p /root/counts && cd /root/counts
 sshd -T > sshd_config
 systemd-analyze cat-config --no-pager systemd/journald.conf |
   awk -F= '/^[A-Z]/ { value[$1] = $2 } END { for (key in value) print key "=" value[key] }' > journald.conf
-cat /etc/security/pwquality.conf /etc/security/pwquality.conf.d/*.conf > pwquality.conf
+cat /etc/security/pwquality.conf /etc/security/pwquality.conf.d/*.conf > pwquality.conf 2> /dev/null || true
 { cat /etc/fstab; findmnt -rno SOURCE,TARGET,FSTYPE,OPTIONS /dev/shm | sed 's/$/ 0 0/'; } > fstab
-mount --bind sshd_config /etc/ssh/sshd_config
-mount --bind journald.conf /etc/systemd/journald.conf
-mount --bind pwquality.conf /etc/security/pwquality.conf
-mount --bind fstab /etc/fstab
+for file in /etc/ssh/sshd_config /etc/systemd/journald.conf /etc/security/pwquality.conf /etc/fstab; do
+  test ! -e $file || mount --bind "${file##*/}" $file
+done
 """
 # What a node fills in; systemd-analyze refuses a command that does not begin with a slash.
 _TOKEN = re.compile("@(?:kos:[^@]*|venv)@")
