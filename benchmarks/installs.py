@@ -29,7 +29,7 @@ _BLOCK = 4 << 20
 # Documentation/block/stat.rst).
 _FLOOR = f"""\
 set -eu
-until systemctl show -P ExecMainExitTimestamp kos-unattended.service | grep -q .; do sleep 1; done
+until [ "$(systemctl show -P ExecMainExitTimestampMonotonic kos-unattended.service)" != 0 ]; do sleep 1; done
 written=$(($(awk '{{print $7}}' /sys/block/vda/stat) * 512))
 cryptsetup open --key-file /run/credentials/@system/kos.passphrase /dev/disk/by-partlabel/kos-root floor
 sync
@@ -46,23 +46,27 @@ _CREDENTIALS = {
     "systemd.extra-unit.floor.service": _UNIT,
     "systemd.unit-dropin.multi-user.target~floor": "[Unit]\nWants=floor.service\n",
 }
-_STEP = r"\[(\d+)/(\d+)\] (\S+): (started|done)"
+_STEP = r"\[\d+/\d+\] (\S+): (started|done)"
 
 
-def steps(machine: mediums.Machine) -> dict[str, float]:
-    """Seconds of each action, by the clock of this machine, as they are told on the serial line."""
+def steps(machine: mediums.Machine) -> tuple[float, dict[str, float]]:
+    """Seconds from the first action until all is done, and of each action, by the clock of this machine.
+
+    They are told on the serial line.
+    """
     took: dict[str, float] = {}
-    began = 0.0
+    first = began = 0.0
     while True:
-        found = machine.wait(rf"{_STEP}|FAILED: .*", INSTALLS)
-        if not found[3]:
+        found = machine.wait(rf"{_STEP}|Installed: |FAILED: .*", INSTALLS)
+        now = time.monotonic()
+        if found[0].startswith("FAILED"):
             sys.exit(f"the install failed: {found[0]}")
-        if found[4] == "started":
-            began = time.monotonic()
-            continue
-        took[found[3]] = time.monotonic() - began
-        if found[1] == found[2]:
-            return took
+        if found[0].startswith("Installed"):
+            return now - first, took
+        if found[2] == "started":
+            first, began = first or now, now
+        else:
+            took[found[1]] = now - began
 
 
 def installs() -> tuple[list[Result], list[str]]:
@@ -73,9 +77,9 @@ def installs() -> tuple[list[Result], list[str]]:
         bench = Bench(mediums.Media("bench"), builder, builder.stick(folder), folder, secrets.token_hex(12))
         bench.fresh()
         with bench.installing(bench.answers(after="wait"), credentials=_CREDENTIALS) as machine:
-            took = steps(machine)
+            whole, took = steps(machine)
             written, began, ended = machine.wait(r"FLOOR (\d+) ([\d.]+) ([\d.]+) END", INSTALLS).groups()
-    raw, whole = float(ended) - float(began), sum(took.values())
+    raw = float(ended) - float(began)
     rows = [
         f"{int(written) >> 20} MiB were written; raw that takes {raw:.0f} s, the install {whole:.0f} s: ",
         ", ".join(f"{name} {seconds:.0f} s ({seconds / raw:.2f}×)" for name, seconds in took.items()),

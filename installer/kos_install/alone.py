@@ -137,10 +137,11 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
     install, OSError where the engine ends before.
     """
     typed, begun, resumes = as_typed(answers), False, False
-    machine, events = Machine(), iter(events)
+    machine, state, events = Machine(), "", iter(events)
     for event in events:
         tell(event)
         name = event["event"]
+        state = event["state"] if name == "state" else state
         if name == "hardware":
             machine = Machine.model_validate(event["machine"])
         elif name == "resumable":
@@ -148,14 +149,15 @@ def follow(send: Send, events: Iterable[Event], answers: Answers, secrets: Mappi
             resumes = event["answers"] == Answers.model_validate(typed).forgetful().model_dump(mode="json")
         elif not begun:
             # Until here: what another client did before we came.
-            if name == "state" and event["state"] in _OVER_TO_US:
+            if name == "state" and state in _OVER_TO_US:
                 begun = True
                 _begin(send, typed, secrets, resumes)
-            elif name == "state" and event["state"] in _TAKEN:
-                raise UsageError(_TAKEN[event["state"]])
+            elif name == "state" and state in _TAKEN:
+                raise UsageError(_TAKEN[state])
         elif name == "plan" and not resumes:
             _confirm(send, answers, machine, event)
-        elif name in _ENDS:
+        # While it is at work we ask for nothing: it is somebody else's request that is refused.
+        elif name in _ENDS and (name != "refused" or state not in _TAKEN):
             if name == "done" and answers.after in _LEAVE:
                 _leave(send, events, answers.after, tell)
             return _ENDS[name]

@@ -28,7 +28,7 @@ _HOST = re.compile(
 )
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _PORTS = range(1, 65536)
-_PATIENCE = "10"  # seconds
+_PATIENCE = "30"  # seconds, in which a slow machine agrees on a key, too
 
 
 @contextlib.contextmanager

@@ -24,10 +24,18 @@ SERIAL, HOSTNAME, USER = "kos-target-1", "bench", "kos"
 # 64 MiB: the least that any medium takes; an emulated machine needs seconds for it, not minutes.
 CHEAP = {"memory_kib": 65536, "iterations": 4, "threads": 1}
 _CHUNK = 1 << 20
-# Two emulated processors have enough to do without screens that nobody looks at, and a second reading of the stick
-# (systemd-debug-generator(8)). What they show is tested where somebody looks.
-_UNSEEN = ("getty@tty1", "serial-getty@ttyS0", "kos-verify")
-_QUIET = {f"systemd.unit-dropin.{name}.service": "[Unit]\nConditionPathExists=/nonexistent\n" for name in _UNSEEN}
+
+
+def unseen(*names):
+    """Credentials by which services of a medium are not started (systemd-debug-generator(8)).
+
+    Two emulated processors have enough to do without screens that nobody looks at, and a second reading of the stick.
+    What they show is tested where somebody looks.
+    """
+    return {f"systemd.unit-dropin.{name}.service": "[Unit]\nConditionPathExists=/nonexistent\n" for name in names}
+
+
+_QUIET = unseen("getty@tty1", "serial-getty@ttyS0", "kos-verify")
 
 
 @dataclass(frozen=True)

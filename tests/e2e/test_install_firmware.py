@@ -29,7 +29,7 @@ pytestmark = [
 
 # Of an emulated start, on a busy machine.
 PATIENCE = 1500
-BESIDE = "BESIDE"
+BESIDE, HALVES = "BESIDE", ("HALF-1", "HALF-2")
 # What their installers entered in the firmware's list.
 ENTERED = r"""
 disk=$(readlink -f /dev/disk/by-id/virtio-BESIDE)
@@ -131,3 +131,24 @@ def test_beside_another_system_nothing_of_it_changes_and_the_menu_starts_both(be
             machine.wait(neighbours.SAYS[other], PATIENCE)
             print(f"{other} chosen, and started, after {machine.seconds():.0f} s")
         machine.cut()
+
+
+@pytest.mark.parametrize("firmware", ["uefi", "bios"])
+def test_either_half_of_a_mirror_has_what_starts_it(bench, firmware):
+    one, two = ({"serial": serial} for serial in HALVES)
+    with bench.machine(*HALVES, size=9 * GIB, uefi=firmware == "uefi") as machine:
+        rows = installed(machine, {"layout": "mirror", "disk": one, "second": two})
+        for place in ("/run/kos/target/efi", "/run/kos/target/efi-2"):
+            assert any(row.startswith(f"ok: {place} has its boot loader") for row in rows)
+        if firmware == "uefi":
+            assert [name for name, _path in entries(machine)[:2]] == ["kOS", "kOS (second disk)"]
+    first, second = (
+        neighbours.files(bench.made, bench.file(disk), f"kos-esp{suffix}")
+        for disk, suffix in zip(HALVES, ("", "-2"), strict=True)
+    )
+    assert first == second and "kos/1/linux" in first
+    for serial in HALVES:
+        with bench.started(serial, firmware=firmware) as machine:
+            machine.wait(KERNEL, PATIENCE)
+            print(f"{serial} alone: its kernel after {machine.seconds():.0f} s")
+            machine.cut()

@@ -145,11 +145,12 @@ def test_one_of_other_answers_does_not_stand_in_the_way():
     assert told.run() == Exit.OK
 
 
-@pytest.mark.parametrize("left", ["planned", "failed"])
+@pytest.mark.parametrize("left", ["planned", "failed", "refused"])
 def test_what_another_client_left_half_way_is_answered_anew(left):
+    """A door that did not open at the first try was taken for a refusal of these answers."""
     told, lines = installs.Told([{"kind": "unpack", "fail": "the stick was pulled out"}]), queue.Queue()
-    told.planned() if left == "planned" else told.confirmed()
-    assert told.engine.state == left
+    {"planned": told.planned, "failed": told.confirmed, "refused": lambda: told.ask("format")}[left]()
+    assert told.engine.state == left or told.events[-1]["event"] == left
     for event in told.history.replay():
         lines.put(event)
 
@@ -161,6 +162,15 @@ def test_what_another_client_left_half_way_is_answered_anew(left):
     # What is planned fails here too, once.
     expected = Exit.OK if left == "failed" else Exit.NOT_REVERTED
     assert alone.follow(send, iter(lines.get, None), answers(), SECRETS, seen.append) == expected
+
+
+def test_what_somebody_else_is_refused_meanwhile_ends_nothing():
+    told = [
+        *({"event": "state", "state": state} for state in ("answering", "planned", "applying")),
+        {"event": "refused", "faults": ["reboot is not possible while the installer is applying"]},
+        {"event": "done", "hostname": "kos", "addresses": [], "fingerprint": "", "next": []},
+    ]
+    assert alone.follow(lambda *_, **__: None, told, answers(), SECRETS, lambda _event: None) == Exit.OK
 
 
 @pytest.mark.parametrize(("state", "said"), [("applying", "at work"), ("verifying", "at work"), ("done", "just ended")])

@@ -127,3 +127,16 @@ def test_the_server_is_known_by_its_key(monkeypatch):
     door.await_server("AAAAother", 22)
     with pytest.raises(InstallError, match="another SSH server"):
         door.await_server("AAAAours", 22)
+
+
+def test_a_server_may_take_long_over_its_first_key(monkeypatch):
+    """An emulated machine that was still starting took five seconds, and each scan gave up after two."""
+
+    def scan(argv, **_how):
+        waits = int(argv[argv.index("-T") + 1])
+        return "127.0.0.1 ssh-ed25519 AAAAours\n" if waits >= 10 else ""
+
+    monkeypatch.setattr(door, "_run", scan)
+    door.await_server("AAAAours", 22, 15)
+    with pytest.raises(InstallError, match="did not start"):
+        door.await_server("AAAAours", 22, 0.3)

@@ -8,6 +8,7 @@ Who comes in gets the installer and nothing else: its screens, or its engine's s
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 import subprocess
@@ -20,7 +21,8 @@ from ..errors import InstallError
 FOLDER = Path("/run/kos/door")
 UNIT = "kos-install-door.service"
 PORT = 22
-_PATIENCE = 15.0  # seconds until a server that was just started answers
+# Seconds until a server that was just started answers: a slow machine reads it from the stick, and is still starting.
+_PATIENCE = 60.0
 # Without letters that look alike; 12 of 31 are 59 bits, and sshd lets nobody try often.
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
 _LENGTH = 12
@@ -94,7 +96,9 @@ def await_server(key: str, port: int, patience: float = _PATIENCE) -> None:
     """Wait until a server answers, and look that it is ours: it has this key. Raises InstallError."""
     until = time.monotonic() + patience
     while True:
-        said = _run(["ssh-keyscan", "-p", str(port), "-T", "2", "-t", "ed25519", "127.0.0.1"], fine=True)
+        # Nobody listening is said at once; who listens has all the time that is left to show a key.
+        left = str(max(1, math.ceil(until - time.monotonic())))
+        said = _run(["ssh-keyscan", "-p", str(port), "-T", left, "-t", "ed25519", "127.0.0.1"], fine=True)
         served = [line.split()[2] for line in said.splitlines() if len(line.split()) == 3 and line[0] != "#"]
         if served == [key]:
             return

@@ -175,7 +175,7 @@ class Engine:
             if found and (not failed or found.plan == self._plan):
                 found.abandon()
         self._found = self._plan = None
-        self._history.forget("resumable", "notice", "plan", "failed", "refused")
+        self._history.forget("resumable", "notice", "plan", "failed")
         # There may be another.
         self._looked([self._look, self._find])
         self._enter("answering")
@@ -264,7 +264,7 @@ class Engine:
             show_recovery_key=self._show_recovery_key,
         )
         self._stopped.clear()
-        self._history.forget("action", "progress", "failed", "refused", "resumable")
+        self._history.forget("action", "progress", "failed", "resumable")
         self._enter("applying")
         self._start(lambda: self._run(context))
 

@@ -36,8 +36,10 @@ VOCABULARY: dict[str, tuple[str, ...]] = {
 
 # Events with a secret: whoever watches sees them, the history does not hold them.
 LIVE = frozenset({"recovery_key", "door"})
+# An answer to who has just asked: a client that comes later has asked nothing, and took it for an answer to itself.
+PASSING = frozenset({"refused"})
 # Of these only the newest says anything; a client that comes later is not told the others.
-NEWEST = frozenset({"state", "medium", "hardware", "resumable", "notice", "draft", "refused", "plan", "failed", "done"})
+NEWEST = frozenset({"state", "medium", "hardware", "resumable", "notice", "draft", "plan", "failed", "done"})
 # Of these the newest of each action.
 OF_ACTION = frozenset({"action", "progress"})
 

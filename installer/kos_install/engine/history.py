@@ -9,7 +9,7 @@ from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
-from .events import LIVE, NEWEST, OF_ACTION, event
+from .events import LIVE, NEWEST, OF_ACTION, PASSING, event
 
 # Lines of the log that a client is told when it comes; the systemd journal has all of them.
 LOGGED = 2000
@@ -25,11 +25,14 @@ class History:
         self._lock = Lock()
 
     def add(self, name: str, fields: dict[str, Any]) -> None:
-        """Number an event, keep it unless it holds a secret, pass it on. Raises KeyError outside the vocabulary."""
+        """Number an event, keep it for who comes later (but no secret), pass it on.
+
+        Raises KeyError outside the vocabulary.
+        """
         with self._lock:
             self._number += 1
             told = {**event(name, **fields), "seq": self._number}
-            if name not in LIVE:
+            if name not in LIVE | PASSING:
                 key = self._key(name, fields)
                 self._kept.pop(key, None)  # what is told again moves to its place in the order
                 self._kept[key] = told
