@@ -214,14 +214,22 @@ def _row(**changed):
     ],
 )  # fmt: skip
 def test_a_disk_with_anything_on_it_is_refused(row, why, monkeypatch):
-    said = json.dumps({"blockdevices": [row]}).encode()
-    nothing = json.dumps({"signatures": []}).encode()
-    answer = {"lsblk": said, "wipefs": nothing}
-    monkeypatch.setattr(system, "run", lambda argv, **_how: SimpleNamespace(stdout=answer[argv[0]], returncode=0))
-    monkeypatch.setattr(target, "_blank", lambda _path: True)
-    monkeypatch.setattr(target, "_device", lambda path: path)
+    _seen(monkeypatch, row)
     with pytest.raises(target.Refused, match=why):
         target.choose("/dev/vdb")
+
+
+def test_a_blank_partition_is_taken_though_lsblk_tells_of_the_table_that_it_stands_in(monkeypatch):
+    _seen(monkeypatch, _row(path="/dev/vdb1", type="part", pttype="gpt"))
+    assert target.choose("/dev/vdb1").holds == []
+
+
+def _seen(monkeypatch, row):
+    answer = {"lsblk": {"blockdevices": [row]}, "wipefs": {"signatures": []}}
+    said = {name: json.dumps(content).encode() for name, content in answer.items()}
+    monkeypatch.setattr(system, "run", lambda argv, **_how: SimpleNamespace(stdout=said[argv[0]], returncode=0))
+    monkeypatch.setattr(target, "_blank", lambda _path: True)
+    monkeypatch.setattr(target, "_device", lambda path: path)
 
 
 def test_what_nobody_can_name_is_refused_too(monkeypatch):
