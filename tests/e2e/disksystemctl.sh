@@ -11,7 +11,7 @@ PID=/run/kos-notes.pid
 active() {
   case $1 in
     *.mount) [ -f "$UNITS/$1" ] && mountpoint -q "$(value "$1" Where)" ;;
-    kos-notes.service) [ -f $PID ] && kill -0 "$(cat $PID)" 2>/dev/null ;;
+    kos-notes.service) [ -f $PID ] && kill -s 0 -- "-$(cat $PID)" 2>/dev/null ;;
     *) false ;;
   esac
 }
@@ -43,7 +43,8 @@ stop() {
   case $1 in
     *.mount) umount "$(value "$1" Where)" ;;
     *)
-      kill -9 "$(cat $PID)"
+      # With what it runs just then, which may have a file open.
+      kill -s KILL -- "-$(cat $PID)"
       while active "$1"; do sleep 0.01; done
       ;;
   esac
