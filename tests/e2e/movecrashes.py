@@ -27,13 +27,14 @@ from ansible_collections.kind.kos.plugins.module_utils.node.encryption import re
 
 MEMORY = 768
 PLAIN, ENCRYPTED = "plain data in force", "encrypted data in force"
+DISCARDING = "discarding"
 # The program that begins each phase; what else is run belongs to the phase before.
 _PHASES = {
     diskmarks.BEGUN: "choosing the disk", "wipefs --all": "header and file system", "rsync --archive": "copies",
-    "systemctl stop": "the stop", names.CURRENT: "in force", "dmsetup table": "proof", "mount --bind": "discarding",
+    "systemctl stop": "the stop", names.CURRENT: "in force", "dmsetup table": "proof", "mount --bind": DISCARDING,
 }  # fmt: skip
 # They have more of the crashes than the copies, which write most.
-_DECIDE = ("the stop", "in force", "discarding")
+_DECIDE = ("the stop", "in force", DISCARDING)
 _NODE, _SPARE = Region(*diskmove.NODE), Region(*diskmove.SPARE)
 
 
@@ -87,14 +88,19 @@ class Reader(Tools):
                 return Seen(bool(listed), notes, f"{where}: {folder} has {len(wrong)} of {len(wanted)} files wrong")
         return Seen(bool(listed), notes)
 
-    def at_the_end(self, file):
-        """What is in force where a move has come to its end: all of it in the volume. Raises Broken."""
+    def at_the_end(self, file, discarded):
+        """What is in force where a move has come to its end: all of it in the volume, and no plain copies where they
+        were `discarded`. Raises Broken."""
         clear = self.clear(file)
         with file.open("rb") as source:
             for at, content in sparse.pieces(source, _SPARE.start, _SPARE.end):
                 clear.put(at, content)
         found = self.seen(file, self.work / "clear", late=False)
-        listed = _listed(self._read(self._region(file), "/etc", "/var/lib"))
+        node = self._read(self._region(file), "/etc", "/var/lib")
+        listed = _listed(node)
+        plain = [name for path in listed for name in _tree(node, {}, [], path)] if discarded else []
+        if plain:
+            raise Broken(f"{plain[0]} lies there in clear")
         if found.fault or not {diskmove.NOTES, diskmove.FILES} <= set(listed):
             raise Broken(found.fault or f"in the volume are only {', '.join(listed) or 'none'}")
         return found
@@ -210,14 +216,14 @@ class Machine:
     def __exit__(self, *_raised):
         self._running.close()
 
-    def again(self, crashed):
-        """One more run on a copy of a crashed disk: what it said. Raises Broken."""
+    def again(self, crashed, discard):
+        """One more run on a copy of a crashed disk, of what was under way then: what it said. Raises Broken."""
         _put(crashed, self._disk)
         if self._machine is None:
             disks = [diskmachine.Disk(self._disk, diskmarks.SERIAL, diskmove.SIZE)]
             booted = diskmachine.booted(self._media.lab, self._media.apt, disks, memory=MEMORY)
             self._machine = self._running.enter_context(booted)
-        said, text, code = self._machine.call("diskmove", {"verb": "again"})
+        said, text, code = self._machine.call("diskmove", {"verb": "again", "discard": discard})
         if code:
             self._running.close()
             self._machine = None

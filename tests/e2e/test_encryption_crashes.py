@@ -49,13 +49,14 @@ def work(tree):
 
 def ended(machine, reader, table, state, found, file, disk):
     """One more run on what a crash left: nothing of it is lost, and all of it is in the volume."""
+    discarding = table.phases.of(state) == movecrashes.DISCARDING
     try:
-        before, after = machine.again(file)
+        before, after = machine.again(file, discarding)
         if before["in_use"] and before["runs"]:
             raise Broken("a service ran although its data were locked")
-        if not after["runs"] or after["in_clear"] or after["stopped"]:
+        if not after["runs"] or after["in_clear"] or after["stopped"] or (discarding and after["plain"]):
             raise Broken(f"one more run left {after}")
-        seen = reader.at_the_end(disk)
+        seen = reader.at_the_end(disk, discarding)
         if seen.notes < found.notes:
             raise Broken(f"of {found.notes} notes {seen.notes} are left")
     except Broken as error:
