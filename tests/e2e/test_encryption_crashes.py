@@ -79,6 +79,27 @@ def test_what_is_in_force_is_complete_and_one_more_run_ends_the_move(media, tree
     assert {what for _state, what in table.judged} == {movecrashes.PLAIN, movecrashes.ENCRYPTED}
 
 
+@pytest.mark.parametrize("mark", movecrashes.CUTS)
+def test_one_more_run_ends_what_a_real_power_cut_has_left(media, tree, tmp_path, mark):
+    """The machine is killed, not replayed: what its kernel had not written is lost. Then it is switched on again."""
+    disk, after = tmp_path / "disk", crashtable.moments(1, f"cut at {mark}")[0]
+    began = movecrashes.cut(media, disk, mark, after)
+    discarding = mark == movecrashes.CUTS[-1]
+    with (
+        crashtable.row("real power cut", f"{movecrashes.PHASES[mark]}, {after:.1f} s on: {began[-1]}") as line,
+        tempfile.TemporaryDirectory(dir=tree / "tmp") as name,
+        movecrashes.Machine(media, tmp_path / "again") as machine,
+    ):
+        reader = movecrashes.Reader(tree, Path(name))
+        found = reader.at_rest(disk, late=discarding)
+        assert not found.fault, found.fault
+        before, ended = machine.again(disk, discarding)
+        assert not (before["in_use"] and before["runs"]) and ended["runs"] and not ended["in_clear"]
+        notes = reader.at_the_end(tmp_path / "again", discarding).notes
+        assert notes >= found.notes > 0
+        line["by"] = f"one more run: {found.what}, {found.notes} notes, then {notes}"
+
+
 @pytest.mark.parametrize(
     ("sabotage", "fault"), [("no sync", movecrashes.ENCRYPTED), ("in place", "notes were there")]
 )  # fmt: skip
