@@ -431,7 +431,9 @@ def moved_view(host: str, report: dict[str, Any]) -> RenderableType:
         for number, row in enumerate(report["copies"], 1)
     ]
     if report["changed"]:
-        lines.append(Text(f"{host}: services were stopped for {report['stopped_seconds']:.1f} s", style="bold"))
+        parts = ", ".join(f"{part} {seconds:.1f}" for part, seconds in report.get("stop", {}).items())
+        told = f"{host}: services were stopped for {report['stopped_seconds']:.1f} s"
+        lines.append(Text(f"{told}: {parts}" if parts else told, style="bold"))
     for row in report["findings"]:
         found = f" ({row['found']})" if row["found"] else ""
         mark, style = ("✓", "green") if row["good"] else ("✗", "red")

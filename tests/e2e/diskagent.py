@@ -15,6 +15,11 @@ PORT = "/dev/virtio-ports/kos.agent"
 
 
 def main():
+    """As the first process it only waits: for the agent, and for all that others have left behind as they ended."""
+    if agent := os.fork():
+        while os.wait()[0] != agent:
+            pass
+        return 1
     sys.path.insert(0, "/run/code/collections")
     with open(PORT, "r+b", buffering=0) as port:
         port.write(b"{}\n")

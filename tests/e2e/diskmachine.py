@@ -109,10 +109,14 @@ class Machine:
 
     def call(self, module, asked, seconds=900):
         """Have a module carry out what it is asked; its lines of JSON, all that was said, and the exit code."""
-        self._send({"module": module, "given": asked})
+        self.begin(module, asked)
         answer = self.answer(seconds)
         lines = answer["said"].splitlines()
         return [json.loads(line) for line in lines if line.startswith(("[", "{"))], answer["said"], answer["code"]
+
+    def begin(self, module, asked):
+        """Have a module carry out what it is asked, and wait for nothing."""
+        self._send({"module": module, "given": asked})
 
     def _send(self, asked):
         self.port.sendall(json.dumps(asked).encode() + b"\n")

@@ -119,15 +119,17 @@ def _record(asked):
     return 0
 
 
-def _again(_asked):
-    """What an operator does after a power cut: the same once more."""
+def _again(asked):
+    """What an operator does after a power cut: the same once more, which may be to `discard` the plain copies."""
     shell("udevadm trigger --action=change --subsystem-match=block; udevadm settle")
     with _attached():
         _boot()
         say(in_use=record.in_use(Root()), runs=_runs())
         report = _moved()
+        if asked["discard"]:
+            move.discard(Root(), unproven=True)
         say(changed=report.changed, findings=report.findings, runs=_runs(), in_clear=record.in_clear(Root()),
-            stopped=record.require(Root()).stopped)  # fmt: skip
+            stopped=record.require(Root()).stopped, plain=record.require(Root()).plain)  # fmt: skip
     return 0
 
 

@@ -10,14 +10,20 @@ PID=/run/kos-notes.pid
 
 active() {
   case $1 in
-    *.mount) [ -f "$UNITS/$1" ] && mountpoint -q "$(value "$1" Where)" ;;
-    kos-notes.service) [ -f $PID ] && kill -0 "$(cat $PID)" 2>/dev/null ;;
+    *.mount) [ -f "$UNITS/$1" ] && mounted "$(value "$1" Where)" ;;
+    kos-notes.service) [ -f $PID ] && kill -s 0 -- "-$(cat $PID)" 2>/dev/null ;;
     *) false ;;
   esac
 }
 
+# What the shell reads itself: each program takes an emulated machine a tenth of a second.
+mounted() {
+  while read -r _what place _rest; do [ "$place" != "$1" ] || return 0; done </proc/mounts
+  return 1
+}
+
 value() {
-  sed -n "s/^$2=//p" "$UNITS/$1"
+  while IFS='=' read -r key text; do [ "$key" != "$2" ] || printf '%s\n' "$text"; done <"$UNITS/$1"
 }
 
 start() {
@@ -31,7 +37,7 @@ start() {
       ;;
     kos-notes.service)
       guard=$UNITS/$1.d/kos-encryption.conf
-      [ ! -f "$guard" ] || mountpoint -q "$(sed -n 's/^ConditionPathIsMountPoint=//p' "$guard")" || return 0
+      [ ! -f "$guard" ] || mounted "$(value "$1.d/kos-encryption.conf" ConditionPathIsMountPoint)" || return 0
       setsid sh /run/kos-notes.sh </dev/null >/dev/null 2>&1 &
       echo $! >$PID
       ;;
@@ -43,7 +49,8 @@ stop() {
   case $1 in
     *.mount) umount "$(value "$1" Where)" ;;
     *)
-      kill -9 "$(cat $PID)"
+      # With what it runs just then, which may have a file open.
+      kill -s KILL -- "-$(cat $PID)"
       while active "$1"; do sleep 0.01; done
       ;;
   esac

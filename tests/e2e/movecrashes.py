@@ -11,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import mmap
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,13 +29,16 @@ from ansible_collections.kind.kos.plugins.module_utils.node.encryption import re
 
 MEMORY = 768
 PLAIN, ENCRYPTED = "plain data in force", "encrypted data in force"
+DISCARDING = "discarding"
 # The program that begins each phase; what else is run belongs to the phase before.
-_PHASES = {
+PHASES = {
     diskmarks.BEGUN: "choosing the disk", "wipefs --all": "header and file system", "rsync --archive": "copies",
-    "systemctl stop": "the stop", names.CURRENT: "in force", "dmsetup table": "proof", "mount --bind": "discarding",
+    "systemctl stop": "the stop", names.CURRENT: "in force", "dmsetup table": "proof", "mount --bind": DISCARDING,
 }  # fmt: skip
+# Where a machine is really killed.
+CUTS = ("wipefs --all", "rsync --archive", "systemctl stop", names.CURRENT, "mount --bind")
 # They have more of the crashes than the copies, which write most.
-_DECIDE = ("the stop", "in force", "discarding")
+_DECIDE = ("the stop", "in force", DISCARDING)
 _NODE, _SPARE = Region(*diskmove.NODE), Region(*diskmove.SPARE)
 
 
@@ -87,17 +92,27 @@ class Reader(Tools):
                 return Seen(bool(listed), notes, f"{where}: {folder} has {len(wrong)} of {len(wanted)} files wrong")
         return Seen(bool(listed), notes)
 
-    def at_the_end(self, file):
-        """What is in force where a move has come to its end: all of it in the volume. Raises Broken."""
-        clear = self.clear(file)
-        with file.open("rb") as source:
-            for at, content in sparse.pieces(source, _SPARE.start, _SPARE.end):
-                clear.put(at, content)
-        found = self.seen(file, self.work / "clear", late=False)
-        listed = _listed(self._read(self._region(file), "/etc", "/var/lib"))
+    def at_the_end(self, file, discarded):
+        """What is in force where a move has come to its end: all of it in the volume, and no plain copies where they
+        were `discarded`. Raises Broken."""
+        found = self.at_rest(file, late=discarded)
+        node = self._read(self._region(file), "/etc", "/var/lib")
+        listed = _listed(node)
+        plain = [name for path in listed for name in _tree(node, {}, [], path)] if discarded else []
+        if plain:
+            raise Broken(f"{plain[0]} lies there in clear")
         if found.fault or not {diskmove.NOTES, diskmove.FILES} <= set(listed):
             raise Broken(found.fault or f"in the volume are only {', '.join(listed) or 'none'}")
         return found
+
+    def at_rest(self, file, late):
+        """What is in force on a disk that nobody replays; `late`: whether data must be there that came later."""
+        if _listed(self._read(self._region(file), "/etc")):
+            clear = self.clear(file)
+            with file.open("rb") as source:
+                for at, content in sparse.pieces(source, _SPARE.start, _SPARE.end):
+                    clear.put(at, content)
+        return self.seen(file, self.work / "clear", late)
 
     def clear(self, disk):
         """What keeps the volume of a disk in clear, with the key that it has now."""
@@ -172,7 +187,33 @@ def record(media, folder, sabotage=""):
         _said, text, code = machine.call("diskmove", {"verb": "record", "sabotage": sabotage})
         assert code == 0, text[-3000:]
         machine.run("sync; sleep 1")
-    return Moved(crashphases.read(crashstates.read(log), *diskmove.MARKS, _PHASES), disk)
+    return Moved(crashphases.read(crashstates.read(log), *diskmove.MARKS, PHASES), disk)
+
+
+def cut(media, disk, mark, after):
+    """Move a node's data and kill its machine so many seconds `after` a mark; the marks that its disk has by then.
+
+    What its memory alone had is lost.
+    """
+    disks = [diskmachine.Disk(disk, diskmarks.SERIAL, diskmove.SIZE)]
+    with diskmachine.booted(media.lab, media.apt, disks, memory=MEMORY) as machine:
+        machine.begin("diskmove", {"verb": "record"})
+        until = time.monotonic() + 3 * diskmachine.PATIENCE
+        while mark not in _marks(disk):
+            assert time.monotonic() < until, f"{mark} did not begin"
+            time.sleep(0.01)
+        time.sleep(after)
+    return _marks(disk)
+
+
+def _marks(disk):
+    """What has begun on a disk that a machine works on."""
+    start, end = diskmove.MARKS
+    with disk.open("rb") as stream:
+        stream.seek(start)
+        blocks = stream.read(end - start)
+    found = [blocks[at : at + mmap.PAGESIZE].rstrip(b"\0").decode() for at in range(0, len(blocks), mmap.PAGESIZE)]
+    return [text for text in found if text]
 
 
 def judged(title, moved, tree, work, number, seed):
@@ -210,14 +251,14 @@ class Machine:
     def __exit__(self, *_raised):
         self._running.close()
 
-    def again(self, crashed):
-        """One more run on a copy of a crashed disk: what it said. Raises Broken."""
+    def again(self, crashed, discard):
+        """One more run on a copy of a crashed disk, of what was under way then: what it said. Raises Broken."""
         _put(crashed, self._disk)
         if self._machine is None:
             disks = [diskmachine.Disk(self._disk, diskmarks.SERIAL, diskmove.SIZE)]
             booted = diskmachine.booted(self._media.lab, self._media.apt, disks, memory=MEMORY)
             self._machine = self._running.enter_context(booted)
-        said, text, code = self._machine.call("diskmove", {"verb": "again"})
+        said, text, code = self._machine.call("diskmove", {"verb": "again", "discard": discard})
         if code:
             self._running.close()
             self._machine = None

@@ -49,13 +49,14 @@ def work(tree):
 
 def ended(machine, reader, table, state, found, file, disk):
     """One more run on what a crash left: nothing of it is lost, and all of it is in the volume."""
+    discarding = table.phases.of(state) == movecrashes.DISCARDING
     try:
-        before, after = machine.again(file)
+        before, after = machine.again(file, discarding)
         if before["in_use"] and before["runs"]:
             raise Broken("a service ran although its data were locked")
-        if not after["runs"] or after["in_clear"] or after["stopped"]:
+        if not after["runs"] or after["in_clear"] or after["stopped"] or (discarding and after["plain"]):
             raise Broken(f"one more run left {after}")
-        seen = reader.at_the_end(disk)
+        seen = reader.at_the_end(disk, discarding)
         if seen.notes < found.notes:
             raise Broken(f"of {found.notes} notes {seen.notes} are left")
     except Broken as error:
@@ -76,6 +77,27 @@ def test_what_is_in_force_is_complete_and_one_more_run_ends_the_move(media, tree
     assert not table.faults, table.faults
     assert len(table.judged) >= STATES and table.torn > STATES / 2 and table.again.total() >= STATES // EACH
     assert {what for _state, what in table.judged} == {movecrashes.PLAIN, movecrashes.ENCRYPTED}
+
+
+@pytest.mark.parametrize("mark", movecrashes.CUTS)
+def test_one_more_run_ends_what_a_real_power_cut_has_left(media, tree, tmp_path, mark):
+    """The machine is killed, not replayed: what its kernel had not written is lost. Then it is switched on again."""
+    disk, after = tmp_path / "disk", crashtable.moments(1, f"cut at {mark}")[0]
+    began = movecrashes.cut(media, disk, mark, after)
+    discarding = mark == movecrashes.CUTS[-1]
+    with (
+        crashtable.row("real power cut", f"{movecrashes.PHASES[mark]}, {after:.1f} s on: {began[-1]}") as line,
+        tempfile.TemporaryDirectory(dir=tree / "tmp") as name,
+        movecrashes.Machine(media, tmp_path / "again") as machine,
+    ):
+        reader = movecrashes.Reader(tree, Path(name))
+        found = reader.at_rest(disk, late=discarding)
+        assert not found.fault, found.fault
+        before, ended = machine.again(disk, discarding)
+        assert not (before["in_use"] and before["runs"]) and ended["runs"] and not ended["in_clear"]
+        notes = reader.at_the_end(tmp_path / "again", discarding).notes
+        assert notes >= found.notes > 0
+        line["by"] = f"one more run: {found.what}, {found.notes} notes, then {notes}"
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import signal
+import subprocess
+import tempfile
 
-from labnodes import ROOT, Lab
+import pytest
+from labnodes import BIN, ROOT, Lab, wait_for
 
-from ansible_collections.kind.kos.lab import cache, host, identity, qmp, vm_image
+from ansible_collections.kind.kos.lab import cache, host, lifecycle, qmp, vm_image
 from ansible_collections.kind.kos.lab.errors import LabError
+from ansible_collections.kind.kos.lab.identity import identify
+
+_NOW = "the power goes now"
 
 
 class VmLab(Lab):
@@ -31,6 +39,38 @@ class VmLab(Lab):
         """Pull the plug: what the node's kernel had not written is lost."""
         self.kai("lab", "kill", node)
 
+    def console(self, node):
+        """What the node has printed on its serial port since it was made: that reaches us whatever becomes of it."""
+        return (identify(self.environment).node_run(node) / "console.log").read_text(errors="replace")
+
+    def cut_power_at(self, node, moment, *argv, given=""):
+        """Pull the plug in the midst of `kai ARGV`: as soon as `moment` holds, a condition in the node's own shell.
+
+        What only the node's memory had is lost, all that it had not written out, and what QEMU kept of its tables of a
+        qcow2 disk. What its disks had taken stays, flushed or not: a real disk's cache loses more (that is replayed).
+        """
+        before = len(self.console(node))
+        waits = f"until {moment}; do sleep 0.1; done; echo {_NOW} >/dev/ttyS0"
+        self.ssh(node, f"nohup sh -c '{waits}' >/dev/null 2>&1 &")
+        with tempfile.TemporaryFile("w+") as said:
+            process = subprocess.Popen(
+                [str(BIN / "kai"), *argv], cwd=ROOT, env=self.environment, start_new_session=True, text=True,
+                stdin=subprocess.PIPE, stdout=said, stderr=said,
+            )  # fmt: skip
+            try:
+                with process.stdin:
+                    process.stdin.write(given)
+                wait_for(lambda: _NOW in self.console(node)[before:] or process.poll() is not None, self.patience)
+                # A command of its own would take a second to begin, in which the moment passes.
+                lifecycle.kill(identify(self.environment), node)
+                if process.poll() is not None:
+                    said.seek(0)
+                    pytest.fail(f"{' '.join(argv)} ended with {process.returncode} before its moment:\n{said.read()}")
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
     def move_clock(self, node, offset):
         """Move the node's clock by `+3d`, `-90s`, …"""
         self.kai("lab", "clock", node, offset)
@@ -44,7 +84,7 @@ class VmLab(Lab):
         qmp.execute(self._monitor(node), "device_del", id=name)
 
     def _monitor(self, node):
-        return identity.Lab(self.environment["KOS_LAB_ID"], ROOT).node_run(node) / "qmp.sock"
+        return identify(self.environment).node_run(node) / "qmp.sock"
 
     def within(self, node, unit, line, check=True):
         """What a shell prints that runs as a part of a unit: under its limits, counted as the unit's own."""

@@ -23,7 +23,8 @@ SITE = ["-i", "inventories/home"]
 PASSPHRASE, NEW = "violet ladder anvil sparrow", "copper window thistle harbour"
 REPORT = {
     "changed": True, "directories": ["/var/lib/kos-valkey"], "copies": [{"seconds": 2.0, "bytes": 9}],
-    "stopped_seconds": 1.5, "findings": [{"what": "the kernel encrypts", "good": True, "found": "crypt"}],
+    "stopped_seconds": 1.5, "stop": {"stopping": 0.4, "copying": 1.1},
+    "findings": [{"what": "the kernel encrypts", "good": True, "found": "crypt"}],
     "plain": ["/var/lib/kos-valkey"],
 }  # fmt: skip
 
@@ -60,7 +61,8 @@ def run(*arguments, typed=""):
 def test_apply_says_how_long_services_were_stopped_and_what_the_kernel_says(nodes):
     nodes.answers = {"apply": {"answer": REPORT}}
     done = run("apply", "--target", "/dev/spare", "--wipe", "/dev/spare", typed=f"{PASSPHRASE}\n")
-    assert done.exit_code == 0 and "stopped for 1.5 s" in done.output and "the kernel encrypts" in done.output
+    assert done.exit_code == 0
+    assert "stopped for 1.5 s: stopping 0.4, copying 1.1" in done.output and "the kernel encrypts" in done.output
     [(name, asked)] = nodes.asked
     assert name == "encryption" and asked["kos_encryption_passphrase"] == PASSPHRASE
     assert (asked["kos_encryption"]["target"], asked["kos_encryption"]["wipe"]) == ("/dev/spare", "/dev/spare")
@@ -212,14 +214,22 @@ def _row(**changed):
     ],
 )  # fmt: skip
 def test_a_disk_with_anything_on_it_is_refused(row, why, monkeypatch):
-    said = json.dumps({"blockdevices": [row]}).encode()
-    nothing = json.dumps({"signatures": []}).encode()
-    answer = {"lsblk": said, "wipefs": nothing}
-    monkeypatch.setattr(system, "run", lambda argv, **_how: SimpleNamespace(stdout=answer[argv[0]], returncode=0))
-    monkeypatch.setattr(target, "_blank", lambda _path: True)
-    monkeypatch.setattr(target, "_device", lambda path: path)
+    _seen(monkeypatch, row)
     with pytest.raises(target.Refused, match=why):
         target.choose("/dev/vdb")
+
+
+def test_a_blank_partition_is_taken_though_lsblk_tells_of_the_table_that_it_stands_in(monkeypatch):
+    _seen(monkeypatch, _row(path="/dev/vdb1", type="part", pttype="gpt"))
+    assert target.choose("/dev/vdb1").holds == []
+
+
+def _seen(monkeypatch, row):
+    answer = {"lsblk": {"blockdevices": [row]}, "wipefs": {"signatures": []}}
+    said = {name: json.dumps(content).encode() for name, content in answer.items()}
+    monkeypatch.setattr(system, "run", lambda argv, **_how: SimpleNamespace(stdout=said[argv[0]], returncode=0))
+    monkeypatch.setattr(target, "_blank", lambda _path: True)
+    monkeypatch.setattr(target, "_device", lambda path: path)
 
 
 def test_what_nobody_can_name_is_refused_too(monkeypatch):

@@ -54,12 +54,16 @@ class Wish:
 
 @dataclass
 class Report:
-    """How it went: seconds and bytes of each copy, how long services were stopped, and what was proved."""
+    """How it went: seconds and bytes of each copy, how long services were stopped, and what was proved.
+
+    `stop`: of that time, the seconds that each of its parts took.
+    """
 
     changed: bool = False
     directories: list[str] = field(default_factory=list)
     copies: list[dict[str, float]] = field(default_factory=list)
     stopped_seconds: float = 0.0
+    stop: dict[str, float] = field(default_factory=dict)
     findings: list[dict[str, Any]] = field(default_factory=list)
     plain: list[str] = field(default_factory=list)
 
@@ -215,20 +219,26 @@ def _switch(
     moved = sorted({*record.moved(root), *wanted})
     known = record.save(root, known.put(plain=sorted({*known.plain, *wanted}), moved=boot_id(), opened=boot_id()))
     units.keep_code(root)
-    stopped_at = time.monotonic()
-    stop(root, known, manifest)
+    stopped_at, mounted = time.monotonic(), False
     try:
-        _require_unused(root, wanted)
-        done = copying.once(_pairs(root, wanted), before, still=True)
+        with _timed(report, "stopping"):
+            stop(root, known, manifest)
+            _require_unused(root, wanted)
+        with _timed(report, "copying"):
+            done = copying.once(_pairs(root, wanted), before, still=True)
         report.copies.append({"seconds": done.seconds, "bytes": done.bytes})
-        left = copying.differences(_pairs(root, wanted))
+        with _timed(report, "comparing"):
+            left = copying.differences(_pairs(root, wanted))
         if left:
             raise NodeError(f"the copy is not the same as the data, which stay in use: {'; '.join(left[:3])}")
-        units.put_in_force(root, units.write(root, moved, manifest))
-        units.reload(root)
-        units.mount(root, moved)
+        with _timed(report, "switching"):
+            units.put_in_force(root, units.write(root, moved, manifest))
+            units.reload(root)
+            units.mount(root, moved)
+        mounted = True
     finally:
-        settle(root)
+        with _timed(report, "starting"):
+            settle(root, mounted)
         report.stopped_seconds = time.monotonic() - stopped_at
     sick = [row for row in gate.wait_healthy(list(manifest["services"])) if not row.healthy] if root.booted else []
     if sick:
@@ -236,6 +246,13 @@ def _switch(
         _back(root, record.require(root), wanted, manifest)
         raise NotWell(f"not healthy on the encrypted data: {names}; the plain ones are in use again, nothing is lost")
     report.directories, report.plain = moved, known.plain
+
+
+@contextlib.contextmanager
+def _timed(report: Report, part: str) -> Iterator[None]:
+    began = time.monotonic()
+    yield
+    report.stop[part] = time.monotonic() - began
 
 
 def stop(root: Root, known: Record, manifest: Mapping[str, Any]) -> None:
@@ -248,12 +265,15 @@ def stop(root: Root, known: Record, manifest: Mapping[str, Any]) -> None:
     system.stop(known.stopped)
 
 
-def settle(root: Root) -> None:
-    """Start what a run has stopped and did not start again; nothing where it did. Safe to repeat."""
+def settle(root: Root, mounted: bool = False) -> None:
+    """Start what a run has stopped and did not start again; nothing where it did. Safe to repeat.
+
+    `mounted`: what is in force was told to systemd and mounted just now: each second counts while services stand still.
+    """
     known = record.load(root)
     if known is None or not known.stopped:
         return
-    if record.in_use(root) and not record.locked(root):
+    if not mounted and record.in_use(root) and not record.locked(root):
         units.reload(root)
         units.mount(root, record.moved(root))
     # One that runs and ends may wait for the lock that this run holds: nobody waits for it here.

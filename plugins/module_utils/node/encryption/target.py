@@ -80,7 +80,8 @@ def _holds(row: dict[str, Any], below: list[dict[str, Any]]) -> list[str]:
         if kind:
             label = f" ({one['partlabel']})" if one["partlabel"] else ""
             found.append(f"{kind} on {one['path']}{label}")
-    if row["pttype"] and not parts:
+    # Of a partition lsblk says in which kind of table it stands.
+    if row["pttype"] and not parts and row["type"] != "part":
         found.append(f"an empty {row['pttype']} partition table")
     if not found and row["size"] and not _blank(row["path"]):
         found.append("data that nobody here can name")
